@@ -1,0 +1,263 @@
+"""Published directories: written under a temporary name, whole or not there at all.
+
+A stage publishes `<output>/<stage>/<fingerprint>/`. The fingerprint is a function of the stage's
+settings and of its parents' fingerprints, so an unchanged stage is found again, a changed one gets
+a directory of its own, and nothing published is ever overwritten.
+
+While it is being written, the directory is called `.<fingerprint>.partial`. A stage that dies
+leaves it behind; the next run goes on with the whole files it finds there. `manifest.json` is
+written last, then the directory is renamed. A directory without a manifest is never read.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pinsage.base.config import Config
+from pinsage.base.errors import ArtifactError
+
+FORMAT_VERSION = 1
+"""Raised when a stage's files change their meaning; older directories are then not found."""
+
+MANIFEST = "manifest.json"
+
+
+class FileEntry(Config):
+    """One file of a published directory."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(Config):
+    """What makes a directory whole: what it holds, and where that came from."""
+
+    format_version: int
+    stage: str
+    fingerprint: str
+    """Function of the settings and the parents' fingerprints; names the directory."""
+    config: dict[str, Any]
+    """The stage's own settings, resolved."""
+    parents: dict[str, str]
+    """Stage name to the digest of that parent's manifest."""
+    counts: dict[str, Any]
+    """What the stage wants known of the content: rows, edges, measured recall ..."""
+    files: dict[str, FileEntry]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, hence of every file it lists and of all that came before."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published directory, opened."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass
+class Draft:
+    """A directory being written."""
+
+    path: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a whole file of this name is there, from this run or one before it."""
+        return (self.path / name).exists()
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a temporary path; on a clean exit it becomes the file `name`, whole."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(target) as temporary:
+            yield temporary
+
+    def write_array(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        """Write one `.npy` file."""
+        with self.file(name) as path, path.open("wb") as out:
+            np.save(out, array, allow_pickle=False)
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write one indented JSON file."""
+        with self.file(name) as path:
+            path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def fingerprint(stage: str, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Name a stage's result by what it is made from: 12 hex digits.
+
+    Args:
+        stage: the stage's name.
+        config: every setting, and every fact of an input file, that can change the result.
+        parents: stage name to fingerprint.
+    """
+    parts = [FORMAT_VERSION, stage, dict(config), dict(sorted(parents.items()))]
+    return hashlib.sha256(_canonical(parts)).hexdigest()[:12]
+
+
+@contextmanager
+def publish(
+    directory: Path, *, stage: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]
+) -> Iterator[Draft]:
+    """Write a directory and publish it whole when the block ends without an error.
+
+    Args:
+        directory: where it is to stand, `<output>/<stage>/<fingerprint>`.
+        stage: the stage's name.
+        config: the stage's settings, for the manifest.
+        parents: stage name to the opened artefact this one is made from.
+
+    Raises:
+        ArtifactError: it is published already, or another process is writing it.
+    """
+    if (directory / MANIFEST).exists():
+        raise ArtifactError(f"{directory} is published already; nothing overwrites it")
+    draft_path = directory.parent / f".{directory.name}.partial"
+    draft_path.mkdir(parents=True, exist_ok=True)
+    with _sole_writer(draft_path):
+        draft = Draft(draft_path)
+        yield draft
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            stage=stage,
+            fingerprint=directory.name,
+            config=dict(config),
+            parents={name: parent.manifest.digest for name, parent in sorted(parents.items())},
+            counts=draft.counts,
+            files=_entries(draft_path),
+        )
+        draft.write_json(MANIFEST, manifest.model_dump(mode="json"))
+        _sync_directory(draft_path)
+        draft_path.rename(directory)
+        _sync_directory(directory.parent)
+
+
+def is_published(directory: Path) -> bool:
+    """Tell whether a directory has its manifest."""
+    return (directory / MANIFEST).exists()
+
+
+def open_artifact(directory: Path, *, stage: str, check_digests: bool = False) -> Artifact:
+    """Open a published directory.
+
+    Args:
+        directory: the published directory.
+        stage: the stage it must come from.
+        check_digests: read every file and compare its SHA-256; sizes are always compared.
+
+    Raises:
+        ArtifactError: there is no manifest, it is of another stage or format, or a file is
+            missing or not what the manifest says.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        raise ArtifactError(
+            f"{directory}: no {MANIFEST}, so the {stage} stage has not finished; run it first"
+        )
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise ArtifactError(f"{path}: damaged ({error}); delete {directory} and rerun") from error
+    if manifest.stage != stage or manifest.format_version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path}: wanted stage {stage} in format {FORMAT_VERSION}, found {manifest.stage} "
+            f"in format {manifest.format_version}"
+        )
+    for name, entry in manifest.files.items():
+        _check_file(directory / name, entry, check_digest=check_digests)
+    return Artifact(directory, manifest)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; on a clean exit it replaces `target` in one step."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _entries(directory: Path) -> dict[str, FileEntry]:
+    """Digest what the stage wrote; drop what a killed run left half-written."""
+    entries = {}
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file():
+            continue
+        if path.name.startswith("."):
+            path.unlink()
+            continue
+        name = path.relative_to(directory).as_posix()
+        entries[name] = FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
+    return entries
+
+
+def _check_file(path: Path, entry: FileEntry, *, check_digest: bool) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: listed in the manifest but missing; rerun the stage")
+    size = path.stat().st_size
+    if size != entry.size_bytes:
+        raise ArtifactError(
+            f"{path}: wanted {entry.size_bytes} bytes, found {size}; delete its directory and rerun"
+        )
+    if check_digest and _sha256(path) != entry.sha256:
+        raise ArtifactError(
+            f"{path}: its SHA-256 is not the manifest's, so it was changed after it was published; "
+            "delete its directory and rerun"
+        )
+
+
+@contextmanager
+def _sole_writer(draft_path: Path) -> Iterator[None]:
+    """Hold a lock that the system gives back when its holder dies."""
+    lock_path = draft_path.with_suffix(".lock")
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(
+                f"{draft_path}: another process is writing it; wait for that one to finish"
+            ) from error
+        try:
+            yield
+        finally:
+            lock_path.unlink(missing_ok=True)
+
+
+def remove_draft(directory: Path) -> None:
+    """Throw away what unfinished runs left for this directory."""
+    shutil.rmtree(directory.parent / f".{directory.name}.partial", ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,115 @@
+"""`Config`: frozen and strict; loaded from YAML, changed by overrides, dumped as YAML again."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pinsage.base.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(BaseModel):
+    """The base of every configuration class: frozen, and strict about spelling."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a YAML file, apply `a.b=value` overrides, and check the result.
+
+    Args:
+        cls: the configuration class the file describes.
+        path: the YAML file.
+        overrides: settings such as `train.epochs=3`; the value is read as YAML.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a setting is unknown or out of range.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: wanted settings as `name: value`, found {type(tree).__name__}")
+    for override in overrides:
+        apply_override(tree, override)
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(cls, error, str(path))) from error
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in a tree of settings, in place.
+
+    >>> tree = {"train": {"epochs": 3}}
+    >>> apply_override(tree, "train.epochs=5")
+    >>> tree
+    {'train': {'epochs': 5}}
+
+    Raises:
+        ConfigError: the override is not of the form `a.b=value`.
+    """
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {override}: wanted a.b=value, as in --set train.epochs=3")
+    *parents, last = name.strip().split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {parent} is a single value, not a section")
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
+
+
+def dump_config(config: Config) -> str:
+    """Write a configuration as YAML that `load_config` reads back unchanged."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
+    """One line a finding: where, what was found, and the nearest known name if one is near."""
+    lines = [f"{source}: {error.error_count()} setting(s) cannot be used"]
+    for found in error.errors():
+        where = ".".join(str(part) for part in found["loc"])
+        message = found["msg"]
+        if found["type"] == "extra_forbidden":
+            message = "no such setting" + _suggest(cls, found["loc"])
+        elif found["type"] == "missing":
+            message = "missing, and has no default"
+        else:
+            message = f"{message} (found {found['input']!r})"
+        lines.append(f"  {where}: {message}")
+    return "\n".join(lines)
+
+
+def _suggest(cls: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The known names beside an unknown one."""
+    known: type[BaseModel] | None = cls
+    for part in location[:-1]:
+        if known is None or isinstance(part, int) or part not in known.model_fields:
+            continue
+        known = _section_class(known.model_fields[part].annotation)
+    if known is None:
+        return ""
+    names = list(known.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(names)}"
+
+
+def _section_class(annotation: Any) -> type[BaseModel] | None:
+    """The configuration class inside an annotation such as `list[Edges]` or `Pairs | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_class, get_args(annotation))), None)

@@ -1,0 +1,1 @@
+"""Layer 6: the only layer that imports Ray; each class here is thin."""

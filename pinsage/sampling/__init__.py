@@ -1,0 +1,1 @@
+"""Layer 3: from seed items to a minibatch; NumPy only."""
