@@ -74,6 +74,13 @@ class Draft:
     path: Path
     counts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what the stage needs while it works; gone when it publishes."""
+        path = self.path / ".scratch"
+        path.mkdir(exist_ok=True)
+        return path
+
     def has(self, name: str) -> bool:
         """Tell whether a whole file of this name is there, from this run or one before it."""
         return (self.path / name).exists()
@@ -196,7 +203,8 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
-    """Digest what the stage wrote; drop what a killed run left half-written."""
+    """Digest what the stage wrote; drop its scratch and what a killed run left half-written."""
+    shutil.rmtree(directory / ".scratch", ignore_errors=True)
     entries = {}
     for path in sorted(directory.rglob("*")):
         if not path.is_file():

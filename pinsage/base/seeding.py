@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 import numpy as np
+from jaxtyping import Float64, Integer
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -47,3 +48,25 @@ def _mix(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
     return x ^ (x >> 31)
+
+
+def uniform_by_id(
+    seed: int, purpose: Stream, ids: Integer[np.ndarray, "*any"], *parts: int
+) -> Float64[np.ndarray, "*any"]:
+    """Draw one number in [0, 1) for each id, the same for an id in whatever company it comes.
+
+    Args:
+        seed: the run's seed.
+        purpose: what the numbers are for.
+        ids: integer array of any shape.
+        parts: counters such as the epoch.
+
+    Returns:
+        float64 array of the shape of `ids`.
+    """
+    key = np.uint64(stream_key(seed, purpose, *parts))
+    x = key + (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53

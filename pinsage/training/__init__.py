@@ -1,1 +1,7 @@
 """Layer 5: one update, the schedule, the loop, and what a resume needs."""
+
+from pinsage.training.loop import TrainConfig, train
+from pinsage.training.state import TrainingState, load_state, save_state
+from pinsage.training.step import TrainingStep
+
+__all__ = ["TrainConfig", "TrainingState", "TrainingStep", "load_state", "save_state", "train"]

@@ -1,0 +1,88 @@
+"""`RunConfig`: all the layers' settings in one tree, the content of a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pinsage.base.config import Config
+from pinsage.evaluation.report import EvaluationConfig
+from pinsage.graph.schema import DataConfig
+from pinsage.inference.layerwise import EmbedConfig
+from pinsage.model.encoder import ModelConfig
+from pinsage.retrieval.index import IndexConfig
+from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig
+from pinsage.training.loop import TrainConfig
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class GraphConfig(Config):
+    """How the graph is stored."""
+
+    num_shards: PositiveInt = 1
+    """Pieces the graph and its features are cut into; no result depends on it."""
+
+
+class RayConfig(Config):
+    """Which Ray cluster runs the stages."""
+
+    address: str = "auto"
+    """`auto`: the cluster that a submitted job runs on, else one started here for this run;
+    `local`: always start one here; or a cluster's address."""
+    num_cpus: PositiveInt | None = None
+    """CPUs that a cluster started here offers; none offers the machine's, and at least two."""
+    object_store_bytes: PositiveInt = 512 * 2**20
+    """Shared memory of a cluster started here."""
+
+
+class ServeSection(Config):
+    """What the HTTP server allows, and where it listens."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; only this machine can reach the default."""
+    port: Port = 8000
+    """Port to listen on."""
+    title: str = "PinSage"
+    """What the explorer page calls itself."""
+    num_replicas: PositiveInt = 1
+    """Copies of the server that share the requests."""
+    max_ongoing_requests: PositiveInt = 64
+    """Requests one copy works on at a time; more wait their turn."""
+    max_k: PositiveInt = 500
+    """Most recommendations one call may ask for."""
+    default_k: PositiveInt = 10
+    """Recommendations given when a call does not say."""
+
+
+class RunConfig(Config):
+    """One run, from tables to a server."""
+
+    name: str = "run"
+    """What the run is called in reports."""
+    output: Path
+    """Folder that every stage publishes into."""
+    seed: NonNegativeInt = 0
+    """Where all randomness begins."""
+    data: DataConfig
+    graph: GraphConfig = GraphConfig()
+    walk: WalkConfig = WalkConfig()
+    hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
+    """None does without hard negatives."""
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    embed: EmbedConfig = EmbedConfig()
+    index: IndexConfig = IndexConfig()
+    evaluate: EvaluationConfig = EvaluationConfig()
+    serve: ServeSection = ServeSection()
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "RunConfig":
+        wanted = self.train.minibatch.num_neighbors
+        if wanted is not None and wanted > self.walk.num_neighbors:
+            raise ValueError(
+                f"train.minibatch.num_neighbors is {wanted}, but walk.num_neighbors keeps only "
+                f"{self.walk.num_neighbors}"
+            )
+        return self

@@ -1,0 +1,39 @@
+"""`Convolve`: one localized convolution (Algorithm 1).
+
+Letters in tensor names: N = source slots, D = destination slots, I = input width, M = projected
+width, H = hidden width.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pinsage.model.inputs import DeviceBlock
+from pinsage.model.pooling import Pooling, pool
+
+
+class Convolve(nn.Module):
+    """Project every source once, pool by neighborhood, join with self, normalize."""
+
+    def __init__(self, input_width: int, projected_width: int, output_width: int) -> None:
+        """Make the layer: Q, q of the paper are `neighbor`, W, w are `joint`."""
+        super().__init__()
+        self.neighbor = nn.Linear(input_width, projected_width)
+        self.joint = nn.Linear(input_width + projected_width, output_width)
+
+    def forward(
+        self, hidden_NI: torch.Tensor, block: DeviceBlock, pooling: Pooling
+    ) -> torch.Tensor:
+        """Compute the next hidden rows of the block's destinations, [D, H]."""
+        pooled_DM = pool(self.project(hidden_NI), block.neighbors, block.weights, pooling=pooling)
+        return self.combine(hidden_NI[: len(pooled_DM)], pooled_DM)
+
+    def project(self, hidden_NI: torch.Tensor) -> torch.Tensor:
+        """Compute ReLU(Q h + q), what neighbors are pooled from (line 1), [N, M]."""
+        return functional.relu(self.neighbor(hidden_NI))
+
+    def combine(self, hidden_DI: torch.Tensor, pooled_DM: torch.Tensor) -> torch.Tensor:
+        """Compute ReLU(W [h, n] + w), each row scaled to unit length (lines 2 and 3), [D, H]."""
+        joined = functional.relu(self.joint(torch.cat([hidden_DI, pooled_DM], dim=1)))
+        # A row that the ReLU clears stays zero: normalize divides by at least 1e-12.
+        return functional.normalize(joined, dim=1)

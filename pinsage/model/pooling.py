@@ -1,0 +1,51 @@
+"""Pooling over a neighborhood (paper, section 3.2; the ablations of table 1).
+
+Letters in tensor names: N = source slots, D = destination slots, T = neighbors, M = width.
+"""
+
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+Pooling = Literal["importance", "mean", "max"]
+
+
+def pool(
+    projected_NM: torch.Tensor,
+    neighbors_DT: torch.Tensor,
+    weights_DT: torch.Tensor,
+    *,
+    pooling: Pooling,
+) -> torch.Tensor:
+    """Pool every destination's neighbors; a cold item, whose weights are all 0, pools to zeros.
+
+    Args:
+        projected_NM: source rows, at least 0 everywhere (they come out of a ReLU).
+        neighbors_DT: int32 source slots.
+        weights_DT: importance weights; 0 marks a neighbor that is not there.
+        pooling: weighted mean by importance, plain mean, or elementwise maximum.
+
+    Returns:
+        [D, M], of the type of `projected_NM`.
+    """
+    if pooling == "max":
+        return _max_pool(projected_NM, neighbors_DT, weights_DT)
+    if pooling == "mean":
+        present = (weights_DT > 0).to(weights_DT.dtype)
+        weights_DT = present / present.sum(dim=1, keepdim=True).clamp(min=1)
+    return functional.embedding_bag(
+        neighbors_DT,
+        projected_NM,
+        per_sample_weights=weights_DT.to(projected_NM.dtype),
+        mode="sum",
+    )
+
+
+def _max_pool(
+    projected_NM: torch.Tensor, neighbors_DT: torch.Tensor, weights_DT: torch.Tensor
+) -> torch.Tensor:
+    present_DT1 = (weights_DT > 0).unsqueeze(-1)
+    gathered_DTM = functional.embedding(neighbors_DT, projected_NM)
+    # Rows come out of a ReLU, so 0 is never above a neighbor that is there.
+    return gathered_DTM.masked_fill(~present_DT1, 0).amax(dim=1)

@@ -1,0 +1,171 @@
+"""From training pairs to everything one step needs, re-indexed (Algorithm 2; paper, 3.3).
+
+A minibatch is a pure function of (epoch, step, rank) and the published data. So any producer can
+build any minibatch, a lost one is asked for again from another, and a resumed run sees the same.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from pinsage.base.config import Config
+from pinsage.kernels.reindex import unique_in_order
+from pinsage.sampling.block import Block, build_blocks
+from pinsage.sampling.curriculum import num_hard_negatives
+from pinsage.sampling.negatives import hard_negatives, shared_negatives
+from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.sampling.pairs import epoch_order, rank_share, steps_per_epoch
+
+
+class MinibatchConfig(Config):
+    """What one step of training sees (paper, 3.3)."""
+
+    size: PositiveInt = 2_048
+    """Pairs a step, over all workers (paper, table 3)."""
+    shared_negatives: PositiveInt = 500
+    """Items drawn uniformly, used by every pair of the minibatch."""
+    max_hard_negatives: NonNegativeInt = 6
+    """Most hard negatives a pair; the curriculum adds one an epoch."""
+    num_neighbors: Annotated[int, Field(ge=1)] | None = None
+    """T in training; none means all that the neighborhood table keeps."""
+
+
+class FeatureSource(Protocol):
+    """Where feature rows come from."""
+
+    num_items: int
+
+    def gather(self, item_ids: Int64[np.ndarray, " wanted"]) -> Float32[np.ndarray, "wanted width"]:
+        """Copy out the rows of some items."""
+        ...
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """One rank's part of one step, in slots of its unique seed items.
+
+    Attributes:
+        queries: seed slot of each pair's query.
+        positives: seed slot of each pair's positive.
+        shared_negatives: seed slots, for every pair.
+        hard_negatives: seed slots a pair; -1 where the query has no candidate.
+        blocks: one a layer, from the features up.
+        features: layer-0 input rows, in the lowest block's source slots.
+        num_seeds: how many distinct items the loss looks at.
+        total_pairs: pairs of the whole step, over all ranks.
+    """
+
+    queries: Int32[np.ndarray, " pairs"]
+    positives: Int32[np.ndarray, " pairs"]
+    shared_negatives: Int32[np.ndarray, " shared"]
+    hard_negatives: Int32[np.ndarray, "pairs hard"]
+    blocks: list[Block]
+    features: Float32[np.ndarray, "inputs width"]
+    num_seeds: int
+    total_pairs: int
+
+
+class MinibatchBuilder:
+    """Builds the minibatches of one training set."""
+
+    def __init__(
+        self,
+        *,
+        queries: Int64[np.ndarray, " pairs"],
+        positives: Int64[np.ndarray, " pairs"],
+        features: FeatureSource,
+        neighborhoods: Neighborhoods,
+        config: MinibatchConfig,
+        num_layers: int,
+        seed: int,
+    ) -> None:
+        """Hold the data; nothing is copied but the neighborhood columns in use."""
+        width = config.num_neighbors or neighborhoods.ids.shape[1]
+        self._pairs = (queries, positives)
+        self._features = features
+        self._neighbor_ids = np.ascontiguousarray(neighborhoods.ids[:, :width])
+        self._neighbor_weights = np.ascontiguousarray(neighborhoods.weights[:, :width])
+        self._candidates = neighborhoods.hard_negatives
+        self._config = config
+        self._num_layers = num_layers
+        self._seed = seed
+        self._scratch = np.full(features.num_items, -1, np.int32)
+        self._order: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches in one epoch."""
+        return steps_per_epoch(len(self._pairs[0]), self._config.size)
+
+    def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> Minibatch:
+        """Build one rank's part of one step; equal arguments give equal minibatches."""
+        order = self._epoch_order(epoch)
+        size = self._config.size
+        share = rank_share(
+            order, step, minibatch_size=size, world_rank=world_rank, world_size=world_size
+        )
+        queries, positives = (side[share] for side in self._pairs)
+        shared = shared_negatives(
+            self._features.num_items,
+            self._config.shared_negatives,
+            seed=self._seed,
+            epoch=epoch,
+            step=step,
+        )
+        hard = hard_negatives(
+            self._candidates[queries],
+            share,
+            num_hard_negatives(epoch, most=self._config.max_hard_negatives),
+            seed=self._seed,
+            epoch=epoch,
+        )
+        return self._assemble(
+            queries,
+            positives,
+            shared,
+            hard,
+            total_pairs=len(order[step * size : (step + 1) * size]),
+        )
+
+    def _assemble(
+        self,
+        queries: Int64[np.ndarray, " pairs"],
+        positives: Int64[np.ndarray, " pairs"],
+        shared: Int64[np.ndarray, " shared"],
+        hard: Int32[np.ndarray, "pairs hard"],
+        *,
+        total_pairs: int,
+    ) -> Minibatch:
+        present = hard >= 0
+        seeds, slots = unique_in_order(
+            np.concatenate([queries, positives, shared, hard[present].astype(np.int64)]),
+            self._scratch,
+        )
+        count = len(queries)
+        hard_slots = np.full(hard.shape, -1, np.int32)
+        hard_slots[present] = slots[2 * count + len(shared) :]
+        blocks, input_ids = build_blocks(
+            seeds,
+            self._neighbor_ids,
+            self._neighbor_weights,
+            num_layers=self._num_layers,
+            scratch=self._scratch,
+        )
+        return Minibatch(
+            queries=slots[:count],
+            positives=slots[count : 2 * count],
+            shared_negatives=slots[2 * count : 2 * count + len(shared)],
+            hard_negatives=hard_slots,
+            blocks=blocks,
+            features=self._features.gather(input_ids),
+            num_seeds=len(seeds),
+            total_pairs=total_pairs,
+        )
+
+    def _epoch_order(self, epoch: int) -> Int64[np.ndarray, " pairs"]:
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, epoch_order(len(self._pairs[0]), seed=self._seed, epoch=epoch))
+        return self._order[1]

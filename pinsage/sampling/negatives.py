@@ -1,0 +1,48 @@
+"""Negative examples: shared by a minibatch, and hard ones of each query (paper, section 3.3)."""
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from pinsage.base.seeding import Stream, stream, uniform_by_id
+
+
+def shared_negatives(
+    num_items: int, count: int, *, seed: int, epoch: int, step: int
+) -> Int64[np.ndarray, " negatives"]:
+    """Draw the items that every pair of one minibatch uses, on every rank the same."""
+    return stream(seed, Stream.SHARED_NEGATIVES, epoch, step).integers(num_items, size=count)
+
+
+def hard_negatives(
+    candidates: Int32[np.ndarray, "pairs candidates"],
+    pair_ids: Int64[np.ndarray, " pairs"],
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+) -> Int32[np.ndarray, "pairs hard"]:
+    """Draw each pair's hard negatives from its query's candidates, with replacement.
+
+    Args:
+        candidates: the candidates of each pair's query, -1 behind the real ones.
+        pair_ids: the pairs' places in the training set; a pair draws the same on any rank.
+        count: hard negatives a pair.
+        seed: the run's seed.
+        epoch: counted from 0.
+
+    Returns:
+        Item ids; -1 where the query has no candidate.
+    """
+    if count == 0 or candidates.shape[1] == 0:
+        return np.full((len(pair_ids), count), -1, np.int32)
+    available = (candidates >= 0).sum(axis=1)
+    draws = np.stack(
+        [
+            uniform_by_id(seed, Stream.HARD_NEGATIVES, pair_ids, epoch, column)
+            for column in range(count)
+        ],
+        axis=1,
+    )
+    columns = (draws * available[:, None]).astype(np.int64)
+    chosen = np.take_along_axis(candidates, columns, axis=1)
+    return np.where(available[:, None] > 0, chosen, -1).astype(np.int32)

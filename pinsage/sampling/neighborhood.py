@@ -1,0 +1,146 @@
+"""Importance neighborhoods and hard-negative candidates, for every item (paper, 3.2 and 3.3)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+from pydantic import Field, PositiveInt, model_validator
+
+from pinsage.base.artifacts import open_artifact
+from pinsage.base.config import Config
+from pinsage.base.seeding import Stream, stream_key
+from pinsage.kernels.visits import importance_weights
+from pinsage.kernels.walks import PackedAdjacency, walk_neighborhoods
+
+STAGE = "neighborhoods"
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class WalkConfig(Config):
+    """Short random walks that define N(u), the importance neighborhood (paper, 3.2)."""
+
+    num_walks: PositiveInt = 200
+    """Walks from every item."""
+    walk_length: PositiveInt = 2
+    """Most item-context-item steps of one walk."""
+    restart: Probability = 0.5
+    """Chance that a walk jumps home after a step."""
+    num_neighbors: PositiveInt = 50
+    """T: how many of the most visited items are kept (paper, table 4)."""
+    items_per_chunk: PositiveInt = 65_536
+    """Items walked by one call; a killed run repeats at most one chunk a walker."""
+
+
+class HardNegativeConfig(Config):
+    """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3)."""
+
+    first_rank: PositiveInt = 2_000
+    """Best walk rank, counted from 1, that may serve as a hard negative."""
+    last_rank: PositiveInt = 5_000
+    """Worst walk rank that may."""
+    num_candidates: PositiveInt = 64
+    """Candidates kept for each item, spread evenly over the band."""
+    num_walks: PositiveInt = 2_000
+    """Walks from every item for ranking; many, since far ranks need many visits."""
+    walk_length: PositiveInt = 8
+    """Most item-context-item steps of one such walk."""
+    restart: Probability = 0.2
+    """Chance that such a walk jumps home after a step."""
+
+    @model_validator(mode="after")
+    def _band_is_not_empty(self) -> "HardNegativeConfig":
+        if self.last_rank < self.first_rank:
+            raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
+        return self
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """The published table: one row an item.
+
+    Attributes:
+        ids: neighbors, most visited first; -1 where there are fewer than T.
+        weights: importance weights; each row sums to 1, or to 0 for a cold item.
+        hard_negatives: candidates from the configured band of walk ranks; -1 where there are fewer,
+            always behind the real ones.
+    """
+
+    ids: Int32[np.ndarray, "items neighbors"]
+    weights: Float32[np.ndarray, "items neighbors"]
+    hard_negatives: Int32[np.ndarray, "items candidates"]
+
+    @staticmethod
+    def open(directory: Path) -> "Neighborhoods":
+        """Map a published table into memory.
+
+        Raises:
+            ArtifactError: the directory is unfinished or damaged.
+        """
+        path = open_artifact(directory, stage=STAGE).path
+        return Neighborhoods(
+            *(
+                np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("neighbor_ids", "weights", "hard_negatives")
+            )
+        )
+
+
+def walk_chunk(
+    adjacency: PackedAdjacency,
+    item_ids: Int64[np.ndarray, " seeds"],
+    *,
+    walk: WalkConfig,
+    hard: HardNegativeConfig | None,
+    seed: int,
+) -> Neighborhoods:
+    """Walk from some items: their rows of the table.
+
+    Args:
+        adjacency: the graph.
+        item_ids: the items to walk from.
+        walk: the short walks.
+        hard: the long walks; None keeps no candidates.
+        seed: the run's seed; the same item walks the same way in any chunk.
+    """
+    ids, counts = walk_neighborhoods(
+        adjacency,
+        item_ids,
+        key=stream_key(seed, Stream.WALKS),
+        num_walks=walk.num_walks,
+        walk_length=walk.walk_length,
+        restart=walk.restart,
+        num_neighbors=walk.num_neighbors,
+    )
+    candidates = np.empty((len(item_ids), 0), np.int32)
+    if hard is not None:
+        candidates = hard_negative_candidates(adjacency, item_ids, hard=hard, seed=seed)
+    return Neighborhoods(ids, importance_weights(counts), candidates)
+
+
+def hard_negative_candidates(
+    adjacency: PackedAdjacency,
+    item_ids: Int64[np.ndarray, " seeds"],
+    *,
+    hard: HardNegativeConfig,
+    seed: int,
+) -> Int32[np.ndarray, "seeds candidates"]:
+    """Rank what long walks from each item meet, and keep an even spread of the band.
+
+    An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
+    """
+    ranked, _ = walk_neighborhoods(
+        adjacency,
+        item_ids,
+        key=stream_key(seed, Stream.LONG_WALKS),
+        num_walks=hard.num_walks,
+        walk_length=hard.walk_length,
+        restart=hard.restart,
+        num_neighbors=hard.last_rank,
+    )
+    band = ranked[:, hard.first_rank - 1 :]
+    width = min(hard.num_candidates, band.shape[1])
+    columns = np.linspace(0, band.shape[1] - 1, width).round().astype(np.int64)
+    return np.ascontiguousarray(band[:, columns])
