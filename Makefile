@@ -1,0 +1,39 @@
+# make run    environment, the whole pipeline on the bundled books, then the server with its page
+# make test   environment, then the tests
+# make lint   environment, then format, lint, types and layers
+# Everything may be repeated: what is done is skipped.
+
+PYTHON ?= python3
+PORT ?= 8000
+RECIPE ?= ray_jobs/recipes/goodbooks.yaml
+BIN := .venv/bin
+
+.PHONY: run test lint clean
+
+run: .venv/.installed
+	@$(BIN)/python -m ray_jobs.pipeline --config $(RECIPE)
+	@$(BIN)/python -m serve --config $(RECIPE) --set serve.port=$(PORT)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "wanted Python 3.11 or newer, found $$($(PYTHON) --version); try make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@echo "installing into .venv (about 2 GB, a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,195 @@
+"""One function a job. Each publishes one directory, or finds it published already."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pinsage.base.artifacts import Draft, publish
+from pinsage.base.errors import DataError
+from pinsage.base.seeding import Stream, stream
+from pinsage.cluster.embedder import EmbedSpec, embed_all
+from pinsage.cluster.evaluator import evaluate_all
+from pinsage.cluster.producers import ProducerSpec
+from pinsage.cluster.run import Run, Stage, require
+from pinsage.cluster.session import session
+from pinsage.cluster.trainer import TrainTask, run_training
+from pinsage.cluster.walkers import walk_all
+from pinsage.graph import Graph
+from pinsage.graph.ingest import ingest as ingest_tables
+from pinsage.inference.export import read_embeddings
+from pinsage.model.checkpoint import SHAPE, WEIGHTS
+from pinsage.retrieval.index import build_index, measured_recall, save_index
+from pinsage.sampling.pairs import steps_per_epoch
+
+_RECALL_SAMPLE = 1_000
+_RECALL_K = 10
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a job has to say at its end.
+
+    Attributes:
+        stage: its name.
+        directory: what it published, or found published.
+        seconds: how long it took.
+        was_published: nothing was left to do.
+        counts: the manifest's counts.
+    """
+
+    stage: str
+    directory: Path
+    seconds: float
+    was_published: bool
+    counts: dict[str, Any]
+
+
+def ingest(run: Run) -> StageResult:
+    """Check the tables and publish the graph."""
+    return _publish(run.graph, lambda draft: _ingest(run, draft))
+
+
+def walk(run: Run) -> StageResult:
+    """Walk from every item and publish the neighborhood table."""
+    return _publish(run.neighborhoods, lambda draft: _walk(run, draft))
+
+
+def train(run: Run) -> StageResult:
+    """Train and publish the model."""
+    return _publish(run.model, lambda draft: _train(run, draft))
+
+
+def embed(run: Run) -> StageResult:
+    """Embed every item and publish the embeddings."""
+    return _publish(run.embeddings, lambda draft: _embed(run, draft))
+
+
+def index(run: Run) -> StageResult:
+    """Build the search structure and publish it."""
+    return _publish(run.index, lambda draft: _index(run, draft))
+
+
+def evaluate(run: Run) -> StageResult:
+    """Rank the held-out pairs with every method and publish the report."""
+    return _publish(run.report, lambda draft: evaluate_all(run, draft))
+
+
+JOBS: dict[str, Callable[[Run], StageResult]] = {
+    "ingest": ingest,
+    "walk": walk,
+    "train": train,
+    "embed": embed,
+    "index": index,
+    "evaluate": evaluate,
+}
+"""Every job in the order of the pipeline."""
+
+
+def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
+    started = time.monotonic()
+    require(stage)
+    was_published = stage.is_done
+    if not was_published:
+        with publish(
+            stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
+        ) as draft:
+            write(draft)
+    return StageResult(
+        stage=stage.name,
+        directory=stage.directory,
+        seconds=time.monotonic() - started,
+        was_published=was_published,
+        counts=stage.open().manifest.counts,
+    )
+
+
+def _ingest(run: Run, draft: Draft) -> None:
+    ingest_tables(
+        run.config.data, draft, num_shards=run.config.graph.num_shards, seed=run.config.seed
+    )
+
+
+def _walk(run: Run, draft: Draft) -> None:
+    config = run.config
+    with session(config.ray):
+        walk_all(
+            run.graph.directory,
+            draft,
+            walk=config.walk,
+            hard=config.hard_negatives,
+            seed=config.seed,
+        )
+    _count_neighbors(draft)
+
+
+def _count_neighbors(draft: Draft) -> None:
+    neighbor_ids = np.load(draft.path / "neighbor_ids.npy", mmap_mode="r", allow_pickle=False)
+    candidates = np.load(draft.path / "hard_negatives.npy", mmap_mode="r", allow_pickle=False)
+    filled = (neighbor_ids >= 0).sum(axis=1)
+    draft.counts |= {
+        "items": len(neighbor_ids),
+        "mean_neighbors": round(float(filled.mean()), 2),
+        "items_without_neighbors": int((filled == 0).sum()),
+        "items_without_hard_negatives": int((~(candidates >= 0).any(axis=1)).sum()),
+    }
+
+
+def _train(run: Run, draft: Draft) -> None:
+    config = run.config
+    num_pairs = len(Graph.open(run.graph.directory).pairs("train").queries)
+    if not num_pairs:
+        raise DataError(
+            f"{run.graph.directory}: no pair has split train, so there is nothing to train on; "
+            "look at data.pairs and data.split"
+        )
+    task = TrainTask(
+        producers=ProducerSpec(
+            graph=run.graph.directory,
+            neighborhoods=run.neighborhoods.directory,
+            minibatch=config.train.minibatch,
+            num_layers=config.model.num_layers,
+            seed=config.seed,
+        ),
+        model=config.model,
+        train=config.train,
+        checkpoints=run.checkpoints,
+        steps_per_epoch=steps_per_epoch(num_pairs, config.train.minibatch.size),
+        num_workers=config.train.num_workers,
+    )
+    with session(config.ray):
+        final = run_training(task)
+    for name in (WEIGHTS, SHAPE, "progress.json"):
+        with draft.file(name) as path:
+            shutil.copyfile(final / name, path)
+    draft.counts |= {"pairs": num_pairs, "steps": task.total_steps}
+
+
+def _embed(run: Run, draft: Draft) -> None:
+    spec = EmbedSpec(
+        graph=run.graph.directory,
+        neighborhoods=run.neighborhoods.directory,
+        model=run.model.directory,
+        folder=draft.scratch,
+        parts=draft.path,
+        config=run.config.embed,
+    )
+    with session(run.config.ray):
+        embed_all(spec, draft)
+
+
+def _index(run: Run, draft: Draft) -> None:
+    vectors = read_embeddings(run.embeddings.directory)
+    built = build_index(vectors, run.config.index)
+    save_index(built, draft)
+    count = min(len(vectors), _RECALL_SAMPLE)
+    sample = stream(run.config.seed, Stream.SAMPLE).choice(len(vectors), count, replace=False)
+    draft.counts |= {
+        "items": len(vectors),
+        "kind": type(built).__name__,
+        f"recall@{_RECALL_K}": measured_recall(built, k=_RECALL_K, sample=sample),
+    }

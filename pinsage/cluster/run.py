@@ -1,0 +1,166 @@
+"""`Run`: which directory every stage of a run publishes, and what each is made from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pinsage.base.artifacts import Artifact, fingerprint, is_published, open_artifact, whole_file
+from pinsage.base.config import Config
+from pinsage.base.errors import ArtifactError
+from pinsage.cluster.run_config import RunConfig
+from pinsage.graph.ingest import input_facts
+
+GENERATION = "generation.json"
+
+_TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features")
+"""The training settings that change the weights; the others say how and where it runs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one run.
+
+    Attributes:
+        name: the stage's name, and its folder's.
+        directory: `<output>/<name>/<fingerprint>`.
+        config: the settings its result depends on.
+        parents: the stages it reads.
+    """
+
+    name: str
+    directory: Path
+    config: dict[str, Any]
+    parents: tuple["Stage", ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether it is published."""
+        return is_published(self.directory)
+
+    def open(self, *, check_digests: bool = False) -> Artifact:
+        """Open what it published.
+
+        Raises:
+            ArtifactError: it has not finished, or its files were damaged.
+        """
+        return open_artifact(self.directory, stage=self.name, check_digests=check_digests)
+
+    def open_parents(self) -> dict[str, Artifact]:
+        """Open all that it reads."""
+        return {parent.name: parent.open() for parent in self.parents}
+
+
+class Run:
+    """The stages of one configuration, from tables to report."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Hold the settings; nothing is read yet."""
+        self.config = config
+        self.output = config.output.resolve()
+
+    @cached_property
+    def graph(self) -> Stage:
+        """Tables, checked, with dense ids, as a graph in shards."""
+        settings = {
+            "data": _dump(self.config.data),
+            "inputs": input_facts(self.config.data),
+            "num_shards": self.config.graph.num_shards,
+            "seed": self.config.seed,
+        }
+        return self._stage("graph", settings, ())
+
+    @cached_property
+    def neighborhoods(self) -> Stage:
+        """Importance neighborhoods and hard-negative candidates of every item."""
+        settings = {
+            "walk": _dump(self.config.walk, without=("items_per_chunk",)),
+            "hard_negatives": _dump(self.config.hard_negatives),
+            "seed": self.config.seed,
+        }
+        return self._stage("neighborhoods", settings, (self.graph,))
+
+    @cached_property
+    def model(self) -> Stage:
+        """The trained network."""
+        train = _dump(self.config.train) or {}
+        settings = {
+            "model": _dump(self.config.model),
+            "train": {name: train[name] for name in _TRAIN_RESULT},
+            "seed": self.config.seed,
+        }
+        return self._stage("model", settings, (self.graph, self.neighborhoods))
+
+    @cached_property
+    def embeddings(self) -> Stage:
+        """One embedding an item."""
+        settings = {"num_neighbors": self.config.embed.num_neighbors}
+        return self._stage("embeddings", settings, (self.graph, self.neighborhoods, self.model))
+
+    @cached_property
+    def index(self) -> Stage:
+        """A search structure over the embeddings."""
+        return self._stage("index", _dump(self.config.index) or {}, (self.embeddings,))
+
+    @cached_property
+    def report(self) -> Stage:
+        """How good the recommendations are."""
+        settings = {"evaluate": _dump(self.config.evaluate), "seed": self.config.seed}
+        return self._stage("report", settings, (self.graph, self.neighborhoods, self.embeddings))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in the order they run."""
+        return (
+            self.graph,
+            self.neighborhoods,
+            self.model,
+            self.embeddings,
+            self.index,
+            self.report,
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the states of an unfinished training are published."""
+        return self.output / "checkpoints" / self.model.directory.name
+
+    def publish_generation(self) -> Path:
+        """Name the directories that a server serves together, in one step."""
+        content = {"format_version": 1} | {
+            stage.name: stage.directory.relative_to(self.output).as_posix() for stage in self.stages
+        }
+        path = self.output / GENERATION
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def _stage(self, name: str, settings: dict[str, Any], parents: tuple[Stage, ...]) -> Stage:
+        parent_prints = {parent.name: parent.directory.name for parent in parents}
+        directory = self.output / name / fingerprint(name, settings, parent_prints)
+        return Stage(name, directory, settings, parents)
+
+
+def require(stage: Stage) -> None:
+    """Stop a job whose parents have not run.
+
+    Raises:
+        ArtifactError: a parent is not published; the message says which job makes it.
+    """
+    jobs = {"graph": "ingest", "neighborhoods": "walk", "model": "train", "embeddings": "embed"}
+    for parent in stage.parents:
+        if not parent.is_done:
+            raise ArtifactError(
+                f"{stage.name} reads {parent.name}, which is not published for this configuration "
+                f"(looked for {parent.directory}); run `python -m ray_jobs.{jobs[parent.name]}` "
+                "or `python -m ray_jobs.pipeline` with the same --config first"
+            )
+
+
+def _dump(config: Config | None, without: tuple[str, ...] = ()) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    dumped: Mapping[str, Any] = config.model_dump(mode="json")
+    return {name: value for name, value in dumped.items() if name not in without}

@@ -1,0 +1,89 @@
+"""Joining a Ray cluster, or starting one on this machine for the length of a run."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from pinsage.base.errors import ResourceError
+from pinsage.cluster.run_config import RayConfig
+
+
+@contextmanager
+def session(config: RayConfig) -> Iterator[None]:
+    """Be connected to Ray inside the block; what was started here ends with it.
+
+    Raises:
+        ResourceError: the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    connect(config)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(config: RayConfig) -> None:
+    """Join the configured cluster, or start a quiet one here.
+
+    Raises:
+        ResourceError: the cluster cannot be reached.
+    """
+    _quiet_ray()
+    address = cluster_address(config)
+    if address == "local":
+        # At least two: a worker that holds the only CPU would starve every other part for ever.
+        num_cpus = config.num_cpus or max(os.cpu_count() or 1, 2)
+        ray.init(
+            "local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=config.object_store_bytes,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        return
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
+            "ray.address=local to run on this machine alone"
+        ) from error
+
+
+def cluster_address(config: RayConfig) -> str:
+    """Decide where to run: a submitted job finds its cluster in Ray's own variable."""
+    if config.address != "auto":
+        return config.address
+    return os.environ.get("RAY_ADDRESS") or "local"
+
+
+def require_cpus(wanted: float, *, purpose: str, setting: str) -> None:
+    """Stop before Ray would wait for ever.
+
+    Raises:
+        ResourceError: the cluster has fewer CPUs in all.
+    """
+    found = ray.cluster_resources().get("CPU", 0.0)
+    if found < wanted:
+        raise ResourceError(
+            f"{purpose} wants {wanted:g} CPUs, but the cluster has {found:g}; lower {setting} or "
+            "add nodes"
+        )
+
+
+def threads_for(configured: int | None, num_workers: int) -> int:
+    """Share this machine's cores out evenly, unless told otherwise."""
+    return configured or max((os.cpu_count() or 1) // num_workers, 1)
+
+
+def _quiet_ray() -> None:
+    """Leave the terminal to our own lines; warnings and errors still show."""
+    for name in ("ray", "ray.data", "ray.train", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)

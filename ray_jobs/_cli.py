@@ -1,0 +1,86 @@
+"""What every job has in common: three flags, one JSON line, errors without a traceback."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from ray.exceptions import RayTaskError
+
+from pinsage.base.config import dump_config, load_config
+from pinsage.base.errors import ConfigError, PinsageError
+from pinsage.base.logs import set_up_logging
+from pinsage.cluster.drivers import JOBS, StageResult
+from pinsage.cluster.run import Run
+from pinsage.cluster.run_config import RunConfig
+
+
+def run_stage(stage: str) -> int:
+    """Run one stage, and print what it published as one JSON line."""
+
+    def work(run: Run) -> None:
+        print(json.dumps(_as_json(JOBS[stage](run))))
+
+    return run_job(work, description=JOBS[stage].__doc__ or stage)
+
+
+def run_job(work: Callable[[Run], None], *, description: str) -> int:
+    """Read the flags, do the work, and turn its outcome into an exit code.
+
+    Returns:
+        0, or 1 after an error that the user can mend, or 2 after one in the configuration.
+    """
+    arguments = _parse(description)
+    set_up_logging()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        config = load_config(RunConfig, arguments.config, arguments.set)
+        if arguments.print_config:
+            print(dump_config(config), end="")
+            return 0
+        work(Run(config))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PinsageError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        print(f"error: {cause}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML recipe")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=value",
+        help="change one setting; may be given many times",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every setting as it will be used"
+    )
+    return parser.parse_args()
+
+
+def _as_json(result: StageResult) -> dict[str, object]:
+    return {
+        "stage": result.stage,
+        "directory": str(result.directory),
+        "was_published": result.was_published,
+        "seconds": round(result.seconds, 1),
+        "counts": result.counts,
+    }
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C would, so that Ray's processes are taken down too."""
+    raise KeyboardInterrupt

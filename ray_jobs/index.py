@@ -1,0 +1,8 @@
+"""Embeddings to a search structure."""
+
+import sys
+
+from ray_jobs._cli import run_stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage("index"))

@@ -1,0 +1,8 @@
+"""Tables to graph: check, give dense ids, split, store in shards."""
+
+import sys
+
+from ray_jobs._cli import run_stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage("ingest"))

@@ -1,0 +1,78 @@
+"""All stages in order; what is published is skipped. Ends with a table of what there is."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from pinsage.cluster.drivers import JOBS, StageResult
+from pinsage.cluster.run import Run
+from pinsage.cluster.session import session
+from ray_jobs._cli import run_job
+
+
+def run_pipeline(run: Run) -> None:
+    """Run every job, and point the generation at what they published."""
+    started = time.monotonic()
+    results = []
+    first = not all(stage.is_done for stage in run.stages)
+    if first:
+        print(f"{run.config.name}: publishing into {run.output}", file=sys.stderr)
+    results.append(JOBS["ingest"](run))
+    if first:
+        with session(run.config.ray):
+            results += [job(run) for name, job in JOBS.items() if name != "ingest"]
+    else:
+        results += [job(run) for name, job in JOBS.items() if name != "ingest"]
+    generation = run.publish_generation()
+    print(closing_table(results, run.output, seconds=time.monotonic() - started))
+    print(f"\nreport      {results[-1].directory / 'report.html'}\ngeneration  {generation}")
+
+
+def closing_table(results: list[StageResult], output: Path, *, seconds: float) -> str:
+    """List what every stage published, how long it took, and how good the result is."""
+    rows = [("stage", "time", "published", "content")]
+    rows += [
+        (
+            result.stage,
+            "found" if result.was_published else f"{result.seconds:.0f} s",
+            str(result.directory.relative_to(output)),
+            _content(result),
+        )
+        for result in results
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(["", *lines, "", f"{seconds:.0f} s in all", "", _quality(results[-1])])
+
+
+def _content(result: StageResult) -> str:
+    """Name the counts that are single numbers or words."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}"
+        for name, value in result.counts.items()
+        if isinstance(value, int | float | str)
+    )
+
+
+def _quality(report: StageResult) -> str:
+    """Tabulate the methods' figures, the best of each column marked."""
+    content = json.loads((report.directory / "report.json").read_text(encoding="utf-8"))
+    metrics: dict[str, dict[str, float]] = content["metrics"]
+    names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
+    names.append("scaled_mrr")
+    lines = ["method".ljust(14) + "".join(name.rjust(15) for name in names)]
+    for method, values in metrics.items():
+        cells = []
+        for name in names:
+            best = values[name] == max(other[name] for other in metrics.values())
+            cells.append(f"{values[name]:.3f}{'*' if best else ' '}".rjust(15))
+        lines.append(method.ljust(14) + "".join(cells))
+    return "\n".join([*lines, "* best of its column"])
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(run_pipeline, description=str(__doc__)))

@@ -1,0 +1,133 @@
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinsage.base.artifacts import (
+    fingerprint,
+    is_published,
+    open_artifact,
+    publish,
+    whole_file,
+)
+from pinsage.base.errors import ArtifactError
+
+
+def publish_numbers(directory: Path, numbers: list[int]) -> None:
+    with publish(directory, stage="numbers", config={"n": len(numbers)}, parents={}) as draft:
+        draft.write_array("numbers.npy", np.array(numbers))
+        (draft.scratch / "notes").write_text("for the stage alone")
+
+
+def test_a_published_directory_opens_with_its_content_checked(tmp_path: Path) -> None:
+    publish_numbers(tmp_path / "a", [1, 2])
+    opened = open_artifact(tmp_path / "a", stage="numbers", check_digests=True)
+    assert sorted(path.name for path in opened.path.iterdir()) == ["manifest.json", "numbers.npy"]
+    assert np.load(opened.path / "numbers.npy").tolist() == [1, 2]
+
+
+def test_nothing_is_visible_until_the_block_ends_and_a_rerun_keeps_whole_files(
+    tmp_path: Path,
+) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft,
+    ):
+        draft.write_array("first.npy", np.zeros(1))
+        raise RuntimeError
+    assert not is_published(tmp_path / "a")
+    with publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft:
+        assert draft.has("first.npy")
+        assert not draft.has("second.npy")
+    assert is_published(tmp_path / "a")
+
+
+def test_nothing_overwrites_a_published_directory(tmp_path: Path) -> None:
+    publish_numbers(tmp_path / "a", [1])
+    with pytest.raises(ArtifactError, match="published already"):
+        publish_numbers(tmp_path / "a", [2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, found"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "SHA-256"),
+        (lambda path: path.unlink(), "missing"),
+    ],
+)
+def test_a_damaged_file_is_found(tmp_path: Path, damage, words: str) -> None:
+    publish_numbers(tmp_path / "a", [1])
+    damage(tmp_path / "a" / "numbers.npy")
+    with pytest.raises(ArtifactError, match=words):
+        open_artifact(tmp_path / "a", stage="numbers", check_digests=True)
+
+
+def test_a_directory_of_another_stage_or_without_manifest_is_refused(tmp_path: Path) -> None:
+    publish_numbers(tmp_path / "a", [1])
+    with pytest.raises(ArtifactError, match="wanted stage letters"):
+        open_artifact(tmp_path / "a", stage="letters")
+    with pytest.raises(ArtifactError, match="has not finished"):
+        open_artifact(tmp_path / "b", stage="letters")
+
+
+def test_the_fingerprint_depends_on_settings_and_parents_alone() -> None:
+    assert fingerprint("a", {"x": 1, "y": 2}, {}) == fingerprint("a", {"y": 2, "x": 1}, {})
+    distinct = {
+        fingerprint("a", {"x": 1}, {}),
+        fingerprint("a", {"x": 2}, {}),
+        fingerprint("b", {"x": 1}, {}),
+        fingerprint("a", {"x": 1}, {"p": "1"}),
+    }
+    assert len(distinct) == 4
+
+
+def test_equal_content_gives_an_equal_manifest_digest(tmp_path: Path) -> None:
+    for name in ("one/a", "two/a"):
+        publish_numbers(tmp_path / name, [1, 2])
+    one, two = (open_artifact(tmp_path / n, stage="numbers").manifest for n in ("one/a", "two/a"))
+    assert one.digest == two.digest
+
+
+def write_and_die(directory: Path) -> None:
+    with publish(directory, stage="numbers", config={}, parents={}) as draft:
+        draft.write_array("whole.npy", np.zeros(3))
+        with draft.file("half.npy") as path:
+            path.write_bytes(b"half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_writer_leaves_nothing_half_published_and_no_lock(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=write_and_die, args=(tmp_path / "a",)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not is_published(tmp_path / "a")
+    with publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft:
+        assert draft.has("whole.npy")
+        assert not draft.has("half.npy")
+    files = open_artifact(tmp_path / "a", stage="numbers").manifest.files
+    assert list(files) == ["whole.npy"]
+
+
+def test_two_writers_of_one_directory_do_not_mix(tmp_path: Path) -> None:
+    with (
+        publish(tmp_path / "a", stage="numbers", config={}, parents={}),
+        pytest.raises(ArtifactError, match="another process"),
+    ):
+        publish_numbers(tmp_path / "a", [1])
+
+
+def test_a_whole_file_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

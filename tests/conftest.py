@@ -1,0 +1,37 @@
+"""Shape contracts on for every layer but the kernels, and one local Ray for the whole run."""
+
+import os
+from collections.abc import Iterator
+
+from jaxtyping import install_import_hook
+
+# Before anything of ours is imported. Kernels stay out: the hook would wrap jitted functions.
+install_import_hook(
+    [
+        f"pinsage.{layer}"
+        for layer in (
+            "base",
+            "graph",
+            "sampling",
+            "model",
+            "training",
+            "inference",
+            "retrieval",
+            "evaluation",
+        )
+    ],
+    "beartype.beartype",
+)
+
+import pytest  # noqa: E402
+
+from pinsage.cluster.run_config import RayConfig  # noqa: E402
+from pinsage.cluster.session import session  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray of this machine alone, shared by every test that asks for it."""
+    os.environ.pop("RAY_ADDRESS", None)
+    with session(RayConfig(address="local", object_store_bytes=256 * 2**20)):
+        yield
