@@ -1,0 +1,203 @@
+"""`python -m serve`: the server and its page on this machine, until Ctrl-C or SIGTERM."""
+
+import argparse
+import json
+import logging
+import signal
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from urllib.parse import quote
+
+from ray import serve
+from ray.serve.schema import LoggingConfig
+
+from pinsage.base.config import dump_config, load_config
+from pinsage.base.errors import ConfigError, PinsageError, ResourceError
+from pinsage.base.logs import set_up_logging
+from pinsage.cluster.run_config import RunConfig, ServeSection
+from pinsage.cluster.session import cluster_address, session
+from serve.app import AppArgs, build_app
+from serve.generation import GENERATION_FILE
+
+_APPLICATION = "pinsage"
+
+_ANSWER_TIMEOUT_S = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve a finished run; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the recipe the jobs ran with")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=value",
+        help="change one setting, as in --set serve.port=8001; may be repeated",
+    )
+    parser.add_argument("--print-config", action="store_true", help="show all settings and stop")
+    options = parser.parse_args(arguments)
+    set_up_logging()
+    try:
+        config = load_config(RunConfig, options.config, options.overrides)
+        if options.print_config:
+            print(dump_config(config), end="")
+            return 0
+        return _serve_until_stopped(config)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PinsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve_until_stopped(config: RunConfig) -> int:
+    is_local = cluster_address(config.ray) == "local"
+    # Both are told before Ray takes its seconds to start.
+    app = build_app(app_args(config))
+    if is_local:
+        _check_port(config.serve.host, config.serve.port)
+    _stop_on_signals()
+    with session(config.ray):
+        # Ray has put handlers of its own in their place.
+        _stop_on_signals()
+        try:
+            _start(app, config.serve)
+            _announce(_url(config.serve), config, is_local=is_local)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("\nstopping ...", file=sys.stderr, flush=True)
+        finally:
+            _stop(is_local=is_local)
+    return 0
+
+
+def app_args(config: RunConfig) -> AppArgs:
+    """Say what a recipe asks the server for."""
+    section = config.serve
+    return AppArgs(
+        generation=(config.output / GENERATION_FILE).absolute(),
+        title=section.title,
+        default_k=section.default_k,
+        max_k=section.max_k,
+        num_replicas=section.num_replicas,
+        max_ongoing_requests=section.max_ongoing_requests,
+    )
+
+
+def _stop_on_signals() -> None:
+    """Interrupt the main thread once.
+
+    A second Ctrl-C does nothing: it would cut the shutdown short and leave processes behind.
+    """
+    stopping = threading.Event()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _stop(*, is_local: bool) -> None:
+    """Take down what was started: all of Serve here, on a joined cluster just this application."""
+    if is_local:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    else:
+        serve.delete(_APPLICATION)
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # A port whose last user has just gone is free, though the system still remembers it.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ResourceError(
+                f"port {port} of {host} cannot be used ({error.strerror}); stop what uses it, or "
+                f"take another one with --set serve.port={port + 1 if port < 65_535 else 8000}"
+            ) from error
+
+
+def _start(app: serve.Application, section: ServeSection) -> None:
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": section.host, "port": section.port},
+            logging_config=quiet,
+        )
+        serve.run(app, name=_APPLICATION, route_prefix="/", logging_config=quiet)
+    except RuntimeError as error:
+        raise ResourceError(
+            f"the server did not start ({error}); its log is in /tmp/ray/session_latest/logs/serve"
+        ) from error
+
+
+def _url(section: ServeSection) -> str:
+    """Say where a person on this machine finds it."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    host = everywhere.get(section.host, section.host)
+    return (
+        f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{section.port}"
+    )
+
+
+def _first_answer(url: str) -> tuple[dict[str, int], str]:
+    """Ask as a browser would: the page, an item, and what is related to it."""
+    counts: dict[str, int] = json.loads(_get(f"{url}/v1/generation"))["counts"]
+    _get(f"{url}/")
+    items = json.loads(_get(f"{url}/v1/items?limit=1"))["items"]
+    if not items:
+        return counts, "GET /"
+    path = f"/v1/items/{quote(items[0]['key'], safe='')}/similar"
+    related = json.loads(_get(f"{url}{path}"))["items"]
+    nearest = f" -> {related[0]['title']}" if related else ""
+    return counts, f"GET {path}: {items[0]['title']}{nearest}"
+
+
+def _get(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as reply:
+            content: bytes = reply.read()
+            return content
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise ResourceError(
+            f"the server started, but {url} gave no answer ({error}); its log is in "
+            "/tmp/ray/session_latest/logs/serve"
+        ) from error
+
+
+def _announce(url: str, config: RunConfig, *, is_local: bool) -> None:
+    """Tell where the server is, once it has truly answered."""
+    counts, first = _first_answer(url)
+    lines = [
+        "",
+        f"  {config.serve.title} is ready:  {url}",
+        "",
+        f"  items     {counts['items']:,}, with {counts['edges']:,} edges",
+        f"  answered  {first}",
+        f"  API       {url}/docs",
+        f"  Ray       {'started here' if is_local else 'joined'}; Ctrl-C stops the server",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

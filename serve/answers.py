@@ -1,0 +1,167 @@
+"""Questions to answers over one generation: what the calls say, without any HTTP."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
+from serve.config import ServeConfig
+from serve.generation import Generation
+from serve.problems import invalid, unknown_items
+from serve.related import Method, Related, methods_of
+from serve.schemas import GenerationInfo, Item, MethodInfo, ScoredItem, SimilarReply
+from serve.search import TitleSearch
+
+_LONGEST_SEARCHED = 200
+"""Longer texts, such as descriptions, aren't what an item is looked up by."""
+
+
+class Answers:
+    """Everything the API can say about one generation."""
+
+    def __init__(self, generation: Generation, config: ServeConfig) -> None:
+        self._generation = generation
+        self._config = config
+        self._catalog = generation.catalog
+        self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
+        degrees = generation.graph.adjacency().item_degrees
+        self._by_degree = np.argsort(-degrees, kind="stable")
+        self._num_connected = int((degrees > 0).sum())
+        self._titles = TitleSearch(self._catalog.titles, _further_words(generation), degrees)
+
+    @property
+    def digest(self) -> str:
+        """Names the generation."""
+        return self._generation.parts.digest
+
+    @property
+    def methods(self) -> list[Method]:
+        """Ways to find related items, PinSage first."""
+        return list(self._methods.values())
+
+    def item(self, key: str) -> Item:
+        """Describe one item.
+
+        Raises:
+            ProblemError: there is no such item.
+        """
+        return self._item(self._ids([key])[0])
+
+    def similar(self, keys: Sequence[str], k: int | None, method: str) -> list[SimilarReply]:
+        """Find related items for each key.
+
+        Args:
+            keys: the items asked about.
+            k: related items wanted for each; None takes the configured number.
+            method: the name of one of `methods`.
+
+        Raises:
+            ProblemError: a key or the method is unknown, or k or the number of keys too large.
+        """
+        self._check_counts(keys, k)
+        chosen = self._methods.get(method)
+        if chosen is None:
+            raise invalid("method", f"wanted one of {', '.join(self._methods)}; found {method!r}")
+        ids = self._ids(keys)
+        answers = chosen.related(ids, k or self.default_k)
+        return [
+            SimilarReply(query=self._item(item_id), method=method, items=self._scored(related))
+            for item_id, related in zip(ids, answers, strict=True)
+        ]
+
+    @property
+    def default_k(self) -> int:
+        """Related items an answer holds if a request doesn't say."""
+        return min(self._config.default_k, self._config.max_k)
+
+    def search(self, text: str, limit: int) -> list[Item]:
+        """Find items by the words of their titles; if there are none, by the exact key."""
+        found = self._titles.search(text, limit)
+        if not found and (item_id := self._catalog.id_of(text)) is not None:
+            found = [item_id]
+        return [self._item(item_id) for item_id in found]
+
+    def starting_points(self, limit: int) -> list[Item]:
+        """Give items to start from: connected ones, from the best known towards the rarer half."""
+        reach = max(self._num_connected // 2, 1) if self._num_connected else len(self._by_degree)
+        spread = np.geomspace(1, max(reach, 1), num=min(limit, reach))
+        ranks = (np.maximum(np.round(spread), np.arange(1, len(spread) + 1)) - 1).astype(np.int64)
+        return [self._item(int(item_id)) for item_id in self._by_degree[ranks]]
+
+    def generation(self) -> GenerationInfo:
+        """Describe what is being served."""
+        quality = self._generation.quality
+        return GenerationInfo(
+            generation=self.digest,
+            title=self._config.title,
+            parts=self._generation.parts.names,
+            counts=self._generation.counts,
+            methods=[
+                MethodInfo(
+                    name=method.name,
+                    label=method.label,
+                    description=method.description,
+                    quality=quality.get(method.name, {}),
+                )
+                for method in self.methods
+            ],
+            quality=quality,
+            default_k=self.default_k,
+            max_k=self._config.max_k,
+        )
+
+    def _check_counts(self, keys: Sequence[str], k: int | None) -> None:
+        if k is not None and not 1 <= k <= self._config.max_k:
+            raise invalid("k", f"wanted 1 to {self._config.max_k}, found {k}")
+        if len(keys) > self._config.max_item_keys:
+            raise invalid(
+                "item_keys", f"wanted at most {self._config.max_item_keys}, found {len(keys)}"
+            )
+
+    def _ids(self, keys: Sequence[str]) -> list[int]:
+        found = [self._catalog.id_of(key) for key in keys]
+        unknown = [key for key, item_id in zip(keys, found, strict=True) if item_id is None]
+        if unknown:
+            raise unknown_items(list(dict.fromkeys(unknown)))
+        return [item_id for item_id in found if item_id is not None]
+
+    def _item(self, item_id: int) -> Item:
+        title, image = self._catalog.title(item_id), self._catalog.image(item_id)
+        return Item(
+            key=self._catalog.keys[item_id],
+            title=title,
+            image=image,
+            # The title and the picture are said already; what is empty says nothing.
+            metadata={
+                name: value
+                for name, value in self._catalog.metadata(item_id).items()
+                if value not in (None, "", title, image)
+            },
+        )
+
+    def _scored(self, related: Related) -> list[ScoredItem]:
+        return [
+            ScoredItem(**self._item(item_id).model_dump(), score=score)
+            for item_id, score in zip(related.item_ids, related.scores, strict=True)
+        ]
+
+
+def _further_words(generation: Generation) -> list[str]:
+    """What else an item is looked up by, such as its authors: its short texts of many values.
+
+    A column of few values, such as a language, tells items apart too badly.
+    """
+    table = pq.read_table(generation.graph.artifact.path / ITEMS_FILE)
+    texts = [""] * table.num_rows
+    for name in table.column_names:
+        column = table[name]
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if name == ITEM_KEY or not is_text or pc.count_distinct(column).as_py() < len(column) / 20:
+            continue
+        for row, value in enumerate(column.to_pylist()):
+            if value and len(value) <= _LONGEST_SEARCHED and "://" not in value:
+                texts[row] += f" {value}"
+    return texts

@@ -1,0 +1,186 @@
+"""The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import FastAPI, Query
+from fastapi import Path as PathPart
+
+import pinsage
+from serve.answers import Answers
+from serve.boundary import Boundary
+from serve.config import ServeConfig
+from serve.generation import Generation
+from serve.pages import add_pages
+from serve.problems import Code, answer_with_problems, described
+from serve.schemas import (
+    GenerationInfo,
+    Health,
+    Item,
+    ItemList,
+    Problem,
+    Readiness,
+    SimilarBatchReply,
+    SimilarReply,
+    SimilarRequest,
+)
+
+_DESCRIPTION = """\
+Related items from a graph convolutional network (PinSage), beside simpler methods to compare with.
+
+Item keys are those of the ingested table; in a path, write them percent-encoded (`a/b` as `a%2Fb`).
+Every error is a JSON problem (RFC 9457) whose `code` is stable.
+"""
+
+ItemKey = Annotated[
+    str, PathPart(description="The item's key, percent-encoded.", examples=["1"], min_length=1)
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
+
+
+def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
+    """Make the app that answers from one generation.
+
+    Args:
+        generation: what is served.
+        config: limits and wording.
+    """
+    app = FastAPI(
+        title=config.title,
+        description=_DESCRIPTION,
+        version=pinsage.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    answers = Answers(generation, config)
+    _add_related(app, answers, config)
+    _add_catalog(app, answers)
+    _add_operations(app, answers)
+    add_pages(app)
+    answer_with_problems(app)
+    _describe_problems(app)
+    app.add_middleware(Boundary, max_body_bytes=config.max_body_bytes)
+    return app
+
+
+def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
+    names = [method.name for method in answers.methods]
+    count = Query(ge=1, le=config.max_k, description="Related items wanted.")
+    method = Query(
+        description="How to find them: " + ", ".join(f"`{name}`" for name in names) + ".",
+        json_schema_extra={"enum": names},
+    )
+
+    # These are plain functions: FastAPI runs them in threads, so that a search over a large
+    # catalog doesn't keep other requests from being read.
+    @app.get(
+        "/v1/items/{item_key:path}/similar",
+        summary="Items related to one item",
+        tags=["Related items"],
+        responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
+    )
+    def similar_items(
+        item_key: ItemKey,
+        k: Annotated[int, count] = answers.default_k,
+        method: Annotated[str, method] = "pinsage",
+    ) -> SimilarReply:
+        """Give the k items most related to an item, best first, never the item itself.
+
+        There are fewer than k if the method knows no more: a walk meets only so many items, and an
+        item without edges or features has no walks or no features to compare.
+        """
+        return answers.similar([unquote(item_key)], k, method)[0]
+
+    @app.post(
+        "/v1/similar",
+        summary="Items related to each of several items",
+        tags=["Related items"],
+        responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
+    )
+    def similar_to_each(request: SimilarRequest) -> SimilarBatchReply:
+        """Answer the same question for many items at once, in the order of the keys.
+
+        If any key is unknown, all unknown keys are listed and nothing is answered.
+        """
+        return SimilarBatchReply(
+            results=answers.similar(request.item_keys, request.k, request.method)
+        )
+
+
+def _add_catalog(app: FastAPI, answers: Answers) -> None:
+    @app.get(
+        "/v1/search",
+        summary="Find items by title",
+        tags=["Catalog"],
+        responses=described(Code.INVALID_REQUEST),
+    )
+    def search(
+        q: Annotated[
+            str,
+            Query(max_length=200, description="Words, or beginnings of words.", examples=["hung"]),
+        ],
+        limit: Limit = 10,
+    ) -> ItemList:
+        """Find items while their title is still being typed; case and accents don't matter."""
+        return ItemList(items=answers.search(q, limit))
+
+    @app.get(
+        "/v1/items",
+        summary="Items to start from",
+        tags=["Catalog"],
+        responses=described(Code.INVALID_REQUEST),
+    )
+    def starting_points(limit: Limit = 24) -> ItemList:
+        """Give well-connected items, from the best known towards rarer ones; always the same."""
+        return ItemList(items=answers.starting_points(limit))
+
+    @app.get(
+        "/v1/items/{item_key:path}",
+        summary="One item",
+        tags=["Catalog"],
+        responses=described(Code.UNKNOWN_ITEM),
+    )
+    def item(item_key: ItemKey) -> Item:
+        """Describe one item."""
+        return answers.item(unquote(item_key))
+
+
+def _add_operations(app: FastAPI, answers: Answers) -> None:
+    @app.get("/v1/generation", summary="What is being served", tags=["Operations"])
+    async def generation() -> GenerationInfo:
+        """Name the published directories answers come from, how large they are and how good."""
+        return answers.generation()
+
+    @app.get("/healthz", summary="Is the server alive?", tags=["Operations"])
+    async def healthz() -> Health:
+        """Answer, and nothing else."""
+        return Health()
+
+    @app.get("/readyz", summary="Can the server answer?", tags=["Operations"])
+    async def readyz() -> Readiness:
+        """Name the generation that is open; before there is one, nobody answers here."""
+        return Readiness(generation=answers.digest)
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the problem's schema into the API's description; no call returns it by type."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas = plain()["components"]["schemas"]
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas["Problem"] = {**schema, "x-codes": _codes()}
+            for replaced in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(replaced, None)
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _codes() -> list[dict[str, str | int]]:
+    return [
+        {"code": code.text, "status": code.value.status, "title": code.value.title} for code in Code
+    ]

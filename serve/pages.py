@@ -1,0 +1,55 @@
+"""The explorer page and the page that describes the API: a few files, read once."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+_FOLDER = Path(__file__).parent / "explorer"
+
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/app.css": ("app.css", "text/css; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/parts.js": ("parts.js", "text/javascript; charset=utf-8"),
+    "/search.js": ("search.js", "text/javascript; charset=utf-8"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file, in memory."""
+
+    content: bytes
+    media_type: str
+    tag: str
+
+
+def add_pages(app: FastAPI) -> None:
+    """Let an app serve the pages; they take what they show from the API."""
+    for path, (name, media_type) in _FILES.items():
+        content = (_FOLDER / name).read_bytes()
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        app.add_api_route(
+            path,
+            _sender(_File(content, media_type, tag)),
+            methods=["GET", "HEAD"],
+            include_in_schema=False,
+        )
+
+
+def _sender(file: _File) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        # A browser may keep the file, but asks each time whether it is still the same.
+        headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == file.tag:
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, media_type=file.media_type, headers=headers)
+
+    return send

@@ -1,0 +1,174 @@
+"""Every error the API answers with: a JSON problem (RFC 9457) with a code that stays."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from serve.schemas import InvalidPart, Problem
+
+logger = logging.getLogger("pinsage.serve")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of problem."""
+
+    status: int
+    title: str
+
+
+class Code(Enum):
+    """Kinds of problems; names and statuses are for ever."""
+
+    UNKNOWN_ITEM = _Kind(404, "Unknown item")
+    NOT_FOUND = _Kind(404, "No such page")
+    METHOD_NOT_ALLOWED = _Kind(405, "Method not allowed")
+    BODY_TOO_LARGE = _Kind(413, "Body too large")
+    INVALID_REQUEST = _Kind(422, "Invalid request")
+    INTERNAL_ERROR = _Kind(500, "Internal error")
+
+    @property
+    def text(self) -> str:
+        """The code as programs read it."""
+        return self.name.lower()
+
+
+_BY_STATUS = {
+    400: Code.INVALID_REQUEST,
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    422: Code.INVALID_REQUEST,
+}
+
+
+class ProblemError(Exception):
+    """Raised by a call to answer with a problem."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        *,
+        item_keys: Sequence[str] | None = None,
+        errors: Sequence[InvalidPart] | None = None,
+    ) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+        self.item_keys = item_keys
+        self.errors = errors
+
+
+def unknown_items(keys: Sequence[str]) -> ProblemError:
+    """Make the problem for keys that aren't in the catalog."""
+    if len(keys) == 1:
+        detail = f"There is no item with the key {keys[0]!r}; find keys with /v1/search."
+    else:
+        detail = f"{len(keys)} of the keys are not in the catalog; find keys with /v1/search."
+    return ProblemError(Code.UNKNOWN_ITEM, detail, item_keys=list(keys))
+
+
+def invalid(where: str, message: str) -> ProblemError:
+    """Make the problem for one part of a request that can't be used."""
+    part = InvalidPart(where=where, message=message)
+    return ProblemError(Code.INVALID_REQUEST, f"{where}: {message}", errors=[part])
+
+
+def problem_response(error: ProblemError, instance: str) -> Response:
+    """Write a problem down."""
+    kind = error.code.value
+    problem = Problem(
+        type=f"/docs#{error.code.text}",
+        title=kind.title,
+        status=kind.status,
+        detail=error.detail,
+        code=error.code.text,
+        instance=instance,
+        item_keys=None if error.item_keys is None else list(error.item_keys),
+        errors=None if error.errors is None else list(error.errors),
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status_code=kind.status, media_type=MEDIA_TYPE
+    )
+
+
+def internal_error() -> ProblemError:
+    """Make the problem for a mistake of ours; what went wrong is in the log alone."""
+    return ProblemError(
+        Code.INTERNAL_ERROR, "The server made a mistake; its log says which. Please report it."
+    )
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Let an app answer every error with a problem."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+def described(*codes: Code) -> dict[int | str, dict[str, Any]]:
+    """Give the problems of a call, for its description."""
+    return {
+        code.value.status: {
+            "description": f"{code.value.title} (`{code.text}`)",
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for code in codes
+    }
+
+
+def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(error, instance_of(request.scope))
+
+
+def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    parts = [
+        InvalidPart(
+            where=".".join(str(part) for part in found["loc"]),
+            message=found["msg"] + _reason(found),
+        )
+        for found in error.errors()
+    ]
+    detail = "; ".join(f"{part.where}: {part.message}" for part in parts[:3])
+    problem = ProblemError(Code.INVALID_REQUEST, detail, errors=parts[:20])
+    return problem_response(problem, instance_of(request.scope))
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _BY_STATUS.get(error.status_code)
+    if code is None:
+        logger.error("unforeseen HTTP status %s: %s", error.status_code, error.detail)
+        return problem_response(internal_error(), instance_of(request.scope))
+    detail = {
+        Code.NOT_FOUND: "There is nothing at this address; /docs lists every call.",
+        Code.METHOD_NOT_ALLOWED: f"{request.method} can't be used here; /docs lists every call.",
+    }.get(code, str(error.detail))
+    response = problem_response(ProblemError(code, detail), instance_of(request.scope))
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    """What the JSON reader says of a body that isn't JSON."""
+    reason = found.get("ctx", {}).get("error", "")
+    return f" ({reason})" if found["type"] == "json_invalid" and reason else ""
+
+
+def instance_of(scope: Mapping[str, Any]) -> str:
+    """Give the path that was asked for, as it was written."""
+    raw = scope.get("raw_path") or scope.get("path", "").encode()
+    return bytes(raw).partition(b"?")[0].decode("ascii", errors="replace")

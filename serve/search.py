@@ -1,0 +1,195 @@
+"""Title search for a person who is still typing."""
+
+import re
+import unicodedata
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int64
+
+_LOOKED_AT = 250
+"""Matches, most popular first, that are ordered by how well they match."""
+
+_SHORTEST_CORRECTED = 4
+"""Shorter words are taken as typed."""
+
+_LAST = "\U0010ffff"
+_ARTICLES = ("the ", "a ", "an ")
+_UNDECOMPOSED = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "\u0131": "i", "ð": "d", "þ": "th",
+     "'": None, "\u2019": None}
+)  # fmt: skip
+_CJK = re.compile("([\u3040-\u30ff\u3400-\u9fff])")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def normalize(text: str) -> str:
+    """Reduce a text to lower-case words without accents, separated by single spaces.
+
+    >>> normalize("  Les Misérables: Vol. 1 ")
+    'les miserables vol 1'
+    >>> normalize("The Hitchhiker's Guide")
+    'the hitchhikers guide'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text)
+        text = "".join(char for char in text if not unicodedata.combining(char))
+        text = _CJK.sub(r" \1 ", text)
+    text = text.casefold().translate(_UNDECOMPOSED)
+    if not text.isascii():
+        # Vowel signs of some scripts are marks, not letters, yet inside words.
+        kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text)
+        return " ".join("".join(kept).split())
+    return " ".join(re.split("[^a-z0-9]+", text)).strip()
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """A query: its words, and what the last one may still become."""
+
+    text: str
+    words: tuple[str, ...]
+
+
+class TitleSearch:
+    """Finds items by words, or beginnings of words, of their titles.
+
+    Items are kept in order of popularity, so that the first matches met are the best known ones.
+    """
+
+    def __init__(
+        self, titles: Sequence[str], more: Sequence[str], degrees: Int[np.ndarray, " items"]
+    ) -> None:
+        """Index a catalog.
+
+        Args:
+            titles: title of every item, in id order.
+            more: further words an item is found by, such as its authors; may be empty strings.
+            degrees: how popular every item is.
+        """
+        self._order: Int64[np.ndarray, " items"] = np.argsort(-np.asarray(degrees), kind="stable")
+        self._popularity = np.log1p(np.asarray(degrees, dtype=np.float64)[self._order])
+        self._titles = [normalize(titles[item_id]) for item_id in self._order]
+        self._more = [normalize(more[item_id]) for item_id in self._order]
+        self._words, self._starts, self._ranks = _postings(self._titles, self._more)
+        self._sorted_titles, self._title_ranks = _sorted_titles(self._titles)
+
+    def search(self, text: str, limit: int) -> list[int]:
+        """Give the ids of at most `limit` matching items, best first.
+
+        Every word of the text must begin a word of the item; a longer word nobody uses is taken as
+        a misspelling of one letter. What the title begins with counts most, then whole words, then
+        popularity.
+        """
+        typed = normalize(text)
+        if not typed or limit < 1:
+            return []
+        words = tuple(self._corrected(word) for word in typed.split())
+        query = _Typed(" ".join(words), words)
+        candidates = np.union1d(self._by_words(query.words), self._by_beginning(query.text))
+        scored = [(self._score(int(rank), query), -int(rank)) for rank in candidates]
+        scored.sort(reverse=True)
+        return [int(self._order[-rank]) for _, rank in scored[:limit]]
+
+    def _range(self, prefix: str) -> tuple[int, int]:
+        """Where the words that begin so stand."""
+        return bisect_left(self._words, prefix), bisect_left(self._words, prefix + _LAST)
+
+    def _by_words(self, words: tuple[str, ...]) -> Int64[np.ndarray, " found"]:
+        """The most popular items that have a word for each beginning."""
+        left = np.ones(len(self._titles), dtype=bool)
+        for word in set(words):
+            first, last = self._range(word)
+            has = np.zeros(len(self._titles), dtype=bool)
+            has[self._ranks[self._starts[first] : self._starts[last]]] = True
+            left &= has
+        return np.flatnonzero(left)[:_LOOKED_AT]
+
+    def _by_beginning(self, text: str) -> Int64[np.ndarray, " found"]:
+        """The most popular items whose title begins so."""
+        first = bisect_left(self._sorted_titles, text)
+        last = bisect_left(self._sorted_titles, text + _LAST)
+        return np.sort(self._title_ranks[first:last])[:_LOOKED_AT]
+
+    def _score(self, rank: int, query: _Typed) -> float:
+        """Popularity, on a scale where doubling it adds 0.7, plus how well the title matches."""
+        title = self._titles[rank]
+        text, words = query.text, query.words
+        popularity = float(self._popularity[rank])
+        bare = _without_article(title)
+        if text in {title, bare}:
+            return popularity + 6.0
+        if title.startswith(text) or bare.startswith(text):
+            return popularity + 3.0
+        title_words = title.split()
+        if not all(any(word.startswith(typed) for word in title_words) for typed in words):
+            return popularity
+        bonus = 1.0
+        if all(typed in title_words for typed in words[:-1]):
+            bonus += 0.5
+        if f" {text}" in title:
+            bonus += 0.5
+        if words[-1] in title_words:
+            bonus += 0.5
+        return popularity + bonus
+
+    def _corrected(self, word: str) -> str:
+        """The word as typed if any item has it, else the commonest word one slip away."""
+        first, last = self._range(word)
+        if first < last or len(word) < _SHORTEST_CORRECTED:
+            return word
+        best, most = word, 0
+        for other in _one_slip_away(word):
+            first, last = self._range(other)
+            uses = int(self._starts[last] - self._starts[first])
+            if uses > most:
+                best, most = other, uses
+        return best
+
+
+def _postings(
+    titles: Sequence[str], more: Sequence[str]
+) -> tuple[list[str], Int64[np.ndarray, " words_and_one"], Int64[np.ndarray, " uses"]]:
+    """Sorted words, where each one's items start, and the items' ranks, ascending by word."""
+    numbers: dict[str, int] = {}
+    uses_word, uses_rank = array("q"), array("q")
+    for rank, (title, further) in enumerate(zip(titles, more, strict=True)):
+        for word in {*title.split(), *further.split()}:
+            uses_word.append(numbers.setdefault(word, len(numbers)))
+            uses_rank.append(rank)
+    words = sorted(numbers)
+    places = np.empty(len(words), dtype=np.int64)
+    places[[numbers[word] for word in words]] = np.arange(len(words))
+    by_place = places[np.frombuffer(uses_word, dtype=np.int64)]
+    ranks = np.frombuffer(uses_rank, dtype=np.int64)[np.argsort(by_place, kind="stable")]
+    starts = np.zeros(len(words) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(by_place, minlength=len(words)), out=starts[1:])
+    return words, starts, ranks
+
+
+def _sorted_titles(titles: Sequence[str]) -> tuple[list[str], Int64[np.ndarray, " titles"]]:
+    """All titles in order, those with an article a second time without it, and their ranks."""
+    pairs = [(title, rank) for rank, title in enumerate(titles)]
+    pairs += [(bare, rank) for rank, t in enumerate(titles) if (bare := _without_article(t)) != t]
+    pairs.sort()
+    return [title for title, _ in pairs], np.array([rank for _, rank in pairs], dtype=np.int64)
+
+
+def _without_article(title: str) -> str:
+    for article in _ARTICLES:
+        if title.startswith(article):
+            return title[len(article) :]
+    return title
+
+
+def _one_slip_away(word: str) -> set[str]:
+    """Every text one letter left out, added, changed or swapped away (Norvig's corrector)."""
+    splits = [(word[:at], word[at:]) for at in range(len(word) + 1)]
+    left_out = {head + tail[1:] for head, tail in splits if tail}
+    swapped = {head + tail[1] + tail[0] + tail[2:] for head, tail in splits if len(tail) > 1}
+    changed = {head + char + tail[1:] for head, tail in splits if tail for char in _LETTERS}
+    added = {head + char + tail for head, tail in splits for char in _LETTERS}
+    return left_out | swapped | changed | added
