@@ -1,0 +1,68 @@
+"""The items' features: one shard's rows, and the store that finds a row's shard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from pinsage.graph.partition import rows_of, shard_name, shards_of
+
+FEATURES_FILE = "features.npy"
+
+
+@dataclass(frozen=True)
+class FeatureShard:
+    """One shard's feature rows, memory-mapped."""
+
+    values: Float32[np.ndarray, "rows features"]
+
+    @classmethod
+    def open(cls, directory: Path, shard: int, num_shards: int) -> "FeatureShard":
+        """Map one shard of the published graph in `directory`."""
+        path = directory / shard_name(shard, num_shards) / FEATURES_FILE
+        return cls(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def gather(self, rows: Int[np.ndarray, " wanted"]) -> Float32[np.ndarray, "wanted features"]:
+        """Copy some rows, in the order asked for."""
+        return np.asarray(self.values[rows])
+
+
+class FeatureStore:
+    """All shards' feature rows, by item id."""
+
+    def __init__(self, shards: Sequence[FeatureShard]) -> None:
+        self._shards = list(shards)
+
+    @property
+    def num_items(self) -> int:
+        """How many items have a row: all of them."""
+        return sum(len(shard.values) for shard in self._shards)
+
+    @property
+    def width(self) -> int:
+        """How many numbers an item has, `log_degree` included."""
+        return int(self._shards[0].values.shape[1])
+
+    def gather(self, item_ids: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+        """Copy the rows of some items, in the order asked for.
+
+        Raises:
+            ValueError: an id is negative or not below `num_items`.
+        """
+        if len(item_ids) and not 0 <= item_ids.min() <= item_ids.max() < self.num_items:
+            raise ValueError(
+                f"wanted item ids from 0 to {self.num_items - 1}, "
+                f"found {item_ids.min()} to {item_ids.max()}"
+            )
+        num_shards = len(self._shards)
+        if num_shards == 1:
+            return self._shards[0].gather(item_ids)
+        gathered = np.empty((len(item_ids), self.width), np.float32)
+        owners = shards_of(item_ids, num_shards)
+        rows = rows_of(item_ids, num_shards)
+        for number, shard in enumerate(self._shards):
+            here = np.flatnonzero(owners == number)
+            gathered[here] = shard.gather(rows[here])
+        return gathered

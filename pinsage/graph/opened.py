@@ -1,0 +1,113 @@
+"""`Graph`: a published graph, opened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from pinsage.base.artifacts import Artifact, open_artifact
+from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
+from pinsage.graph.catalog import Catalog
+from pinsage.graph.features import FeatureShard, FeatureStore
+from pinsage.graph.schema import ITEMS_FILE, PAIRS_FILE, SPLITS, GraphCounts
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Labelled pairs of one split, as item ids."""
+
+    queries: Int64[np.ndarray, " pairs"]
+    positives: Int64[np.ndarray, " pairs"]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+class Graph:
+    """A published graph; its large arrays are mapped, not read, until they are used."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.counts = GraphCounts.model_validate(artifact.manifest.counts)
+
+    @classmethod
+    def open(cls, directory: Path, *, check_digests: bool = False) -> "Graph":
+        """Open the graph published in `directory`.
+
+        Raises:
+            ArtifactError: it is missing, unfinished, damaged or of another kind.
+        """
+        return cls(open_artifact(directory, stage="graph", check_digests=check_digests))
+
+    @property
+    def num_items(self) -> int:
+        """How many items there are, cold ones included."""
+        return self.counts.items
+
+    @property
+    def num_contexts(self) -> int:
+        """How many contexts have an edge in the training graph."""
+        return self.counts.contexts
+
+    @property
+    def num_edges(self) -> int:
+        """How many edges the training graph has."""
+        return self.counts.edges
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the graph is written in."""
+        return self.counts.shards
+
+    @property
+    def feature_width(self) -> int:
+        """How many numbers an item has, all groups together."""
+        return sum(self.counts.feature_groups.values())
+
+    @property
+    def feature_columns(self) -> dict[str, slice]:
+        """Where each feature group stands in a feature row, in order."""
+        columns, start = {}, 0
+        for name, width in self.counts.feature_groups.items():
+            columns[name] = slice(start, start + width)
+            start += width
+        return columns
+
+    def adjacency(self) -> BipartiteAdjacency:
+        """Put the shards' edges together."""
+        return assemble([
+            AdjacencyShard.open(self.artifact.path, shard, self.num_shards)
+            for shard in range(self.num_shards)
+        ])
+
+    def features(self) -> FeatureStore:
+        """Map the shards' feature rows."""
+        return FeatureStore([
+            FeatureShard.open(self.artifact.path, shard, self.num_shards)
+            for shard in range(self.num_shards)
+        ])
+
+    def catalog(self) -> Catalog:
+        """Read the key table."""
+        return Catalog.open(self.artifact.path / ITEMS_FILE)
+
+    def pairs(self, split: str) -> Pairs:
+        """Read the pairs of one split, in the order of the pairs table.
+
+        Args:
+            split: `train`, `valid` or `test`.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"wanted a split of {', '.join(SPLITS)}, found {split!r}")
+        table = pq.read_table(self.artifact.path / PAIRS_FILE)
+        table = table.filter(pc.equal(table["split"], split))
+        return Pairs(
+            table["query_id"].to_numpy().astype(np.int64),
+            table["positive_id"].to_numpy().astype(np.int64),
+        )

@@ -1,0 +1,210 @@
+"""What the input tables are (`DataConfig`), and the names inside a published graph."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from pinsage.base.config import Config
+
+SPLITS = ("train", "valid", "test")
+"""The values of a pair's split."""
+
+ITEM_KEY = "item_key"
+"""Column of `items.parquet`: the caller's key, string or int64; row i is item id i."""
+
+CONTEXT_KEY = "context_key"
+"""Column of `contexts.parquet`: the caller's key as text, prefix included; row = context id."""
+
+LOG_DEGREE = "log_degree"
+"""The feature group added to every item: log(1 + degree in the training graph) (paper, 4.1)."""
+
+ITEMS_FILE = "items.parquet"
+CONTEXTS_FILE = "contexts.parquet"
+PAIRS_FILE = "pairs.parquet"
+
+Scalar: TypeAlias = bool | int | float | str
+FilterOperator: TypeAlias = Literal["=", "==", "!=", "<", ">", "<=", ">=", "in", "not in"]
+Filter: TypeAlias = tuple[str, FilterOperator, Scalar | list[Scalar]]
+"""Column, operator, value: what `pyarrow.parquet.read_table` calls a filter."""
+
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+class FeatureConfig(Config):
+    """One named group of content features: exactly one of `column` and `npy`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    """What the group is called, as in `visual` or `text`."""
+
+    column: str | None = None
+    """Column of the items table: lists of one constant width of float16, float32 or float64."""
+
+    npy: str | None = None
+    """An .npy file, float [rows, width], whose rows are those of the items table in its order."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "FeatureConfig":
+        if (self.column is None) == (self.npy is None):
+            raise ValueError(f"feature group {self.name!r}: give exactly one of `column` and `npy`")
+        if self.name == LOG_DEGREE:
+            raise ValueError(f"feature group {self.name!r}: the name is taken; choose another")
+        return self
+
+
+class ItemsConfig(Config):
+    """The items table: what can be recommended, one row each."""
+
+    path: str
+    """A Parquet file, a directory of them, a glob, or a URI such as `s3://bucket/items/`."""
+
+    key: str = "item_id"
+    """Column of the unique item key: string, or any integer type."""
+
+    title: str | None = None
+    """Column shown as an item's name; without it, the key is."""
+
+    image: str | None = None
+    """Column of the URL of an item's picture."""
+
+    metadata: tuple[str, ...] = ()
+    """Columns kept beside the graph for serving and filters."""
+
+    features: tuple[FeatureConfig, ...] = ()
+    """Content features, in the order in which they are put side by side."""
+
+    @model_validator(mode="after")
+    def _distinct_groups(self) -> "ItemsConfig":
+        names = [group.name for group in self.features]
+        if len(set(names)) < len(names):
+            raise ValueError(f"feature groups need distinct names, found {', '.join(names)}")
+        return self
+
+
+class EdgesConfig(Config):
+    """One table of edges: an item was put in a context (a board, a reader's shelf, a basket)."""
+
+    path: str
+    """A Parquet file, a directory of them, a glob, or a URI."""
+
+    item: str = "item_id"
+    """Column of the item's key, of the same kind (string or integer) as in the items table."""
+
+    context: str = "context_id"
+    """Column of the context's key: string, or any integer type."""
+
+    timestamp: str | None = None
+    """Column of the time the edge was made: integer, float or timestamp. Read where splits go by
+    time: pairs with a `timestamp`, or no pairs table."""
+
+    context_prefix: str = ""
+    """Put before every context key, so that tables with equal keys keep contexts of their own."""
+
+    where: tuple[Filter, ...] = ()
+    """Rows to read, as `[[column, operator, value], ...]`, all of which must hold."""
+
+
+class PairsConfig(Config):
+    """The table of labelled pairs: who likes `query` also likes `positive`.
+
+    The split comes from `split`, or from quantiles of `timestamp`, or (neither given) from a keyed
+    hash of the query item.
+    """
+
+    path: str
+    """A Parquet file, a directory of them, a glob, or a URI."""
+
+    query: str = "query_item"
+    """Column of the key of the item asked about."""
+
+    positive: str = "positive_item"
+    """Column of the key of the item that answers."""
+
+    split: str | None = None
+    """Column whose values are `train`, `valid` and `test`."""
+
+    timestamp: str | None = None
+    """Column of the time of the pair; edges at or after the first valid pair leave the graph, if
+    edges have times."""
+
+    context: str | None = None
+    """Column of the key of the context a pair comes from; the edges of valid and test pairs' items
+    in that context leave the graph."""
+
+    context_prefix: str = ""
+    """Put before every key in `context`; the same as that of the edges table meant."""
+
+    where: tuple[Filter, ...] = ()
+    """Rows to read, as `[[column, operator, value], ...]`, all of which must hold."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> "PairsConfig":
+        if self.split is not None and self.timestamp is not None:
+            raise ValueError("give `split` or `timestamp`, not both: each decides the split alone")
+        return self
+
+
+class SplitConfig(Config):
+    """Shares of the pairs (by time), query items or contexts (by hash) that are held out."""
+
+    valid: Share = 0.1
+    """Share for choosing settings and for early stopping."""
+
+    test: Annotated[PositiveFloat, Field(lt=1)] = 0.1
+    """Share for the reported figures; the latest where splits go by time."""
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "SplitConfig":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid + test must be below 1, found {self.valid + self.test:g}")
+        return self
+
+
+class DataConfig(Config):
+    """The input tables and how they are split."""
+
+    items: ItemsConfig
+    """What can be recommended."""
+
+    edges: tuple[EdgesConfig, ...] = Field(min_length=1)
+    """What the graph is made of; all tables together."""
+
+    pairs: PairsConfig | None = None
+    """Labelled pairs. Without them, edges give them: with timestamps, an item and the next one of
+    the same context (paper, 4.1), split by time; without, a random ring through the items of every
+    context, where whole contexts are held out."""
+
+    split: SplitConfig = SplitConfig()
+    """Used where the pairs table has no split column."""
+
+    on_bad_rows: Literal["fail", "drop"] = "fail"
+    """Rows with null, repeated or unknown keys, or unusable numbers: refuse, or drop and count."""
+
+
+class PairCounts(Config):
+    """How many pairs there are of each split."""
+
+    train: int
+    valid: int
+    test: int
+
+
+class GraphCounts(Config):
+    """`manifest.counts` of a published graph."""
+
+    items: int
+    contexts: int
+    """Contexts with at least one edge in the training graph."""
+    edges: int
+    """Edges of the training graph, each counted once."""
+    shards: int
+    pairs: PairCounts
+    feature_groups: dict[str, int]
+    """Group name to width, in the order of the feature columns."""
+    cold_items: int
+    """Items without an edge in the training graph."""
+    repeated_edges: int
+    """Edge rows that repeat another one, and were merged with it."""
+    left_out_edges: dict[str, int]
+    """Why an edge is not in the training graph (`future`, `held_out_context`, `held_out_pair`)."""
+    dropped: dict[str, int]
+    """`table.reason` to rows dropped; empty unless `on_bad_rows` is `drop`."""

@@ -1,0 +1,191 @@
+"""Where input files are: one file, a directory, a glob, on any filesystem pyarrow knows."""
+
+import fnmatch
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pa_fs
+
+from pinsage.base.errors import DataError
+from pinsage.graph.schema import DataConfig
+
+_WHOLE_DIGEST_BYTES = 256 * 2**20
+"""Up to this size, a file's facts hold the digest of all of it."""
+
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file."""
+
+    path: str
+    """As its filesystem writes it."""
+    filesystem: Any
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the file can be memory-mapped."""
+        return isinstance(self.filesystem, pa_fs.LocalFileSystem)
+
+
+def find_sources(path: str) -> list[Source]:
+    """List the files that a configured path means, sorted by path.
+
+    A directory means the Parquet files in it and below; files and folders whose name begins with a
+    dot or an underscore are left out, as Spark's and Hive's markers are.
+
+    Args:
+        path: a file, a directory, a glob, or a URI of any of these.
+
+    Raises:
+        DataError: there is none, or the place cannot be reached.
+    """
+    try:
+        filesystem, inner = _filesystem(path)
+        infos = _list_files(filesystem, inner)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: cannot be reached ({error}); check the path and access"
+        ) from error
+    if not infos:
+        raise DataError(f"{path}: no such file{_beside(path)}; check data.*.path")
+    return [
+        Source(info.path, filesystem, info.size, info.mtime_ns or 0)
+        for info in sorted(infos, key=lambda info: info.path)
+    ]
+
+
+def load_npy(source: Source) -> np.ndarray:
+    """Read an .npy file; a local one is memory-mapped.
+
+    Raises:
+        ValueError: it is not a plain .npy file.
+    """
+    if source.is_local:
+        return np.load(source.path, mmap_mode="r", allow_pickle=False)
+    with source.filesystem.open_input_file(source.path) as file:
+        return np.load(file, allow_pickle=False)
+
+
+def input_facts(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
+    """Describe every input file, so that changed input gives a stage a new fingerprint.
+
+    A file of up to 256 MiB is described by the SHA-256 of all of it; a larger one by its time of
+    change and, if Parquet, the SHA-256 of its footer (row groups, sizes, column statistics).
+
+    Returns:
+        Configured path to its files: `path`, `size_bytes`, and either `sha256`, or `modified_ns`
+        and `footer_sha256`.
+
+    Raises:
+        DataError: files are missing; all of them are named.
+    """
+    facts, missing = {}, []
+    for path in _configured_paths(config):
+        try:
+            sources = find_sources(path)
+        except DataError as error:
+            missing.append(str(error))
+            continue
+        facts[path] = [_facts(source) for source in sources]
+    if missing:
+        raise DataError("input files are missing\n  - " + "\n  - ".join(missing))
+    return facts
+
+
+def _configured_paths(config: DataConfig) -> Iterator[str]:
+    yield config.items.path
+    yield from (group.npy for group in config.items.features if group.npy is not None)
+    yield from (edges.path for edges in config.edges)
+    if config.pairs is not None:
+        yield config.pairs.path
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    facts: dict[str, Any] = {"path": source.path, "size_bytes": source.size_bytes}
+    with source.filesystem.open_input_file(source.path) as file:
+        if source.size_bytes <= _WHOLE_DIGEST_BYTES:
+            return facts | {"sha256": hashlib.sha256(file.read()).hexdigest()}
+        facts["modified_ns"] = source.modified_ns
+        if not source.path.endswith(".npy"):
+            facts["footer_sha256"] = _footer_digest(file, source)
+    return facts
+
+
+def _footer_digest(file: Any, source: Source) -> str:
+    """Digest what stands between the last row group and the end of the file."""
+    file.seek(source.size_bytes - 8)
+    footer_bytes = int.from_bytes(file.read(4), "little") + 8
+    file.seek(max(source.size_bytes - footer_bytes, 0))
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    if "://" not in path:
+        return pa_fs.LocalFileSystem(), Path(path).expanduser().as_posix()
+    # A wildcard is not allowed in a URI, so it is kept away from the parser.
+    head, tail = _split_at_wildcard(path)
+    filesystem, inner = pa_fs.FileSystem.from_uri(head)
+    return filesystem, f"{inner.rstrip('/')}/{tail}" if tail else inner
+
+
+def _list_files(filesystem: Any, path: str) -> list[Any]:
+    head, tail = _split_at_wildcard(path)
+    if tail:
+        listed = filesystem.get_file_info(
+            pa_fs.FileSelector(head or ".", recursive="/" in tail, allow_not_found=True)
+        )
+        pattern = f"{head}/{tail}" if head else tail
+        return [info for info in listed if _is_file(info) and _matches(info.path, pattern)]
+    found = filesystem.get_file_info(path)
+    if found.type == pa_fs.FileType.Directory:
+        listed = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
+        return [
+            info
+            for info in listed
+            if _is_file(info)
+            and info.path.endswith(".parquet")
+            and not _is_marker(info.path.removeprefix(path))
+        ]
+    return [found] if _is_file(found) else []
+
+
+def _split_at_wildcard(path: str) -> tuple[str, str]:
+    """Split off the last folder before the first wildcard."""
+    first = min((path.find(sign) for sign in _WILDCARDS if sign in path), default=-1)
+    if first < 0:
+        return path, ""
+    slash = path.rfind("/", 0, first)
+    return path[: max(slash, 0)], path[slash + 1 :]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Compare part by part, so that a `*` does not cross folders."""
+    parts, patterns = path.strip("./").split("/"), pattern.strip("./").split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+def _is_file(info: Any) -> bool:
+    return bool(info.type == pa_fs.FileType.File)
+
+
+def _is_marker(inner_path: str) -> bool:
+    return any(part.startswith((".", "_")) for part in inner_path.split("/") if part)
+
+
+def _beside(path: str) -> str:
+    """Say what is in the folder where a local file was looked for."""
+    folder = Path(path).expanduser().parent
+    if "://" in path or not folder.is_dir():
+        return ""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    more = ", ..." if len(names) > 5 else ""
+    return f" ({folder} has: {', '.join(names[:5]) or 'nothing'}{more})"

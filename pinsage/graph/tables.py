@@ -1,0 +1,225 @@
+"""Reading input tables: the wanted columns, in types the rest of ingest can rely on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool
+
+from pinsage.base.errors import DataError
+from pinsage.graph.findings import Findings, Place
+from pinsage.graph.schema import Filter
+from pinsage.graph.sources import Source, find_sources
+
+
+class Kind(Enum):
+    """What a column is for; decides its type."""
+
+    KEY = "a key (string or integer)"
+    """Becomes int64 or large_string."""
+    TIME = "a time (integer, float or timestamp)"
+    """Becomes int64, float64, or timestamp in microseconds."""
+    TEXT = "text"
+    """Becomes large_string."""
+    ANY = "anything"
+    """Stays as it is."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One column to read."""
+
+    column: str
+    kind: Kind
+    setting: str
+    """The setting that names the column, for messages."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One input table, all of its files together."""
+
+    place: Place
+    data: pa.Table
+
+    def __len__(self) -> int:
+        return self.data.num_rows
+
+    def column(self, name: str) -> pa.Array:
+        """Give a column in one piece."""
+        column = self.data[name].combine_chunks()
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def read_table(
+    name: str,
+    path: str,
+    wanted: Sequence[Wanted],
+    findings: Findings,
+    where: Sequence[Filter] = (),
+) -> Table | None:
+    """Read the wanted columns of a table.
+
+    Args:
+        name: `items`, `edges` or `pairs`.
+        path: the configured path.
+        wanted: the columns; one named twice gets the first kind asked for.
+        findings: takes what is wrong.
+        where: which rows to read.
+
+    Returns:
+        The table, or None if it cannot be read; then there is a finding.
+    """
+    try:
+        sources = find_sources(path)
+    except DataError as error:
+        findings.add(str(error))
+        return None
+    columns: dict[str, Wanted] = {}
+    for one in wanted:
+        columns.setdefault(one.column, one)
+    parts = [_read_file(source, path, columns, where, findings) for source in sources]
+    read = [part for part in parts if part is not None]
+    if len(read) < len(parts):
+        return None
+    try:
+        data = pa.concat_tables([part[0] for part in read], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        findings.add(f"{path}: the files disagree ({error}); write them with one schema")
+        return None
+    if data.num_rows == 0:
+        reason = f"no rows are left by where {_written(where)}" if where else "there are no rows"
+        findings.add(f"{path}: {reason}; check the path and the filter")
+        return None
+    sizes = [part[0].num_rows for part in read]
+    place = Place(
+        table=name,
+        label=path,
+        files=tuple(source.path for source in sources),
+        first_rows=tuple(int(start) for start in np.cumsum([0, *sizes[:-1]])),
+        row_numbers=tuple(part[1] for part in read),
+    )
+    return Table(place, data)
+
+
+def null_rows(column: pa.Array) -> Bool[np.ndarray, " rows"]:
+    """Mark rows whose key or text is null or empty."""
+    bad = column.is_null()
+    if pa.types.is_large_string(column.type):
+        bad = pc.or_(bad, pc.fill_null(pc.equal(column, ""), False))  # noqa: FBT003
+    return bad.to_numpy(zero_copy_only=False)
+
+
+def key_texts(keys: pa.Array) -> pa.Array:
+    """Write keys as text."""
+    return keys.cast(pa.large_string())
+
+
+def _read_file(
+    source: Source,
+    label: str,
+    columns: Mapping[str, Wanted],
+    where: Sequence[Filter],
+    findings: Findings,
+) -> tuple[pa.Table, np.ndarray | None] | None:
+    """Read one file; with a filter, also the numbers of the rows that passed it."""
+    label = label if source.path.endswith(label) else source.path
+    try:
+        file = pq.ParquetFile(source.filesystem.open_input_file(source.path))
+        known = file.schema_arrow.names
+        settings = {one.column: one.setting for one in columns.values()}
+        settings |= {column: f"where {_written([test])}" for test in where for column in test[:1]}
+        missing = [column for column in settings if column not in known]
+        for column in missing:
+            findings.missing_column(label, column, known, settings[column])
+        if missing:
+            return None
+        table = file.read(columns=list(settings))
+    except (OSError, pa.ArrowException) as error:
+        findings.add(f"{label}: cannot be read as Parquet ({error}); write the file anew")
+        return None
+    row_numbers = None
+    if where:
+        passed = _passing(table, label, where, findings)
+        if passed is None:
+            return None
+        table, row_numbers = table.take(pa.array(passed)), passed
+    arrays = {}
+    for column, one in columns.items():
+        array = _canonical(table[column], one, label, findings)
+        if array is None:
+            return None
+        arrays[column] = array
+    return pa.table(arrays), row_numbers
+
+
+def _passing(
+    table: pa.Table, label: str, where: Sequence[Filter], findings: Findings
+) -> np.ndarray | None:
+    numbers = pa.array(np.arange(table.num_rows))
+    try:
+        condition = pq.filters_to_expression([tuple(test) for test in where])
+        filtered = table.append_column("__row_number", numbers).filter(condition)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        types = {str(table.schema.field(test[0]).type) for test in where}
+        findings.add(
+            f"{label}: where {_written(where)} does not fit columns of type "
+            f"{', '.join(sorted(types))} ({error}); change the value or the operator"
+        )
+        return None
+    return filtered["__row_number"].to_numpy()
+
+
+def _canonical(
+    column: pa.ChunkedArray, wanted: Wanted, label: str, findings: Findings
+) -> pa.ChunkedArray | None:
+    """Cast a column to the type its kind promises."""
+    target = _target_type(column.type, wanted.kind)
+    found = f"{label}: {wanted.column!r} is {column.type}, wanted {wanted.kind.value} "
+    if target is None:
+        findings.add(f"{found}for {wanted.setting}; {_type_hint(column.type, wanted.kind)}")
+        return None
+    try:
+        # Nanoseconds may be cut to microseconds; a number must keep its value.
+        return column.cast(target, safe=not pa.types.is_timestamp(target))
+    except pa.ArrowInvalid as error:
+        findings.add(f"{found}that fits {target} ({error}); store it as a string, or smaller")
+        return None
+
+
+def _target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
+    types = pa.types
+    value = found.value_type if types.is_dictionary(found) else found
+    is_text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
+    if kind is Kind.ANY:
+        return found
+    if types.is_null(value):
+        return pa.large_string() if kind is not Kind.TIME else pa.int64()
+    if kind is Kind.TIME:
+        if types.is_timestamp(value) or types.is_date(value):
+            return pa.timestamp("us")
+        if types.is_integer(value):
+            return pa.int64()
+        return pa.float64() if types.is_floating(value) else None
+    if is_text:
+        return pa.large_string()
+    return pa.int64() if kind is Kind.KEY and types.is_integer(value) else None
+
+
+def _type_hint(found: pa.DataType, kind: Kind) -> str:
+    if kind is Kind.KEY and pa.types.is_floating(found):
+        return (
+            "cast it to int64 (pandas turns integers to floats where some are missing: use Int64)"
+        )
+    if kind is Kind.TIME:
+        return "parse it to a timestamp before ingest"
+    return "cast it before ingest"
+
+
+def _written(where: Sequence[Filter]) -> str:
+    """Write filters as they stand in the configuration."""
+    return "[" + ", ".join(f"[{test[0]}, {test[1]!r}, {test[2]!r}]" for test in where) + "]"
