@@ -1,1 +1,28 @@
-"""Layer 1: arrays in, arrays out; no settings, no files, no state."""
+"""Layer 1: arrays in, arrays out; no settings, no files, no state.
+
+A compiled function here calls only compiled functions of its own file, besides the fixed
+`intrinsics`: Numba's on-disk cache notices a change in a function's own file and in no other.
+"""
+
+from pinsage.kernels.cooccurrence import weighted_cooccurrence
+from pinsage.kernels.csr import build_csr, transpose
+from pinsage.kernels.reindex import extend_with_neighbors, unique_in_order
+from pinsage.kernels.topk import rank_bounds, top_k
+from pinsage.kernels.visits import importance_weights, top_visited
+from pinsage.kernels.walks import PackedAdjacency, pack, random_walks, walk_neighborhoods
+
+__all__ = [
+    "PackedAdjacency",
+    "build_csr",
+    "extend_with_neighbors",
+    "importance_weights",
+    "pack",
+    "random_walks",
+    "rank_bounds",
+    "top_k",
+    "top_visited",
+    "transpose",
+    "unique_in_order",
+    "walk_neighborhoods",
+    "weighted_cooccurrence",
+]
