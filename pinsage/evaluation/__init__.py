@@ -1,1 +1,25 @@
 """Layer 5: how good the recommendations are (paper, section 4.2)."""
+
+from pinsage.evaluation.baselines import (
+    EmbeddingCosine,
+    FeatureCosine,
+    ItemCosine,
+    Popularity,
+    WalkRanks,
+)
+from pinsage.evaluation.ranking import Ranks, Scorer, rank_pairs
+from pinsage.evaluation.report import EvaluationConfig, evaluate, write_report
+
+__all__ = [
+    "EmbeddingCosine",
+    "EvaluationConfig",
+    "FeatureCosine",
+    "ItemCosine",
+    "Popularity",
+    "Ranks",
+    "Scorer",
+    "WalkRanks",
+    "evaluate",
+    "rank_pairs",
+    "write_report",
+]

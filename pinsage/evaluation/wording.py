@@ -1,0 +1,111 @@
+"""How methods, metrics and numbers are written, in one form everywhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OURS = "pinsage"
+"""The method that all others are compared with."""
+
+_METHODS = {
+    "pinsage": "PinSage",
+    "popularity": "Popularity",
+    "text": "Text cosine",
+    "visual": "Visual cosine",
+    "item_cosine": "Item-item cosine",
+    "walk": "Random walks",
+}
+
+
+def method_label(name: str) -> str:
+    """Write a method's name for readers.
+
+    >>> method_label("item_cosine"), method_label("my_model")
+    ('Item-item cosine', 'My model')
+    """
+    return _METHODS.get(name) or name.replace("_", " ").capitalize()
+
+
+def metric_label(name: str) -> str:
+    """Write a metric's name for readers.
+
+    >>> metric_label("hit_rate@10"), metric_label("scaled_mrr")
+    ('hit-rate@10', 'scaled MRR')
+    """
+    if name.startswith("hit_rate@"):
+        return name.replace("_", "-")
+    return {"scaled_mrr": "scaled MRR", "mrr": "MRR"}.get(name, name.replace("_", " "))
+
+
+def statement(metric: str, value: float, protocol: Mapping[str, Any]) -> str:
+    """Write a number with all that it depends on.
+
+    >>> protocol = {"data": "books", "split": "test", "candidates": 9_999, "seed": 0}
+    >>> statement("hit_rate@10", 0.08375, protocol)
+    'hit-rate@10 = 0.0838 (books, test, 9,999 candidates, seed 0)'
+    """
+    where = f"{protocol['data']}, {protocol['split']}, {protocol['candidates']:,} candidates"
+    return f"{metric_label(metric)} = {value:.4f} ({where}, seed {protocol['seed']})"
+
+
+def summary(
+    metrics: Mapping[str, Mapping[str, float]],
+    paired: Mapping[str, Mapping[str, Mapping[str, float]]],
+    compared: Sequence[str],
+) -> list[str]:
+    """Say which method wins where, then how far ours is from its strongest rival.
+
+    Args:
+        metrics: method to metric to value.
+        paired: rival to metric to `difference`, `low` and `high` of ours minus the rival.
+        compared: the metrics to speak of, in order.
+    """
+    winners: dict[str, list[str]] = {}
+    for metric in compared:
+        best = max(metrics, key=lambda name: metrics[name][metric])
+        winners.setdefault(best, []).append(f"{metric_label(metric)} ({metrics[best][metric]:.4f})")
+    clauses = [
+        f"{method_label(method)} {'leads' if n == 0 else 'is ahead'} at {listed(won)}"
+        for n, (method, won) in enumerate(winners.items())
+    ]
+    sentences = ["; ".join(clauses) + "."]
+    if paired:
+        gaps = [_gap(metric, metrics, paired) for metric in compared]
+        sentences.append(
+            f"{method_label(OURS)} against its strongest rival at each: {'; '.join(gaps)}."
+        )
+    return sentences
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join words as in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
+
+
+def verdict(low: float, high: float) -> str:
+    """Read an interval of a difference: `ahead`, `behind`, or `even` when it holds zero.
+
+    >>> verdict(0.01, 0.02), verdict(-0.02, -0.01), verdict(-0.01, 0.01)
+    ('ahead', 'behind', 'even')
+    """
+    if low > 0:
+        return "ahead"
+    return "behind" if high < 0 else "even"
+
+
+def _gap(
+    metric: str,
+    metrics: Mapping[str, Mapping[str, float]],
+    paired: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> str:
+    rival = max(paired, key=lambda name: metrics[name][metric])
+    found = paired[rival][metric]
+    words = {"ahead": "ahead of", "behind": "behind", "even": "not clearly different from"}
+    return (
+        f"{metric_label(metric)} {words[verdict(found['low'], found['high'])]} "
+        f"{method_label(rival)} by {found['difference']:+.4f} "
+        f"[{found['low']:+.4f}, {found['high']:+.4f}]"
+    )
