@@ -21,9 +21,9 @@ class BipartiteAdjacency:
     items likewise. All values are ids.
     """
 
-    item_starts: Int64[np.ndarray, " items+1"]
+    item_starts: Int64[np.ndarray, " items_and_1"]
     item_contexts: Int32[np.ndarray, " edges"]
-    context_starts: Int64[np.ndarray, " contexts+1"]
+    context_starts: Int64[np.ndarray, " contexts_and_1"]
     context_items: Int32[np.ndarray, " edges"]
 
     @property
@@ -62,9 +62,9 @@ class AdjacencyShard:
 
     shard: int
     num_shards: int
-    item_starts: Int64[np.ndarray, " items+1"]
+    item_starts: Int64[np.ndarray, " items_and_1"]
     item_contexts: Int32[np.ndarray, " item_edges"]
-    context_starts: Int64[np.ndarray, " contexts+1"]
+    context_starts: Int64[np.ndarray, " contexts_and_1"]
     context_items: Int32[np.ndarray, " context_edges"]
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool
 
 from pinsage.base.errors import DataError
@@ -74,7 +75,7 @@ class Findings:
         reason: str,
         what: str,
         fix: str,
-        values: Sequence[object] | None = None,
+        values: pa.Array | None = None,
     ) -> None:
         """Note bad rows, if there are any.
 

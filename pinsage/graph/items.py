@@ -76,7 +76,9 @@ def read_items(config: ItemsConfig, findings: Findings) -> Items | None:
     good = _good_keys(table, config.key, findings)
     for group, settings in zip(loaded, config.features, strict=True):
         if group is not None:
-            good &= ~_bad_features(table, group, settings, good, keys, findings)
+            bad = _bad_features(table, group, settings, good, keys, findings)
+            # Unless it is dropped, the item is known: its edges and pairs are not at fault.
+            good &= ~(bad & findings.drop_rows)
     rows = np.flatnonzero(good)
     if len(rows) == 0 and not findings.problems:
         findings.add(f"{config.path}: no usable item is left; mend the rows reported above")

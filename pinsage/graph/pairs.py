@@ -123,13 +123,12 @@ def _read_splits(
             f"{np.count_nonzero(unknown)} of {len(values)} rows, first at {table.place.row(row)} "
             f"({values[row].as_py()!r}); rename it, or leave the rows out with data.pairs.where"
         )
-    splits = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int8)
-    good = good & ~unknown
-    present = {SPLITS[place] for place in np.unique(splits[good])}
+    present = set(pc.unique(found).to_pylist())
     for split in ("train", "test"):
-        if split not in present and good.any():
+        if SPLITS.index(split) not in present:
             findings.add(
                 f"{label}: no pairs of split {split!r} in {column!r}; the model learns from train "
                 "and is measured on test, so both are needed"
             )
-    return splits, good
+    splits = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int8)
+    return splits, good & ~unknown
