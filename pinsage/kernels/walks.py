@@ -10,6 +10,7 @@ times the context's degree, that picks the item; the fraction left then ends the
 below `restart`.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +160,7 @@ def random_walks(
         num_walks,
         # Certain restart is no fraction below 1: it is a limit of one step.
         walk_length if restart < 1.0 else 1,
-        np.uint64(int(restart * 2**64) if restart < 1.0 else 0),
+        np.uint64(math.ceil(restart * 2**64) if restart < 1.0 else 0),
         min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
         visited,
     )
