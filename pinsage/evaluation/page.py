@@ -18,7 +18,7 @@ def render_page(report: Mapping[str, Any]) -> str:
     styles = _styles(report["metrics"])
     css = files("pinsage.evaluation").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Offline evaluation on {protocol['data']}"
-    points = "".join(f"<li>{escape(sentence)}</li>" for sentence in report["summary"])
+    points = "".join(f"<li>{_unbroken(sentence)}</li>" for sentence in report["summary"])
     return "\n".join([
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -34,6 +34,11 @@ def render_page(report: Mapping[str, Any]) -> str:
         _protocol_section(report),
         "</main></body></html>\n",
     ])
+
+
+def _unbroken(sentence: str) -> str:
+    """Escape a sentence, and keep `hit-rate@K` on one line."""
+    return escape(sentence).replace("hit-rate@", '<span class="once">hit-rate@</span>')
 
 
 def _styles(metrics: Mapping[str, Any]) -> dict[str, int]:
@@ -58,7 +63,8 @@ def _metric_section(report: Mapping[str, Any]) -> str:
         rows.append(_row(name, cells))
     caption = (
         f"{protocol['data']}, {protocol['split']}, {protocol['candidates']:,} candidates, "
-        f"seed {protocol['seed']}; small: {protocol['intervals']}; best in bold"
+        f"seed {protocol['seed']}; {protocol['pairs']:,} pairs, {protocol['pairs_are']}; small: "
+        f"{protocol['intervals']}; best in bold"
     )
     return "<h2>How often the held-out item is found</h2>" + _table(
         caption, ["Method", *map(metric_label, columns)], rows
@@ -186,8 +192,7 @@ def _sheet_section(report: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     sheets = "".join(_sheet(sheet, styles) for sheet in report["sheets"])
     return (
         "<h2>Side by side</h2><p>Random queries, and what each method answers, with its own "
-        "scores. Bold and green: a held-out answer of this query. No method knew of them.</p>"
-        + sheets
+        "scores. Bold and green: a held-out answer of this query.</p>" + sheets
     )
 
 
@@ -208,9 +213,13 @@ def _sheet(sheet: Mapping[str, Any], styles: Mapping[str, int]) -> str:
 
 def _answer(answer: Mapping[str, Any]) -> str:
     held = ' class="held"' if answer["held_out"] else ""
-    score = "" if answer["score"] is None else f"{answer['score']:.3g}"
+    score = "" if answer["score"] is None else _short(answer["score"])
     title = escape(answer["title"])
     return f'<li{held}><span title="{title}">{title}</span><span>{score}</span></li>'
+
+
+def _short(score: float) -> str:
+    return f"{score:,.0f}" if score == round(score) or abs(score) >= 100 else f"{score:.3f}"
 
 
 def _picture(image: str | None) -> str:
@@ -244,7 +253,8 @@ def _protocol_section(report: Mapping[str, Any]) -> str:
         f"<h2>Protocol</h2><dl>{listing}</dl>"
         "<p>To run it again, with the recipe of this run (stages that are published already are "
         "skipped):</p><pre>python -m ray_jobs.evaluate --config ray_jobs/recipes/RECIPE.yaml</pre>"
-        f"<p>Every number, to quote:</p><pre>{escape(chr(10).join(lines))}</pre>"
+        "<details><summary>Every number, to quote</summary>"
+        f"<pre>{escape(chr(10).join(lines))}</pre></details>"
     )
 
 
@@ -256,7 +266,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
 def _table(caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+        f'<p class="soft">{escape(caption)}</p><div class="scroll"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

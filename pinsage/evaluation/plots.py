@@ -76,7 +76,7 @@ def density_chart(series: Sequence[Series], *, names: tuple[str, str]) -> str:
     low = min(min(line.x) for line in series)
     high = max(max(line.x) for line in series)
     span = (high - low) or 1.0
-    step = 0.5 if span > 1 else 0.2
+    step = 0.25 if span > 0.8 else 0.1
     ticks = [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return _chart(
         series,

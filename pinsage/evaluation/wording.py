@@ -69,10 +69,7 @@ def summary(
     ]
     sentences = ["; ".join(clauses) + "."]
     if paired:
-        gaps = [_gap(metric, metrics, paired) for metric in compared]
-        sentences.append(
-            f"{method_label(OURS)} against its strongest rival at each: {'; '.join(gaps)}."
-        )
+        sentences.append(_against_strongest(metrics, paired, compared))
     return sentences
 
 
@@ -96,16 +93,29 @@ def verdict(low: float, high: float) -> str:
     return "behind" if high < 0 else "even"
 
 
-def _gap(
-    metric: str,
+def _against_strongest(
     metrics: Mapping[str, Mapping[str, float]],
     paired: Mapping[str, Mapping[str, Mapping[str, float]]],
+    compared: Sequence[str],
 ) -> str:
-    rival = max(paired, key=lambda name: metrics[name][metric])
-    found = paired[rival][metric]
-    words = {"ahead": "ahead of", "behind": "behind", "even": "not clearly different from"}
+    strongest = {metric: max(paired, key=lambda name: metrics[name][metric]) for metric in compared}
+    always = len(set(strongest.values())) == 1
+    gaps: dict[str, list[str]] = {"ahead": [], "even": [], "behind": []}
+    for metric, rival in strongest.items():
+        found = paired[rival][metric]
+        whom = "" if always else f" against {method_label(rival)}"
+        gaps[verdict(found["low"], found["high"])].append(
+            f"{metric_label(metric)} ({found['difference']:+.4f} "
+            f"[{found['low']:+.4f}, {found['high']:+.4f}]{whom})"
+        )
+    words = {"ahead": "clearly ahead", "even": "not clearly different", "behind": "clearly behind"}
+    clauses = [f"{words[kind]} at {listed(found)}" for kind, found in gaps.items() if found]
+    rivals = (
+        f"{method_label(strongest[compared[0]])}, the strongest rival throughout"
+        if always
+        else "the strongest rival at each"
+    )
     return (
-        f"{metric_label(metric)} {words[verdict(found['low'], found['high'])]} "
-        f"{method_label(rival)} by {found['difference']:+.4f} "
-        f"[{found['low']:+.4f}, {found['high']:+.4f}]"
+        f"Against {rivals}, {method_label(OURS)} is {'; '.join(clauses)}. "
+        "In brackets: 95% intervals of the difference."
     )
