@@ -114,7 +114,7 @@ def _stop_on_signals() -> None:
 def _stop(*, is_local: bool) -> None:
     """Take down what was started: all of Serve here, on a joined cluster just this application."""
     if is_local:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.shutdown()
     else:
         serve.delete(_APPLICATION)
 

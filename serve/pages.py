@@ -17,6 +17,7 @@ _FILES = {
     "/parts.js": ("parts.js", "text/javascript; charset=utf-8"),
     "/search.js": ("search.js", "text/javascript; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/docs.css": ("docs.css", "text/css; charset=utf-8"),
     "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

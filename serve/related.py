@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
-from pinsage.kernels.topk import top_k
 
 from pinsage.graph import Graph
+from pinsage.graph.schema import LOG_DEGREE
+from pinsage.kernels.topk import top_k
 from pinsage.retrieval import Index
 from pinsage.sampling.neighborhood import Neighborhoods
 from serve.generation import Generation
@@ -129,7 +130,7 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
     graph = generation.graph
     for group, columns in graph.feature_columns.items():
         size_bytes = 4 * graph.num_items * (columns.stop - columns.start)
-        if group == "log_degree" or group in found:
+        if group == LOG_DEGREE or group in found:
             continue
         if size_bytes > max_feature_bytes:
             logger.warning(

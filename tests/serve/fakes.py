@@ -1,0 +1,183 @@
+"""A small generation whose right answers are known, in the published formats.
+
+By embedding, item v lies between v - 1 and v + 1 on a ring; by text, the items five places away
+are its nearest; by walk, its neighbors are v + 1, v + 2 and v + 7. Item v is in NUM_ITEMS - 1 - v
+contexts, so the ids are in order of popularity. The last item is cold: no edges, no text features,
+no neighborhood.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pinsage.base.artifacts import publish
+from pinsage.graph.catalog import IMAGE_NOTE, TITLE_NOTE
+from pinsage.retrieval import IndexConfig, build_index, save_index
+
+TITLES = """
+Pride and Prejudice|Jane Austen
+Emma|Jane Austen
+The Hound of the Baskervilles (Sherlock Holmes, #5)|Arthur Conan Doyle
+A Study in Scarlet (Sherlock Holmes, #1)|Arthur Conan Doyle
+Les Mis\u00e9rables|Victor Hugo
+The Picture of Dorian Gray|Oscar Wilde
+Frankenstein; or, The Modern Prometheus|Mary Shelley
+Dracula|Bram Stoker
+The Call of the Wild|Jack London
+White Fang|Jack London
+Alice's Adventures in Wonderland|Lewis Carroll
+Through the Looking-Glass|Lewis Carroll
+The Time Machine|H. G. Wells
+The War of the Worlds|H. G. Wells
+Moby-Dick; or, The Whale|Herman Melville
+Treasure Island|Robert Louis Stevenson
+Kidnapped|Robert Louis Stevenson
+The Count of Monte Cristo|Alexandre Dumas
+The Three Musketeers|Alexandre Dumas
+War and Peace|Leo Tolstoy
+Anna Karenina|Leo Tolstoy
+Crime and Punishment|Fyodor Dostoevsky
+The Brothers Karamazov|Fyodor Dostoevsky
+Great Expectations|Charles Dickens
+A Tale of Two Cities|Charles Dickens
+Oliver Twist|Charles Dickens
+Jane Eyre|Charlotte Bront\u00eb
+Wuthering Heights|Emily Bront\u00eb
+Middlemarch|George Eliot
+Gulliver's Travels|Jonathan Swift
+Robinson Crusoe|Daniel Defoe
+The Adventures of Tom Sawyer|Mark Twain
+Adventures of Huckleberry Finn|Mark Twain
+Twenty Thousand Leagues under the Sea|Jules Verne
+Around the World in Eighty Days|Jules Verne
+The Jungle Book|Rudyard Kipling
+A Forgotten Pamphlet <b>nobody</b> shelved|Anonymous
+""".strip().splitlines()
+
+NUM_ITEMS = len(TITLES)
+COLD = NUM_ITEMS - 1
+NUM_CONTEXTS = NUM_ITEMS - 1
+TEXT_STEP = 5
+WALK_STEPS = (1, 2, 7)
+WALK_WEIGHTS = (0.5, 0.25, 0.25)
+
+ODD_KEYS = {
+    10: "a/b",
+    11: "100%",
+    12: "two words",
+    13: "\u00fcml\u00e4ut \u672c",
+    14: "a%2Fb",
+    15: "a",
+    16: "a/similar",
+    17: "?q=1&k=#x",
+    18: "+plus",
+}
+KEYS = [ODD_KEYS.get(item_id, f"book-{item_id}") for item_id in range(NUM_ITEMS)]
+
+
+def title_of(item_id: int) -> str:
+    return TITLES[item_id].partition("|")[0]
+
+
+def ring_neighbors(item_id: int, reach: int) -> set[str]:
+    """Keys of the items at most `reach` places away on the embeddings' ring."""
+    steps = [*range(-reach, 0), *range(1, reach + 1)]
+    return {KEYS[(item_id + step) % NUM_ITEMS] for step in steps}
+
+
+def write_generation(
+    output: Path, *, with_report: bool = True, image: str = "https://covers.invalid/{}.jpg"
+) -> Path:
+    """Publish every part into `output`; returns the path of its generation.json."""
+    parts = {
+        "graph": _write_graph(output / "graph" / "0123456789ab", image),
+        "neighborhoods": _write_neighborhoods(output / "neighborhoods" / "123456789abc"),
+        "index": _write_index(output / "index" / "23456789abcd"),
+    }
+    if with_report:
+        parts["report"] = _write_report(output / "report" / "3456789abcde")
+    content = {name: path.relative_to(output).as_posix() for name, path in parts.items()}
+    generation = output / "generation.json"
+    generation.write_text(json.dumps({"format_version": 1, **content}), encoding="utf-8")
+    return generation
+
+
+def _ring(step: int) -> np.ndarray:
+    angles = 2 * np.pi * (np.arange(NUM_ITEMS) * step % NUM_ITEMS) / NUM_ITEMS
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def _write_graph(directory: Path, image: str) -> Path:
+    degrees = np.maximum(NUM_ITEMS - 1 - np.arange(NUM_ITEMS), 0)
+    members = [np.flatnonzero(degrees > context) for context in range(NUM_CONTEXTS)]
+    # By the inverse step, so that items TEXT_STEP apart in id lie side by side.
+    features = np.concatenate(
+        [_ring(pow(TEXT_STEP, -1, NUM_ITEMS)), np.log1p(degrees)[:, None].astype(np.float32)],
+        axis=1,
+    )
+    features[COLD, :2] = 0
+    items = pa.table({
+        "item_key": KEYS,
+        "title": [title_of(item_id) for item_id in range(NUM_ITEMS)],
+        "authors": [line.partition("|")[2] for line in TITLES],
+        "language": ["en"] * NUM_ITEMS,
+        "year": pa.array([1800 + item_id for item_id in range(NUM_ITEMS)]),
+        "cover": [image.format(item_id) for item_id in range(NUM_ITEMS)],
+    }).replace_schema_metadata({TITLE_NOTE: b"title", IMAGE_NOTE: b"cover"})
+    with publish(directory, stage="graph", config={}, parents={}) as draft:
+        shard = "shard-00000-of-00001"
+        draft.write_array(f"{shard}/item_starts.npy", _starts(degrees))
+        contexts = np.concatenate([np.arange(degree) for degree in degrees])
+        draft.write_array(f"{shard}/item_contexts.npy", contexts.astype(np.int32))
+        draft.write_array(f"{shard}/context_starts.npy", _starts([len(m) for m in members]))
+        draft.write_array(f"{shard}/context_items.npy", np.concatenate(members).astype(np.int32))
+        draft.write_array(f"{shard}/features.npy", features)
+        with draft.file("items.parquet") as path:
+            pq.write_table(items, path)
+        draft.counts = {
+            "items": NUM_ITEMS,
+            "contexts": NUM_CONTEXTS,
+            "edges": int(degrees.sum()),
+            "shards": 1,
+            "pairs": {"train": 0, "valid": 0, "test": 0},
+            "feature_groups": {"text": 2, "log_degree": 1},
+            "cold_items": 1,
+            "repeated_edges": 0,
+            "left_out_edges": {},
+            "dropped": {},
+        }
+    return directory
+
+
+def _starts(degrees: object) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
+
+
+def _write_neighborhoods(directory: Path) -> Path:
+    ids = (np.arange(NUM_ITEMS)[:, None] + WALK_STEPS) % NUM_ITEMS
+    weights = np.tile(np.array(WALK_WEIGHTS, np.float32), (NUM_ITEMS, 1))
+    ids[COLD], weights[COLD] = -1, 0
+    with publish(directory, stage="neighborhoods", config={}, parents={}) as draft:
+        draft.write_array("neighbor_ids.npy", ids.astype(np.int32))
+        draft.write_array("weights.npy", weights)
+        draft.write_array("hard_negatives.npy", np.empty((NUM_ITEMS, 0), np.int32))
+    return directory
+
+
+def _write_index(directory: Path) -> Path:
+    with publish(directory, stage="index", config={}, parents={}) as draft:
+        save_index(build_index(_ring(1), IndexConfig(kind="exact")), draft)
+    return directory
+
+
+def _write_report(directory: Path) -> Path:
+    metrics = {
+        method: {"hit_rate@10": 0.01 * place, "hit_rate@100": 0.1 * place, "note": "kept out"}
+        for place, method in enumerate(("pinsage", "text", "walk", "popularity"), start=1)
+    }
+    with publish(directory, stage="report", config={}, parents={}) as draft:
+        draft.write_json("report.json", {"metrics": metrics})
+    return directory
