@@ -13,7 +13,6 @@ from pinsage.base.logs import Progress
 _INTERVAL_S = 0.5
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
     """The last word of a worker."""
 
@@ -37,6 +36,10 @@ class Board:
     def read(self) -> tuple[int | None, int, str, PinsageError | None]:
         """Give what the first word was, how much is done, the note, and the error if any."""
         return self._first, self._done, self._note, self._error
+
+
+BoardActor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board)
+"""`Board` behind a mailbox."""
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class PassActor:
         self._spec = spec
         self._step = step
         self._encoder = spec.encoder()
-        self._keys = None if step else _item_keys(spec.graph)
+        self._keys: Any = None if step else _item_keys(spec.graph)
 
     def __call__(self, batch: Batch) -> Batch:
         """Do the chunks of a batch; each is marked as done once its rows are written."""

@@ -40,9 +40,8 @@ class ProducerSpec:
         )
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class ProducerActor:
-    """`MinibatchBuilder` behind a mailbox; a lost one starts again and builds the same."""
+class Producer:
+    """`MinibatchBuilder` for an actor: it opens what the spec names."""
 
     def __init__(self, spec: ProducerSpec) -> None:
         """Open the published files."""
@@ -51,6 +50,10 @@ class ProducerActor:
     def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> Minibatch:
         """Answer for `MinibatchBuilder.build`."""
         return self._builder.build(epoch, step, world_rank=world_rank, world_size=world_size)
+
+
+ProducerActor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Producer)
+"""`Producer` behind a mailbox; a lost one starts again and builds the same minibatches."""
 
 
 class MinibatchStream(Iterator[Minibatch]):

@@ -17,7 +17,7 @@ from pinsage.base.artifacts import is_published, open_artifact, publish
 from pinsage.base.errors import PinsageError, TrainingError
 from pinsage.base.logs import Progress
 from pinsage.base.seeding import Stream, stream, stream_key
-from pinsage.cluster.board import Board, shown
+from pinsage.cluster.board import BoardActor, shown
 from pinsage.cluster.producers import MinibatchStream, ProducerActor, ProducerSpec
 from pinsage.cluster.session import require_cpus, threads_for
 from pinsage.graph import Graph
@@ -76,7 +76,7 @@ def run_training(task: TrainTask) -> Path:
     use_gpu = _use_gpu(task.train)
     require_cpus(task.num_workers, purpose="training", setting="train.num_workers")
     producers = [ProducerActor.remote(task.producers) for _ in range(task.train.num_producers)]
-    board = Board.remote()
+    board = BoardActor.remote()
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"task": task, "producers": producers, "board": board},
@@ -85,7 +85,7 @@ def run_training(task: TrainTask) -> Path:
             name="pinsage",
             storage_path=tempfile.mkdtemp(prefix="pinsage-train-"),
             failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
-            worker_runtime_env={"env_vars": _ALLOCATOR},
+            worker_runtime_env={"env_vars": _ALLOCATOR},  # type: ignore[call-arg]
         ),
     )
     try:

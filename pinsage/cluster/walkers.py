@@ -17,8 +17,7 @@ _TIMEOUT_S = 3_600.0
 _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_negatives"}
 
 
-@ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)
-class WalkerActor:
+class Walker:
     """The graph, packed for walking; each kernel call uses every core of its node."""
 
     def __init__(self, graph: Path) -> None:
@@ -47,6 +46,10 @@ class WalkerActor:
             with whole_file(_part(folder, name, start)) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
         return stop - start
+
+
+WalkerActor: Any = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Walker)
+"""`Walker` behind a mailbox."""
 
 
 def walk_all(

@@ -36,7 +36,10 @@ class MinibatchConfig(Config):
 class FeatureSource(Protocol):
     """Where feature rows come from."""
 
-    num_items: int
+    @property
+    def num_items(self) -> int:
+        """How many items have a row."""
+        ...
 
     def gather(self, item_ids: Int64[np.ndarray, " wanted"]) -> Float32[np.ndarray, "wanted width"]:
         """Copy out the rows of some items."""

@@ -1,0 +1,73 @@
+"""The methods that a report compares, and the report of a run."""
+
+from functools import partial
+
+import numpy as np
+
+from pinsage.base.artifacts import Draft
+from pinsage.base.logs import Progress
+from pinsage.base.seeding import Stream, stream_key
+from pinsage.cluster.run import Run
+from pinsage.evaluation.baselines import (
+    EmbeddingCosine,
+    FeatureCosine,
+    ItemCosine,
+    Popularity,
+    WalkRanks,
+)
+from pinsage.evaluation.ranking import Scorer
+from pinsage.evaluation.report import evaluate, write_report
+from pinsage.graph import Graph
+from pinsage.graph.schema import LOG_DEGREE
+from pinsage.inference.export import read_embeddings
+from pinsage.kernels.walks import pack
+
+
+def evaluate_all(run: Run, draft: Draft) -> None:
+    """Rank the held-out pairs by every method, and write the report."""
+    graph = Graph.open(run.graph.directory)
+    catalog = graph.catalog()
+    with Progress("evaluate", 1, "queries") as progress:
+        report = evaluate(
+            _methods(run, graph),
+            pairs=graph.pairs(run.config.evaluate.split),
+            num_items=graph.num_items,
+            titles=catalog.titles,
+            images=[catalog.image(item_id) for item_id in range(graph.num_items)],
+            degrees=graph.adjacency().item_degrees,
+            data=run.config.name,
+            config=run.config.evaluate,
+            seed=run.config.seed,
+            on_progress=partial(_show, progress),
+        )
+    write_report(report, draft)
+    protocol = report["protocol"]
+    draft.counts |= {name: protocol[name] for name in ("pairs", "queries", "candidates")}
+
+
+def _show(progress: Progress, done: int, total: int, method: str) -> None:
+    progress.total = total
+    progress.set(done, method)
+
+
+def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
+    """Ours first, then what it is compared with: one cosine a feature group among them."""
+    adjacency = graph.adjacency()
+    packed = pack(
+        adjacency.item_starts,
+        adjacency.item_contexts,
+        adjacency.context_starts,
+        adjacency.context_items,
+    )
+    rows = graph.features().gather(np.arange(graph.num_items))
+    return {
+        "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory)),
+        "popularity": Popularity(adjacency.item_degrees),
+        **{
+            group: FeatureCosine(rows[:, columns])
+            for group, columns in graph.feature_columns.items()
+            if group != LOG_DEGREE
+        },
+        "item_cosine": ItemCosine(adjacency),
+        "walk": WalkRanks(packed, key=stream_key(run.config.seed, Stream.LONG_WALKS)),
+    }
