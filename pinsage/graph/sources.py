@@ -143,7 +143,7 @@ def _list_files(filesystem: Any, path: str) -> list[Any]:
         listed = filesystem.get_file_info(
             pa_fs.FileSelector(head or ".", recursive="/" in tail, allow_not_found=True)
         )
-        pattern = f"{head}/{tail}" if head else tail
+        pattern = f"{head or '.'}/{tail}"
         return [info for info in listed if _is_file(info) and _matches(info.path, pattern)]
     found = filesystem.get_file_info(path)
     if found.type == pa_fs.FileType.Directory:
@@ -168,9 +168,12 @@ def _split_at_wildcard(path: str) -> tuple[str, str]:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Compare part by part, so that a `*` does not cross folders."""
-    parts, patterns = path.strip("./").split("/"), pattern.strip("./").split("/")
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    """Compare part by part: a `*` does not cross folders, nor mean names that begin with a dot."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(
+        fnmatch.fnmatchcase(part, wanted) and part.startswith(".") <= wanted.startswith(".")
+        for part, wanted in zip(parts, patterns, strict=True)
+    )
 
 
 def _is_file(info: Any) -> bool:

@@ -296,5 +296,5 @@ def test_files_that_disagree_on_a_column_type_are_refused(bench, changed):
 
 def test_a_path_error_says_what_is_in_the_folder(bench, changed):
     config = changed(bench.six(), {"edges.0.path": str(bench.folder / "edgse.parquet")})
-    with pytest.raises(DataError, match="has: edges.parquet, items.parquet, pairs.parquet"):
+    with pytest.raises(DataError, match=r"has: edges\.parquet, items\.parquet, pairs\.parquet"):
         ingest(config, Draft(Path("unused")), num_shards=1, seed=0)

@@ -1,0 +1,253 @@
+"""What is held out never reaches the training graph, however the pairs are split."""
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pinsage.base.errors import DataError
+from pinsage.graph import DataConfig
+from pinsage.graph.schema import SPLITS
+
+NUM_ITEMS = 40
+KEYS = np.array([f"i{number:02d}" for number in range(NUM_ITEMS)])
+CUT = 320
+"""Where valid begins in `pair_columns`: 200 pairs on even days, 80 % of them for train."""
+
+
+def edge_columns(num_contexts=60, size=6):
+    """Contexts of random items, every row on a day of its own."""
+    draw = np.random.default_rng(0)
+    rows = num_contexts * size
+    return {
+        "item_id": KEYS[draw.integers(NUM_ITEMS, size=rows)],
+        "context_id": np.repeat([f"c{number:03d}" for number in range(num_contexts)], size),
+        "day": draw.permutation(rows),
+    }
+
+
+def pair_columns(rows=200):
+    draw = np.random.default_rng(1)
+    queries = draw.integers(NUM_ITEMS, size=rows)
+    return {
+        "query_item": KEYS[queries],
+        "positive_item": KEYS[(queries + draw.integers(1, NUM_ITEMS, size=rows)) % NUM_ITEMS],
+        "day": draw.permutation(rows) * 2,
+    }
+
+
+def poison(days):
+    """Random edges on the given days, in contexts old and new."""
+    draw = np.random.default_rng(7)
+    return {
+        "item_id": KEYS[draw.integers(NUM_ITEMS, size=len(days))],
+        "context_id": np.array([f"c{number:03d}" for number in draw.integers(90, size=len(days))]),
+        "day": np.asarray(days),
+    }
+
+
+def concatenated(*tables):
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def with_random_items(edges, rows):
+    """Let some rows name other items."""
+    drawn = KEYS[np.random.default_rng(99).integers(NUM_ITEMS, size=len(edges["item_id"]))]
+    return edges | {"item_id": np.where(rows, drawn, edges["item_id"])}
+
+
+def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0):
+    """Write tables and ingest them."""
+    items = {"item_id": KEYS, "size": [[float(number)] for number in range(NUM_ITEMS)]}
+    tree = {
+        "items": {
+            "path": bench.write("items.parquet", items),
+            "features": [{"name": "size", "column": "size"}],
+        },
+        "edges": [{"path": bench.write("edges.parquet", edges), "timestamp": timestamp}],
+    }
+    if pairs is not None:
+        tree["pairs"] = {"path": bench.write("pairs.parquet", pairs)} | (pairs_config or {})
+    return bench.ingest(DataConfig.model_validate(tree), seed=seed)
+
+
+def what_training_sees(graph):
+    """The digests of all adjacency and feature files, and the train pairs."""
+    files = graph.artifact.manifest.files
+    train = graph.pairs("train")
+    return (
+        {name: entry.sha256 for name, entry in files.items() if name.startswith("shard-")},
+        files["contexts.parquet"].sha256,
+        train.queries.tolist(),
+        train.positives.tolist(),
+    )
+
+
+def stored_contexts(graph):
+    return set(pq.read_table(graph.artifact.path / "contexts.parquet")["context_key"].to_pylist())
+
+
+def stored_splits(graph):
+    return pq.read_table(graph.artifact.path / "pairs.parquet")["split"].to_numpy()
+
+
+TIMED = {"timestamp": "day", "pairs": pair_columns(), "pairs_config": {"timestamp": "day"}}
+
+
+def test_pairs_with_times_are_split_in_order_of_time(bench):
+    splits = stored_splits(make(bench, edge_columns(), **TIMED))
+    days = {split: pair_columns()["day"][splits == split] for split in SPLITS}
+    assert [len(days[split]) for split in SPLITS] == [160, 20, 20]
+    assert days["train"].max() < days["valid"].min() == CUT
+    assert days["valid"].max() < days["test"].min()
+
+
+def test_edges_at_or_after_the_first_held_out_pair_leave_the_graph(bench):
+    edges = edge_columns()
+    graph = make(bench, edges, **TIMED)
+    before = edges["day"] < CUT
+    distinct = {*zip(edges["item_id"][before], edges["context_id"][before], strict=True)}
+    assert graph.num_edges == len(distinct)
+    assert graph.counts.left_out_edges["future"] > 0
+
+
+def test_poison_added_to_the_future_changes_nothing_that_training_sees(bench):
+    clean = make(bench, edge_columns(), **TIMED)
+    future = poison(np.arange(CUT, CUT + 500))
+    poisoned = make(bench, concatenated(edge_columns(), future), **TIMED)
+    assert what_training_sees(poisoned) == what_training_sees(clean)
+
+
+def test_poison_added_to_the_past_does_change_it(bench):
+    clean = make(bench, edge_columns(), **TIMED)
+    poisoned = make(bench, concatenated(edge_columns(), poison([CUT - 1])), **TIMED)
+    assert what_training_sees(poisoned)[0] != what_training_sees(clean)[0]
+
+
+def test_edges_without_times_beside_timed_pairs_are_warned_of(bench, caplog):
+    with caplog.at_level(logging.WARNING, logger="pinsage"):
+        graph = make(bench, edge_columns(), pairs=pair_columns(), pairs_config={"timestamp": "day"})
+    assert "no timestamps" in caplog.text
+    assert graph.counts.left_out_edges == {}
+
+
+def test_pairs_derived_by_time_are_an_item_and_the_next_of_the_same_context(bench):
+    # Item 3 comes back to x on day 95: a repeated edge keeps its first day.
+    edges = {
+        "item_id": KEYS[[3, 1, 2, 5, 4, 6, 7, 8, 9, 3]],
+        "context_id": ["x", "x", "x", "y", "y", "z", "z", "z", "z", "x"],
+        "day": [30, 10, 20, 10, 20, 40, 50, 80, 96, 95],
+    }
+    graph = make(bench, edges, timestamp="day")
+    rows = pq.read_table(graph.artifact.path / "pairs.parquet").to_pylist()
+    assert [(row["query_id"], row["positive_id"], row["split"]) for row in rows] == [
+        (1, 2, "train"),
+        (2, 3, "train"),
+        (5, 4, "train"),
+        (6, 7, "train"),
+        (7, 8, "train"),
+        (8, 9, "test"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.timestamp("ns")], ids=str)
+def test_poison_in_the_future_of_derived_pairs_changes_nothing_that_training_sees(bench, kind):
+    edges = edge_columns()
+    future = edges["day"] >= len(edges["day"]) * 0.8
+    typed = {"day": pa.array(edges["day"] * 1000).cast(kind, safe=False)}
+    clean = make(bench, edges | typed, timestamp="day")
+    poisoned = make(bench, with_random_items(edges, future) | typed, timestamp="day")
+    assert what_training_sees(poisoned) == what_training_sees(clean)
+    assert poisoned.pairs("test").positives.tolist() != clean.pairs("test").positives.tolist()
+
+
+def test_derived_test_pairs_end_after_the_edges_that_training_sees(bench):
+    edges = edge_columns()
+    graph = make(bench, edges, timestamp="day")
+    counts = graph.counts.pairs
+    assert counts.train > counts.valid > 0
+    assert counts.test > 0
+    assert graph.num_edges + graph.counts.left_out_edges["future"] == len({
+        *zip(edges["item_id"], edges["context_id"], strict=True)
+    })
+
+
+def test_without_times_whole_contexts_are_held_out_and_poison_in_them_changes_nothing(bench):
+    edges = {name: edge_columns()[name] for name in ("item_id", "context_id")}
+    clean = make(bench, edges)
+    held_out = ~np.isin(edges["context_id"], list(stored_contexts(clean)))
+    assert 0 < len(np.unique(edges["context_id"][held_out])) < 30
+    assert clean.counts.left_out_edges["held_out_context"] > 0
+    more = {"item_id": KEYS[:20], "context_id": np.repeat(edges["context_id"][held_out][:1], 20)}
+    poisoned = make(bench, concatenated(with_random_items(edges, held_out), more))
+    assert what_training_sees(poisoned) == what_training_sees(clean)
+    assert len(poisoned.pairs("test")) != len(clean.pairs("test")) or (
+        len(poisoned.pairs("valid")) != len(clean.pairs("valid"))
+    )
+
+
+def test_derived_rings_make_each_item_of_a_context_a_query_once_and_a_positive_once(bench):
+    edges = {"item_id": KEYS, "context_id": np.repeat([f"c{n}" for n in range(10)], 4)}
+    graph = make(bench, edges)
+    pairs = [graph.pairs(split) for split in SPLITS]
+    queries = np.concatenate([one.queries for one in pairs])
+    positives = np.concatenate([one.positives for one in pairs])
+    assert sorted(queries) == sorted(positives) == list(range(NUM_ITEMS))
+    assert (queries // 4 == positives // 4).all()
+    assert (queries != positives).all()
+
+
+def test_a_context_of_one_item_gives_no_pair(bench):
+    edges = edge_columns()
+    lone = {"item_id": KEYS[:3], "context_id": np.array(["u", "v", "w"]), "day": np.zeros(3, int)}
+    without = make(bench, edges).counts.pairs.model_dump()
+    assert make(bench, concatenated(edges, lone)).counts.pairs.model_dump() == without
+
+
+def test_another_seed_holds_out_other_contexts(bench):
+    one, two = (make(bench, edge_columns(), seed=seed) for seed in (0, 1))
+    assert stored_contexts(one) != stored_contexts(two)
+
+
+def test_without_split_or_time_a_query_item_has_all_its_pairs_in_one_split(bench):
+    pairs = {name: pair_columns(2_000)[name] for name in ("query_item", "positive_item")}
+    graph = make(bench, edge_columns(), pairs=pairs)
+    queries = {split: set(graph.pairs(split).queries.tolist()) for split in SPLITS}
+    assert all(queries.values())
+    assert not queries["train"] & queries["valid"]
+    assert not queries["train"] & queries["test"]
+    assert not queries["valid"] & queries["test"]
+
+
+@pytest.mark.parametrize("prefix", ["", "likes/"])
+def test_edges_of_held_out_pairs_in_their_own_context_leave_the_graph(bench, prefix):
+    pairs = {
+        "query_item": KEYS[[0, 1, 2]],
+        "positive_item": KEYS[[1, 2, 3]],
+        "split": ["train", "valid", "test"],
+        "context": ["x", "x", "y"],
+    }
+    edges = {
+        "item_id": KEYS[[0, 1, 2, 3, 1, 2, 3, 4]],
+        "context_id": [prefix + key for key in "xxxxyyyy"],
+    }
+    settings = {"split": "split", "context": "context", "context_prefix": prefix}
+    graph = make(bench, edges, pairs=pairs, pairs_config=settings)
+    # x loses 1 and 2 (valid), y loses 2 and 3 (test); the train pair costs nothing.
+    assert graph.adjacency().context_items.tolist() == [0, 3, 1, 4]
+    assert graph.counts.left_out_edges == {"held_out_pair": 4}
+
+
+def test_times_that_are_all_equal_leave_no_train_pairs_and_say_so(bench):
+    edges = edge_columns() | {"day": np.zeros(360, int)}
+    with pytest.raises(DataError, match="no pairs are left for train") as caught:
+        make(bench, edges, timestamp="day")
+    assert "none of" in str(caught.value)
+
+
+def test_too_few_contexts_to_hold_one_out_is_an_error(bench):
+    edges = {"item_id": KEYS[:6], "context_id": ["x"] * 6}
+    with pytest.raises(DataError, match=r"no pairs are left for (test|train)"):
+        make(bench, edges)
