@@ -9,7 +9,7 @@ from typing import Any
 from pinsage.evaluation.plots import Series, density_chart, log_chart, style_of, swatch
 from pinsage.evaluation.wording import OURS, method_label, metric_label, verdict
 
-_X_TICKS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+_X_TICKS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 
 
 def render_page(report: Mapping[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _hit_rate_figure(report: Mapping[str, Any], styles: Mapping[str, int]) -> st
         Series(
             method_label(name),
             styles[name],
-            curves["k"],
+            [float(k) for k in curves["k"]],
             rates,
             [
                 (float(metric.removeprefix("hit_rate@")), low, high)
@@ -94,7 +94,7 @@ def _hit_rate_figure(report: Mapping[str, Any], styles: Mapping[str, int]) -> st
         )
         for name, rates in _ours_first(curves["hit_rate"]).items()
     ]
-    last = curves["k"][-1]
+    last = float(curves["k"][-1])
     ticks = [tick for tick in _X_TICKS if tick < last / 1.5] + [last]
     chart = log_chart(series, x_ticks=ticks, names=("K (log scale)", "hit-rate@K"))
     return _figure(

@@ -156,7 +156,7 @@ def _line(
     path = "M" + "L".join(points)
     parts = [f"<g><title>{escape(line.label)}</title>"]
     if filled:
-        floor = f"{at_y(0):.1f}"
+        floor = f"{at_y(0.0):.1f}"
         closed = f"{path}L{at_x(line.x[-1]):.1f} {floor}L{at_x(line.x[0]):.1f} {floor}Z"
         parts.append(f'<path class="area f{line.style}" d="{closed}"/>')
     parts.append(f'<path class="line c{line.style}" d="{path}"{_dash(line.style)}/>')

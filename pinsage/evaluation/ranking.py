@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -13,6 +13,7 @@ OnProgress = Callable[[int, int], None]
 """Called after every chunk with the number of queries done and the number in all."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Anything that can say how well every item answers a query."""
 

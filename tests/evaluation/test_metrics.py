@@ -1,0 +1,87 @@
+from itertools import permutations
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pinsage.evaluation.metrics import (
+    hit_rate,
+    hit_values,
+    mrr,
+    reciprocal_values,
+    scaled_mrr,
+    scaled_reciprocal_values,
+)
+from pinsage.evaluation.ranking import Ranks, rank_pairs
+
+
+def ranks_over_every_order(scores, target):
+    """The target's rank after sorting from each possible order, ties left as they stand."""
+    found = []
+    for order in permutations(range(len(scores))):
+        best_first = sorted(order, key=lambda item: -scores[item])
+        found.append(1 + best_first.index(target))
+    return np.array(found)
+
+
+def bounds(scores, target):
+    better = sum(score > scores[target] for score in scores)
+    tied = sum(score == scores[target] for score in scores) - 1
+    return Ranks(np.array([better]), np.array([tied]), len(scores))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=6), st.data(), st.integers(1, 7))
+def test_metrics_are_the_mean_over_all_orders_of_ties(scores, data, k):
+    target = data.draw(st.integers(0, len(scores) - 1))
+    every = ranks_over_every_order(scores, target)
+    ranks = bounds(scores, target)
+    assert hit_values(ranks, k)[0] == pytest.approx(np.mean(every <= k))
+    assert reciprocal_values(ranks)[0] == pytest.approx(np.mean(1 / every))
+    wanted = np.mean([1 / ceil(rank / k) for rank in every])
+    assert scaled_reciprocal_values(ranks, k)[0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 11])
+def test_a_constant_scorer_scores_exactly_chance(scorer_of, k):
+    num_items = 12
+    queries = np.arange(num_items)
+    ranks = rank_pairs(scorer_of(np.ones((num_items, num_items))), queries, (queries + 5) % 12)
+    assert set(hit_values(ranks, k)) == {k / (num_items - 1)}
+    assert hit_rate(ranks, k) == pytest.approx(k / (num_items - 1), rel=1e-12)
+    assert mrr(ranks) == pytest.approx(np.mean(1 / np.arange(1, num_items)))
+
+
+def test_a_scorer_that_knows_the_answer_is_perfect(scorer_of):
+    queries = np.arange(6)
+    positives = (queries + 2) % 6
+    ranks = rank_pairs(scorer_of(np.eye(6)[positives]), queries, positives)
+    assert (hit_rate(ranks, 1), scaled_mrr(ranks), mrr(ranks)) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "value"), [(1, 1.0), (100, 1.0), (101, 0.5), (200, 0.5), (1_000, 0.1), (1_001, 1 / 11)]
+)
+def test_scaled_mrr_is_equation_2(rank, value):
+    ranks = Ranks(np.array([rank - 1]), np.array([0]), 5_000)
+    assert scaled_mrr(ranks, scale=100) == value
+
+
+def test_metrics_are_means_over_pairs():
+    ranks = Ranks(np.array([0, 1, 3]), np.array([0, 0, 0]), 9)
+    assert hit_rate(ranks, 2) == pytest.approx(2 / 3)
+    assert mrr(ranks) == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+
+
+def test_a_k_above_the_candidate_pool_always_hits():
+    assert hit_rate(Ranks(np.array([4]), np.array([0]), 5), 500) == 1.0
+
+
+def test_a_k_or_scale_below_one_is_refused():
+    ranks = Ranks(np.array([0]), np.array([0]), 5)
+    with pytest.raises(ValueError, match="k >= 1, found 0"):
+        hit_rate(ranks, 0)
+    with pytest.raises(ValueError, match="scale >= 1, found -1"):
+        scaled_mrr(ranks, -1)

@@ -1,0 +1,246 @@
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from pinsage.base.artifacts import Draft
+from pinsage.base.errors import DataError
+from pinsage.evaluation import (
+    EmbeddingCosine,
+    EvaluationConfig,
+    FeatureCosine,
+    Popularity,
+    evaluate,
+    write_report,
+)
+from pinsage.evaluation.page import render_page
+from pinsage.graph import Pairs
+
+NUM_ITEMS = 40
+HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
+METRICS = {"hit_rate@2", "hit_rate@5", "scaled_mrr", "mrr"}
+
+
+def one_of_each_community(noise):
+    """Items n and n + 20 belong together; the less noise, the easier to see."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(20, 16))
+    vectors = np.concatenate([centers, centers]) + rng.normal(size=(40, 16)) * noise
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def methods():
+    return {
+        "pinsage": EmbeddingCosine(one_of_each_community(0.1)),
+        "text": FeatureCosine(one_of_each_community(2.0)),
+        "popularity": Popularity(np.arange(NUM_ITEMS)),
+    }
+
+
+@pytest.fixture
+def run(methods):
+    """Evaluate with the arguments of this file, some of them changed."""
+
+    def evaluate_with(*, config=None, seed=0, methods=methods, pairs=None, on_progress=None):
+        queries = np.arange(NUM_ITEMS)
+        return evaluate(
+            methods,
+            pairs=Pairs(queries, (queries + 20) % NUM_ITEMS) if pairs is None else pairs,
+            num_items=NUM_ITEMS,
+            titles=[f"{HOSTILE} {n}" for n in range(NUM_ITEMS)],
+            images=[None] * NUM_ITEMS,
+            degrees=np.arange(NUM_ITEMS),
+            data=f"books {HOSTILE}",
+            config=config or EvaluationConfig(ks=(2, 5), num_sheets=3, bootstrap_samples=50),
+            seed=seed,
+            on_progress=on_progress,
+        )
+
+    return evaluate_with
+
+
+def test_the_report_has_every_part_for_every_method(run, methods):
+    report = run()
+    lists = {"coverage@10", "popularity@10"}
+    assert {name: set(found) for name, found in report["metrics"].items()} == dict.fromkeys(
+        methods, METRICS | lists
+    )
+    assert {name: set(found) for name, found in report["intervals"].items()} == dict.fromkeys(
+        methods, METRICS
+    )
+    assert {name: set(found) for name, found in report["paired"].items()} == dict.fromkeys(
+        ["text", "popularity"], METRICS
+    )
+    assert set(report["similarity"]) == {"pinsage", "text"}
+    assert len(report["sheets"]) == 3
+    assert all(set(sheet["columns"]) == set(methods) for sheet in report["sheets"])
+    assert report["protocol"]["candidates"] == NUM_ITEMS - 1
+
+
+def test_the_better_method_wins_and_the_summary_says_so(run):
+    report = run()
+    metrics = report["metrics"]
+    assert metrics["pinsage"]["hit_rate@2"] == 1.0
+    assert metrics["pinsage"]["hit_rate@2"] > metrics["text"]["hit_rate@2"]
+    assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
+    assert report["paired"]["popularity"]["hit_rate@5"]["low"] > 0
+
+
+def test_values_lie_inside_their_intervals(run):
+    report = run()
+    for name, found in report["intervals"].items():
+        for metric, (low, high) in found.items():
+            assert low <= report["metrics"][name][metric] <= high
+
+
+def test_popularity_shows_little_of_the_catalog_and_the_most_popular_items(run):
+    metrics = run()["metrics"]
+    # Ten items for most, and an eleventh for queries that are among the ten.
+    assert metrics["popularity"]["coverage@10"] == 11 / NUM_ITEMS
+    assert metrics["popularity"]["popularity@10"] > metrics["pinsage"]["popularity@10"]
+
+
+def test_numbers_are_stated_in_one_form(run):
+    assert run()["statements"]["pinsage"][0] == (
+        f"hit-rate@2 = 1.0000 (books {HOSTILE}, test, 39 candidates, seed 0)"
+    )
+
+
+def test_sheets_mark_the_held_out_answer_and_never_show_the_query(run):
+    for sheet in run()["sheets"]:
+        query = sheet["query"]["item_id"]
+        answers = sheet["columns"]["pinsage"]
+        assert [a["item_id"] for a in answers if a["held_out"]] == [(query + 20) % NUM_ITEMS]
+        assert query not in [answer["item_id"] for answer in answers]
+
+
+def test_the_same_seed_gives_the_same_report_and_another_seed_other_sheets(run):
+    assert run() == run()
+    assert run(seed=1)["sheets"] != run()["sheets"]
+
+
+def test_a_sample_of_pairs_is_said_to_be_one(run):
+    config = EvaluationConfig(ks=(2,), max_pairs=7)
+    report = run(config=config)
+    protocol = report["protocol"]
+    assert (protocol["pairs"], protocol["pairs_in_split"]) == (7, NUM_ITEMS)
+    assert protocol["pairs_are"] == "a random sample"
+    assert "7 pairs, a random sample" in render_page(report)
+
+
+def test_without_ours_there_is_nothing_to_pair(run, methods):
+    report = run(methods={"text": methods["text"]})
+    assert report["paired"] == {}
+    assert "Text cosine leads" in render_page(report)
+
+
+def test_infinite_scores_and_embeddings_without_spread_still_make_valid_json(run, scorer_of):
+    scores = np.full((NUM_ITEMS, NUM_ITEMS), -np.inf)
+    same = EmbeddingCosine(np.ones((NUM_ITEMS, 2), np.float32))
+    report = run(methods={"pinsage": same, "never": scorer_of(scores)})
+    text = json.dumps(report, allow_nan=False)
+    assert json.loads(text) == report
+    assert report["similarity"]["pinsage"]["kurtosis"] is None
+    assert report["metrics"]["never"]["hit_rate@5"] == 5 / (NUM_ITEMS - 1)
+    assert "excess kurtosis none" in render_page(report)
+
+
+def test_cold_items_alone_and_one_pair_are_enough(run):
+    cold = EmbeddingCosine(np.zeros((NUM_ITEMS, 2), np.float32))
+    report = run(methods={"pinsage": cold}, pairs=Pairs(np.array([3]), np.array([5])))
+    assert report["metrics"]["pinsage"]["hit_rate@2"] == 2 / (NUM_ITEMS - 1)
+    assert report["similarity"] == {}
+    assert "Spread of similarity" not in render_page(report)
+
+
+def test_progress_counts_the_queries_of_all_methods(run):
+    told = []
+    run(on_progress=lambda done, total, label: told.append((done, total, label)))
+    assert told == [(40, 120, "PinSage"), (80, 120, "Text cosine"), (120, 120, "Popularity")]
+
+
+def test_both_files_are_written_whole(run, tmp_path):
+    report = run()
+    write_report(report, Draft(tmp_path))
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert (tmp_path / "report.html").read_text() == render_page(report)
+
+
+def test_nan_is_refused_rather_than_written(run, tmp_path):
+    report = run()
+    report["metrics"]["pinsage"]["mrr"] = float("nan")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_report(report, Draft(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Balance(HTMLParser):
+    """Checks that what is opened is closed, and notes every address."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs if name in {"src", "href"}]
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        """Opened and closed at once, as SVG allows."""
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_escaped_and_needs_nothing_else(run):
+    page = render_page(run())
+    found = Balance()
+    found.feed(page)
+    assert found.open == []
+    assert found.addresses == []
+    assert "script" not in found.tags
+    assert (
+        "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &lt;b&gt;bold&lt;/b&gt; 7" in page
+    )
+    assert not re.search(r"url\(|@import", page)
+
+
+def test_method_names_are_escaped_too(run, methods):
+    page = render_page(run(methods={HOSTILE: methods["text"], "pinsage": methods["pinsage"]}))
+    assert "<script" not in page.lower()
+
+
+def test_only_pictures_inside_the_page_are_shown(run):
+    report = run()
+    report["sheets"][0]["query"]["image"] = "https://example.org/cover.jpg"
+    report["sheets"][1]["query"]["image"] = "data:image/png;base64,AAAA"
+    page = render_page(report)
+    assert "example.org" not in page
+    assert '<img src="data:image/png;base64,AAAA"' in page
+
+
+def test_pictures_are_valid_svg_with_a_line_for_each_method(run):
+    charts = re.findall(r'<svg class="chart".*?</svg>', render_page(run()), re.DOTALL)
+    assert [len(ElementTree.fromstring(chart).findall("g")) for chart in charts] == [3, 2]
+
+
+def test_a_split_without_pairs_says_what_to_do(run):
+    none = np.empty(0, np.int64)
+    with pytest.raises(DataError, match=r"no test pairs.*data\.pairs"):
+        run(pairs=Pairs(none, none))
+
+
+def test_a_scorer_of_another_catalog_is_named(run):
+    with pytest.raises(ValueError, match="wanted text to score 40 items, found 41"):
+        run(methods={"text": FeatureCosine(np.ones((41, 2), np.float32))})
+
+
+def test_ks_are_sorted_and_counted_once():
+    assert EvaluationConfig(ks=[50, 10, 50]).ks == (10, 50)
+    assert EvaluationConfig().ks == (10, 50, 100, 500)
