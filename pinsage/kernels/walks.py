@@ -32,8 +32,8 @@ MAX_DEGREE = 2**24 - 1
 MAX_START = 2**40 - 1
 """The largest row start that fits in a packed word."""
 
-MAX_VISITS = 2**28
-"""The most visits (num_walks * walk_length) one seed may make: they take about 8 GiB."""
+MAX_VISITS = 2**24
+"""The most visits (num_walks * walk_length) one seed may make: counting takes 0.9 GiB a thread."""
 
 _DEGREE_BITS = np.uint64(24)
 _DEGREE_MASK = np.uint64(0xFFFFFF)
