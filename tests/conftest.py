@@ -1,4 +1,4 @@
-"""Shape contracts on for every layer but the kernels, and one local Ray for the whole run."""
+"""Shape contracts on from the graph layer to the top of the core, and one local Ray for the whole run."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ install_import_hook(
     [
         f"pinsage.{layer}"
         for layer in (
-            "base",
             "graph",
             "sampling",
             "model",

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pinsage.base.config import Config
 from pinsage.base.errors import ArtifactError
@@ -93,7 +94,7 @@ class Draft:
         with whole_file(target) as temporary:
             yield temporary
 
-    def write_array(self, name: str, array: np.ndarray[Any, Any]) -> None:
+    def write_array(self, name: str, array: npt.NDArray[Any]) -> None:
         """Write one `.npy` file."""
         with self.file(name) as path, path.open("wb") as out:
             np.save(out, array, allow_pickle=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -15,11 +15,11 @@ from pinsage.base.logs import Progress
 from pinsage.cluster.session import require_cpus, threads_for
 from pinsage.graph import Graph
 from pinsage.inference.export import write_part
-from pinsage.inference.layerwise import EmbedConfig, LayerwiseEncoder, Pass, passes
+from pinsage.inference.layerwise import EmbedConfig, LayerwiseEncoder
 from pinsage.model.checkpoint import load_model
 from pinsage.sampling.neighborhood import Neighborhoods
 
-Batch = dict[str, np.ndarray[Any, Any]]
+Batch = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class EmbedSpec:
 class PassActor:
     """`LayerwiseEncoder` as a stateful `map_batches` stage: one row in is a chunk of items."""
 
-    def __init__(self, spec: EmbedSpec, step: Pass | None) -> None:
+    def __init__(self, spec: EmbedSpec, number: int) -> None:
         """Open the model and the tables.
 
         Args:
             spec: what to open.
-            step: the pass to do; None turns the last layer's rows into Parquet files.
+            number: which pass to do.
         """
         self._spec = spec
-        self._step = step
+        self._number = number
         self._encoder = spec.encoder()
-        self._keys: Any = None if step else _item_keys(spec.graph)
+        self._keys = _item_keys(spec.graph)
 
     def __call__(self, batch: Batch) -> Batch:
         """Do the chunks of a batch; each is marked as done once its rows are written."""
@@ -77,46 +77,36 @@ class PassActor:
         return {"items": batch["stop"] - batch["start"]}
 
     def _do(self, start: int, stop: int) -> None:
-        if self._step is None:
-            embeddings = self._encoder.embed(start, stop)
+        embeddings = self._encoder.run(self._number, start, stop)
+        if embeddings is not None:
             with whole_file(_part(self._spec, start)) as path:
                 write_part(path, self._keys[start:stop], embeddings)
-            return
-        self._encoder.run(self._step, start, stop)
-        _mark(self._spec, self._step, start).touch()
+        _mark(self._spec, self._number, start).touch()
 
 
 def embed_all(spec: EmbedSpec, draft: Draft) -> None:
-    """Run every pass, then write the embeddings; finished chunks of an earlier run are kept."""
-    model = load_model(spec.model)
+    """Run every pass in order; finished chunks of an earlier run are kept."""
     num_items = Graph.open(spec.graph).num_items
-    num_layers = model.config.num_layers
-    steps: list[Pass | None] = [*passes(num_layers), None]
     require_cpus(
         spec.config.num_workers * spec.config.cpus_per_worker,
         purpose="embedding",
         setting="embed.num_workers",
     )
     encoder = spec.encoder()
-    with Progress("embed", num_items * len(steps), "rows") as progress:
-        for step in steps:
-            if step is not None:
-                encoder.allocate(step)
-            _run_pass(spec, step, num_items, progress)
-    draft.counts |= {
-        "items": num_items,
-        "width": model.config.embedding_width,
-        "convolutions": num_items * num_layers,
-    }
+    with Progress("embed", num_items * encoder.num_passes, "rows") as progress:
+        for number in range(encoder.num_passes):
+            encoder.allocate(number)
+            _run_pass(spec, number, num_items, progress)
+    draft.counts |= {"items": num_items, "convolutions": num_items * (encoder.num_passes - 1)}
 
 
-def _run_pass(spec: EmbedSpec, step: Pass | None, num_items: int, progress: Progress) -> None:
+def _run_pass(spec: EmbedSpec, number: int, num_items: int, progress: Progress) -> None:
     size = spec.config.items_per_chunk
     chunks = [
         {"start": start, "stop": min(start + size, num_items)}
         for start in range(0, num_items, size)
     ]
-    todo = [chunk for chunk in chunks if not _is_done(spec, step, chunk["start"])]
+    todo = [chunk for chunk in chunks if not _mark(spec, number, chunk["start"]).exists()]
     left = sum(chunk["stop"] - chunk["start"] for chunk in todo)
     progress.advance(num_items - left)
     if not todo:
@@ -124,7 +114,7 @@ def _run_pass(spec: EmbedSpec, step: Pass | None, num_items: int, progress: Prog
     _quiet_ray_data()
     done = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         PassActor,
-        fn_constructor_args=(spec, step),
+        fn_constructor_args=(spec, number),
         batch_size=1,
         num_cpus=spec.config.cpus_per_worker,
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) >= spec.config.num_workers else 0,
@@ -134,12 +124,8 @@ def _run_pass(spec: EmbedSpec, step: Pass | None, num_items: int, progress: Prog
         progress.advance(int(batch["items"].sum()))
 
 
-def _is_done(spec: EmbedSpec, step: Pass | None, start: int) -> bool:
-    return (_part(spec, start) if step is None else _mark(spec, step, start)).exists()
-
-
-def _mark(spec: EmbedSpec, step: Pass, start: int) -> Path:
-    return spec.folder / f"{step.name}-{start:012d}.done"
+def _mark(spec: EmbedSpec, number: int, start: int) -> Path:
+    return spec.folder / f"pass-{number}-{start:012d}.done"
 
 
 def _part(spec: EmbedSpec, start: int) -> Path:

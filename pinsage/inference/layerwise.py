@@ -1,12 +1,12 @@
 """Embeddings layer by layer, each layer once per item (paper, section 3.4).
 
-Layer k takes two passes over the items. The first projects every item once, what neighbors are
-pooled from. The second pools, joins with the item's own row and normalizes. Between passes, rows
-lie in memory-mapped files with one row an item, so a pass streams in bounded memory. Any process
-may do any range of items: each writes its own rows only.
+With K convolutions there are K + 1 passes over the items. Pass 0 projects every item's features,
+what the first convolution pools from. Pass k pools the rows that pass k - 1 projected, which ends
+convolution k, and projects the result for the next one; the last pass ends in embeddings instead.
+Between passes, rows lie in memory-mapped files, one row an item, so a pass streams in bounded
+memory. Any process may do any range of items: each writes its own rows only.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -39,34 +39,6 @@ class EmbedConfig(Config):
     """T at inference; none means all that the neighborhood table keeps."""
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One pass over all items.
-
-    Attributes:
-        kind: `project` or `convolve`.
-        layer: counted from 0, from the features up.
-    """
-
-    kind: Literal["project", "convolve"]
-    layer: int
-
-    @property
-    def name(self) -> str:
-        """Name of the file that holds the pass's rows."""
-        return f"{self.kind}-{self.layer}"
-
-
-def passes(num_layers: int) -> list[Pass]:
-    """List the passes in the order they depend on each other.
-
-    >>> [step.name for step in passes(2)]
-    ['project-0', 'convolve-0', 'project-1', 'convolve-1']
-    """
-    kinds: tuple[Literal["project"], Literal["convolve"]] = ("project", "convolve")
-    return [Pass(kind, layer) for layer in range(num_layers) for kind in kinds]
-
-
 class LayerwiseEncoder:
     """The model, the tables, and the folder where rows lie between passes."""
 
@@ -80,7 +52,16 @@ class LayerwiseEncoder:
         num_neighbors: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Hold the parts; the model is put into evaluation mode."""
+        """Hold the parts; the model is put into evaluation mode.
+
+        Args:
+            model: trained weights.
+            features: layer-0 rows of every item.
+            neighborhoods: who pools from whom.
+            folder: where rows lie between passes.
+            num_neighbors: T; none means all that the table keeps.
+            device: where the model computes; none means the CPU.
+        """
         self._device = device or torch.device("cpu")
         self._model = model.to(self._device).eval()
         self._features = features
@@ -88,56 +69,69 @@ class LayerwiseEncoder:
         self._num_neighbors = num_neighbors or neighborhoods.ids.shape[1]
         self._folder = folder
 
-    def allocate(self, step: Pass) -> None:
-        """Make the file that a pass fills; one that is there already is kept."""
-        path = self._folder / f"{step.name}.npy"
-        if path.exists():
+    @property
+    def num_passes(self) -> int:
+        """Passes over all items: one more than there are convolutions."""
+        return len(self._model.layers) + 1
+
+    def allocate(self, number: int) -> None:
+        """Make the files that a pass fills; those that are there already are kept."""
+        if number == len(self._model.layers):
             return
-        convolution = self._model.convolutions()[step.layer]
-        layer = convolution.neighbor if step.kind == "project" else convolution.joint
-        shape = (self._features.num_items, layer.out_features)
-        temporary = path.with_suffix(".new")
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape).flush()
-        temporary.rename(path)
+        layer = self._model.convolutions()[number]
+        self._make_file(f"projected-{number}", layer.neighbor.out_features)
+        if number > 0:
+            self._make_file(f"hidden-{number}", layer.neighbor.in_features)
 
     @torch.inference_mode()
-    def run(self, step: Pass, start: int, stop: int) -> None:
-        """Do one pass for the items in [start, stop)."""
-        convolution = self._model.convolutions()[step.layer]
-        hidden = self._hidden(step.layer, start, stop)
-        if step.kind == "project":
-            rows = convolution.project(hidden)
-        else:
-            rows = convolution.combine(hidden, self._pooled(step.layer, start, stop))
-        self._open(step.name, "r+")[start:stop] = rows.cpu().numpy()
+    def run(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"] | None:
+        """Do one pass for the items in [start, stop).
 
-    @torch.inference_mode()
-    def embed(self, start: int, stop: int) -> Float32[np.ndarray, "items width"]:
-        """Turn the last layer's rows of the items in [start, stop) into embeddings."""
-        hidden = self._hidden(self._model.config.num_layers, start, stop)
-        return self._model.head(hidden).float().cpu().numpy()
+        Returns:
+            Their embeddings from the last pass; None from the others, whose rows go to files.
+        """
+        hidden = self._features_of(start, stop)
+        if number > 0:
+            below = hidden if number == 1 else self._rows(f"hidden-{number - 1}", start, stop)
+            layer = self._model.convolutions()[number - 1]
+            hidden = layer.combine(below, self._pooled(number - 1, start, stop))
+        if number == len(self._model.layers):
+            return self._model.head(hidden).float().cpu().numpy()
+        if number > 0:
+            self._open(f"hidden-{number}", writable=True)[start:stop] = hidden.cpu().numpy()
+        projected = self._model.convolutions()[number].project(hidden)
+        self._open(f"projected-{number}", writable=True)[start:stop] = projected.cpu().numpy()
+        return None
 
-    def _hidden(self, layer: int, start: int, stop: int) -> torch.Tensor:
-        """Read what goes into a layer: scaled features, or the rows of the layer below."""
-        if layer == 0:
-            features = self._features.gather(np.arange(start, stop))
-            return self._model.scale_features(to_tensor(features, self._device))
-        rows = self._open(f"convolve-{layer - 1}", "r")[start:stop]
-        return to_tensor(np.array(rows), self._device)
+    def _features_of(self, start: int, stop: int) -> torch.Tensor:
+        rows = to_tensor(self._features.gather(np.arange(start, stop)), self._device)
+        return self._model.scale_features(rows)
 
     def _pooled(self, layer: int, start: int, stop: int) -> torch.Tensor:
         """Pool the projected rows of each item's neighbors, read where they lie."""
         width = self._num_neighbors
         ids = np.array(self._neighborhoods.ids[start:stop, :width])
         weights = renormalized(np.array(self._neighborhoods.weights[start:stop, :width]))
-        projected = self._open(f"project-{layer}", "r")
         cpu = torch.device("cpu")
         return pool(
-            to_tensor(projected, cpu),
+            to_tensor(self._open(f"projected-{layer}"), cpu),
             to_tensor(np.maximum(ids, 0), cpu),
             to_tensor(weights, cpu),
             pooling=self._model.config.pooling,
         ).to(self._device)
 
-    def _open(self, name: str, mode: Literal["r", "r+"]) -> Float32[np.ndarray, "items width"]:
+    def _rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        return to_tensor(np.array(self._open(name)[start:stop]), self._device)
+
+    def _open(self, name: str, *, writable: bool = False) -> Float32[np.ndarray, "items width"]:
+        mode: Literal["r+", "r"] = "r+" if writable else "r"
         return np.load(self._folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+
+    def _make_file(self, name: str, width: int) -> None:
+        path = self._folder / f"{name}.npy"
+        if path.exists():
+            return
+        temporary = path.with_suffix(".new")
+        shape = (self._features.num_items, width)
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape).flush()
+        temporary.rename(path)

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 
 from pinsage.sampling.block import Block
@@ -33,7 +33,7 @@ class DeviceMinibatch:
     total_pairs: int
 
 
-def to_tensor(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+def to_tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move an array to a device; on a CPU the memory is shared, so the tensor is only read.
 
     For a GPU the array is copied to pinned memory first, and the transfer does not block.

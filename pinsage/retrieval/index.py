@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer
@@ -32,6 +32,7 @@ class IndexConfig(Config):
     """Candidates looked at while searching (efSearch)."""
 
 
+@runtime_checkable
 class Index(Protocol):
     """Finds the items whose embeddings have the largest inner product with a vector."""
 

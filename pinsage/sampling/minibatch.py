@@ -5,7 +5,7 @@ build any minibatch, a lost one is asked for again from another, and a resumed r
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -33,6 +33,7 @@ class MinibatchConfig(Config):
     """T in training; none means all that the neighborhood table keeps."""
 
 
+@runtime_checkable
 class FeatureSource(Protocol):
     """Where feature rows come from."""
 

@@ -1,7 +1,7 @@
 """The whole training loop on one page (paper, section 3.3)."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -41,6 +41,7 @@ class TrainConfig(Config):
     """Lost workers after which training is given up."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Hears of every step."""
 
