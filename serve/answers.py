@@ -31,6 +31,10 @@ class Answers:
         self._by_degree = np.argsort(-degrees, kind="stable")
         self._num_connected = int((degrees > 0).sum())
         self._titles = TitleSearch(self._catalog.titles, _further_words(generation), degrees)
+        if len(self._by_degree):
+            # What is compiled or mapped on first use is so now, not in somebody's first request.
+            for method in self.methods:
+                method.related([int(self._by_degree[0])], 1)
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,6 @@ import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, Int64
@@ -13,7 +12,7 @@ from jaxtyping import Int, Int64
 _LOOKED_AT = 250
 """Matches, most popular first, that are ordered by how well they match."""
 
-_SHORTEST_CORRECTED = 4
+_SHORTEST_CORRECTED = 3
 """Shorter words are taken as typed."""
 
 _LAST = "\U0010ffff"
@@ -46,14 +45,6 @@ def normalize(text: str) -> str:
     return " ".join(re.split("[^a-z0-9]+", text)).strip()
 
 
-@dataclass(frozen=True)
-class _Typed:
-    """A query: its words, and what the last one may still become."""
-
-    text: str
-    words: tuple[str, ...]
-
-
 class TitleSearch:
     """Finds items by words, or beginnings of words, of their titles.
 
@@ -80,33 +71,51 @@ class TitleSearch:
     def search(self, text: str, limit: int) -> list[int]:
         """Give the ids of at most `limit` matching items, best first.
 
-        Every word of the text must begin a word of the item; a longer word nobody uses is taken as
-        a misspelling of one letter. What the title begins with counts most, then whole words, then
-        popularity.
+        Every word of the text must begin a word of the item. What the title begins with counts
+        most, then whole words, together with popularity. A longer word that begins no item's word
+        is taken as a slip of one letter; then popularity alone orders the matches.
         """
         typed = normalize(text)
         if not typed or limit < 1:
             return []
-        words = tuple(self._corrected(word) for word in typed.split())
-        query = _Typed(" ".join(words), words)
-        candidates = np.union1d(self._by_words(query.words), self._by_beginning(query.text))
-        scored = [(self._score(int(rank), query), -int(rank)) for rank in candidates]
+        words = tuple(typed.split())
+        matches, as_typed = self._by_words(words)
+        if not as_typed:
+            return [int(item_id) for item_id in self._order[matches[:limit]]]
+        candidates = np.union1d(matches, self._by_beginning(typed))
+        scored = [(self._score(int(rank), typed, words), -int(rank)) for rank in candidates]
         scored.sort(reverse=True)
         return [int(self._order[-rank]) for _, rank in scored[:limit]]
 
-    def _range(self, prefix: str) -> tuple[int, int]:
-        """Where the words that begin so stand."""
-        return bisect_left(self._words, prefix), bisect_left(self._words, prefix + _LAST)
+    def _by_words(self, words: tuple[str, ...]) -> tuple[Int64[np.ndarray, " found"], bool]:
+        """The most popular items that have a word for each one typed, and whether as it was typed.
 
-    def _by_words(self, words: tuple[str, ...]) -> Int64[np.ndarray, " found"]:
-        """The most popular items that have a word for each beginning."""
+        A word that begins no item's word may be one slip away from one that does.
+        """
         left = np.ones(len(self._titles), dtype=bool)
+        as_typed = True
         for word in set(words):
-            first, last = self._range(word)
+            ranges = [self._begins_with(word)]
+            if ranges[0][0] == ranges[0][1] and len(word) >= _SHORTEST_CORRECTED:
+                as_typed = False
+                ranges = [self._corrected(other, word) for other in _one_slip_away(word)]
             has = np.zeros(len(self._titles), dtype=bool)
-            has[self._ranks[self._starts[first] : self._starts[last]]] = True
+            for first, last in ranges:
+                has[self._ranks[self._starts[first] : self._starts[last]]] = True
             left &= has
-        return np.flatnonzero(left)[:_LOOKED_AT]
+        return np.flatnonzero(left)[:_LOOKED_AT], as_typed
+
+    def _begins_with(self, text: str) -> tuple[int, int]:
+        """Where the words that begin so stand."""
+        return bisect_left(self._words, text), bisect_left(self._words, text + _LAST)
+
+    def _corrected(self, other: str, typed: str) -> tuple[int, int]:
+        """Where the words stand that `typed` may have meant by `other`."""
+        first, last = self._begins_with(other)
+        # What is shorter than typed begins too many words to be meant as a beginning.
+        if len(other) < len(typed):
+            last = first + (first < last and self._words[first] == other)
+        return first, last
 
     def _by_beginning(self, text: str) -> Int64[np.ndarray, " found"]:
         """The most popular items whose title begins so."""
@@ -114,10 +123,9 @@ class TitleSearch:
         last = bisect_left(self._sorted_titles, text + _LAST)
         return np.sort(self._title_ranks[first:last])[:_LOOKED_AT]
 
-    def _score(self, rank: int, query: _Typed) -> float:
+    def _score(self, rank: int, text: str, words: tuple[str, ...]) -> float:
         """Popularity, on a scale where doubling it adds 0.7, plus how well the title matches."""
         title = self._titles[rank]
-        text, words = query.text, query.words
         popularity = float(self._popularity[rank])
         bare = _without_article(title)
         if text in {title, bare}:
@@ -135,19 +143,6 @@ class TitleSearch:
         if words[-1] in title_words:
             bonus += 0.5
         return popularity + bonus
-
-    def _corrected(self, word: str) -> str:
-        """The word as typed if any item has it, else the commonest word one slip away."""
-        first, last = self._range(word)
-        if first < last or len(word) < _SHORTEST_CORRECTED:
-            return word
-        best, most = word, 0
-        for other in _one_slip_away(word):
-            first, last = self._range(other)
-            uses = int(self._starts[last] - self._starts[first])
-            if uses > most:
-                best, most = other, uses
-        return best
 
 
 def _postings(

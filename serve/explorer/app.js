@@ -175,9 +175,13 @@ function column(method, answer, foundBy, first) {
           { class: "text" },
           el("span", { class: "name" }, item.title),
           el("span", { class: "sub" }, subtitle(item)),
-          scoreBar(item.score, answer.items[0].score),
+          el(
+            "span",
+            { class: "line" },
+            scoreBar(item.score, answer.items[0].score),
+            shared ? el("span", { class: "badge shared" }, `${first.label} too`) : null,
+          ),
         ),
-        shared ? el("span", { class: "badge shared" }, `${first.label} too`) : null,
       ),
     );
   });
