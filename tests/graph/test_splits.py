@@ -188,6 +188,17 @@ def test_without_times_whole_contexts_are_held_out_and_poison_in_them_changes_no
     )
 
 
+def test_edges_of_valid_and_of_test_contexts_are_both_out_of_the_graph(bench):
+    # Every item is in one context only, so an item of a held-out context must be cold.
+    edges = {"item_id": KEYS, "context_id": np.repeat([f"c{n}" for n in range(20)], 2)}
+    graph = make(bench, edges)
+    degrees = graph.adjacency().item_degrees
+    for split, degree in (("train", 1), ("valid", 0), ("test", 0)):
+        queries = graph.pairs(split).queries
+        assert len(queries) > 0
+        assert (degrees[queries] == degree).all()
+
+
 def test_derived_rings_make_each_item_of_a_context_a_query_once_and_a_positive_once(bench):
     edges = {"item_id": KEYS, "context_id": np.repeat([f"c{n}" for n in range(10)], 4)}
     graph = make(bench, edges)
