@@ -50,7 +50,7 @@ class HnswIndex:
         self,
         queries: Float32[np.ndarray, "queries width"],
         k: int,
-        exclude: Sequence[Integer[np.ndarray, " ids"]] | None = None,
+        exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`; what is excluded is asked for on top and then left out."""
         extra = max((len(banned) for banned in exclude), default=0) if exclude is not None else 0

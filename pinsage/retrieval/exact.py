@@ -22,7 +22,7 @@ class ExactIndex:
         self,
         queries: Float32[np.ndarray, "queries width"],
         k: int,
-        exclude: Sequence[Integer[np.ndarray, " ids"]] | None = None,
+        exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`; equal scores are ordered by smaller id."""
         ids = np.full((len(queries), k), -1, np.int32)

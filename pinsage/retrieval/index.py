@@ -42,7 +42,7 @@ class Index(Protocol):
         self,
         queries: Float32[np.ndarray, "queries width"],
         k: int,
-        exclude: Sequence[Integer[np.ndarray, " ids"]] | None = None,
+        exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """Find the best k items for each query, best first.
 

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinsage.base.artifacts import publish
+from pinsage.base.errors import ArtifactError
+from pinsage.retrieval.approximate import HnswIndex
+from pinsage.retrieval.exact import ExactIndex
+from pinsage.retrieval.index import (
+    Index,
+    IndexConfig,
+    build_index,
+    measured_recall,
+    open_index,
+    save_index,
+)
+
+KINDS = ["exact", "hnsw"]
+
+
+def clustered_vectors(num_items: int = 2_000, width: int = 16) -> np.ndarray:
+    """Unit vectors around 20 centers."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((20, width))
+    rows = centers[rng.integers(20, size=num_items)] + 0.4 * rng.standard_normal((num_items, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def index(request: pytest.FixtureRequest) -> Index:
+    return build_index(clustered_vectors(), IndexConfig(kind=request.param))
+
+
+def test_answers_are_the_best_scores_best_first(index: Index) -> None:
+    queries = index.vectors[:50]
+    ids, scores = index.search(queries, 10)
+    truth = np.sort(queries @ index.vectors.T, axis=1)[:, ::-1][:, :10]
+    assert (np.diff(scores, axis=1) <= 0).all()
+    np.testing.assert_allclose(scores, np.take_along_axis(queries @ index.vectors.T, ids, 1), 1e-5)
+    assert np.isclose(scores, truth, atol=1e-5).mean() > 0.98
+
+
+def test_excluded_items_never_come_back(index: Index) -> None:
+    queries = index.vectors[:20]
+    best, _ = index.search(queries, 5)
+    ids, _ = index.search(queries, 5, exclude=list(best))
+    assert not (ids[:, :, None] == best[:, None, :]).any()
+    assert (ids >= 0).all()
+
+
+def test_more_than_the_catalog_is_padded(index: Index) -> None:
+    ids, scores = index.search(index.vectors[:2], 2_005, exclude=[np.array([0]), np.array([1, 2])])
+    assert ids.shape == (2, 2_005)
+    assert (ids[:, 2_000:] == -1).all()
+    assert np.isneginf(scores[ids == -1]).all()
+    assert 0 not in ids[0]
+
+
+def test_the_approximate_index_agrees_with_the_exact_one() -> None:
+    vectors = clustered_vectors()
+    approximate = build_index(vectors, IndexConfig(kind="hnsw"))
+    sample = np.arange(0, 2_000, 10)
+    assert measured_recall(ExactIndex(vectors), k=10, sample=sample) == 1.0
+    assert 0.95 <= measured_recall(approximate, k=10, sample=sample) <= 1.0
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(2_000, ExactIndex), (1_999, HnswIndex)])
+def test_the_size_of_the_catalog_chooses_the_structure(limit: int, wanted: type) -> None:
+    assert isinstance(build_index(clustered_vectors(), IndexConfig(exact_limit=limit)), wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_index_answers_the_same_and_a_flipped_bit_is_found(
+    tmp_path: Path, kind: str
+) -> None:
+    built = build_index(clustered_vectors(), IndexConfig.model_validate({"kind": kind}))
+    with publish(tmp_path / "i", stage="index", config={}, parents={}) as draft:
+        save_index(built, draft)
+    opened = open_index(tmp_path / "i")
+    for one, two in zip(
+        built.search(built.vectors[:9], 7), opened.search(built.vectors[:9], 7), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    largest = max((tmp_path / "i").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[-9] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        open_index(tmp_path / "i")
