@@ -1,4 +1,4 @@
-"""Shape contracts on from the graph layer to the top of the core, and one local Ray for the whole run."""
+"""Shape contracts on from the graph layer up, and one local Ray for the whole run."""
 
 import os
 from collections.abc import Iterator

@@ -12,6 +12,9 @@ _PLAIN_INTERVAL_S = 10.0
 
 _LIVE_INTERVAL_S = 0.1
 
+_SETTLED_S = 1.0
+"""A rate measured over less than this says nothing."""
+
 
 def set_up_logging(level: int = logging.INFO) -> None:
     """Send this project's log records to standard error, one plain line each."""
@@ -39,6 +42,7 @@ class Progress:
     note: str = ""
     _started: float = field(default_factory=time.monotonic)
     _written: float = 0.0
+    _shown: tuple[int, str] | None = None
     _first: int = 0
 
     def __enter__(self) -> "Progress":
@@ -53,7 +57,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         """Write the last line, and end it."""
-        self._write(force=True)
+        if self.out.isatty() or self._shown != (self.done, self.note):
+            self._write(force=True)
         if self.out.isatty():
             self.out.write("\n")
             self.out.flush()
@@ -82,9 +87,10 @@ class Progress:
         parts = [
             f"{self.stage:<9} [{bar}] {share:4.0%}",
             f"{self.done:,}/{self.total:,} {self.unit}",
-            f"{_rate(rate)}/s",
         ]
-        if 0 < self.done < self.total and rate > 0:
+        if elapsed >= _SETTLED_S:
+            parts.append(f"{_rate(rate)}/s")
+        if 0 < self.done < self.total and rate > 0 and elapsed >= _SETTLED_S:
             parts.append(f"ETA {_duration((self.total - self.done) / rate)}")
         else:
             parts.append(_duration(elapsed))
@@ -95,9 +101,11 @@ class Progress:
     def _write(self, *, force: bool) -> None:
         live = self.out.isatty()
         now = time.monotonic()
-        if not force and now - self._written < (_LIVE_INTERVAL_S if live else _PLAIN_INTERVAL_S):
+        interval = _LIVE_INTERVAL_S if live else _PLAIN_INTERVAL_S
+        if not force and now - self._written < interval:
             return
         self._written = now
+        self._shown = (self.done, self.note)
         self.out.write(f"\r\x1b[2K{self.line()}" if live else f"{self.line()}\n")
         self.out.flush()
 

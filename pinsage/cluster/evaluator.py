@@ -27,10 +27,13 @@ def evaluate_all(run: Run, draft: Draft) -> None:
     """Rank the held-out pairs by every method, and write the report."""
     graph = Graph.open(run.graph.directory)
     catalog = graph.catalog()
-    with Progress("evaluate", 1, "queries") as progress:
+    methods = _methods(run, graph)
+    pairs = graph.pairs(run.config.evaluate.split)
+    total = len(methods) * len(np.unique(pairs.queries))
+    with Progress("evaluate", total, "queries") as progress:
         report = evaluate(
-            _methods(run, graph),
-            pairs=graph.pairs(run.config.evaluate.split),
+            methods,
+            pairs=pairs,
             num_items=graph.num_items,
             titles=catalog.titles,
             images=[catalog.image(item_id) for item_id in range(graph.num_items)],

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -39,17 +41,19 @@ def connect(config: RayConfig) -> None:
     if address == "local":
         # At least two: a worker that holds the only CPU would starve every other part for ever.
         num_cpus = config.num_cpus or max(os.cpu_count() or 1, 2)
-        ray.init(
-            "local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=config.object_store_bytes,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _native_output_hidden():
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=config.object_store_bytes,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         return
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        with _native_output_hidden():
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
@@ -83,7 +87,23 @@ def threads_for(configured: int | None, num_workers: int) -> int:
     return configured or max((os.cpu_count() or 1) // num_workers, 1)
 
 
+@contextmanager
+def _native_output_hidden() -> Iterator[None]:
+    """Keep what Ray's native code writes while it starts off the terminal; errors are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _quiet_ray() -> None:
-    """Leave the terminal to our own lines; warnings and errors still show."""
+    """Leave the terminal to our own lines; errors still show, and Ray keeps its log files."""
+    # Ray Data's actor pools make Ray's core warn of something that only Ray Data could change.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name in ("ray", "ray.data", "ray.train", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
