@@ -23,6 +23,7 @@ class Stream(IntEnum):
     SYNTHETIC = 9
     BOOTSTRAP = 10
     SAMPLE = 11
+    STRUCTURE = 12
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

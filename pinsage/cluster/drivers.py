@@ -110,7 +110,11 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
 
 def _ingest(run: Run, draft: Draft) -> None:
     ingest_tables(
-        run.config.data, draft, num_shards=run.config.graph.num_shards, seed=run.config.seed
+        run.config.data,
+        draft,
+        num_shards=run.config.graph.num_shards,
+        seed=run.config.seed,
+        structure=run.config.graph.structure,
     )
 
 

@@ -68,6 +68,7 @@ class Run:
             "data": _dump(self.config.data),
             "inputs": input_facts(self.config.data),
             "num_shards": self.config.graph.num_shards,
+            "structure": _dump(self.config.graph.structure),
             "seed": self.config.seed,
         }
         return self._stage("graph", settings, ())

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pinsage.base.config import Config
 from pinsage.evaluation.report import EvaluationConfig
 from pinsage.graph.schema import DataConfig
+from pinsage.graph.structure import StructureConfig
 from pinsage.inference.layerwise import EmbedConfig
 from pinsage.model.encoder import ModelConfig
 from pinsage.retrieval.index import IndexConfig
@@ -18,10 +19,12 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class GraphConfig(Config):
-    """How the graph is stored."""
+    """How the graph is stored, and what it adds to the items' features."""
 
     num_shards: PositiveInt = 1
     """Pieces the graph and its features are cut into; no result depends on it."""
+    structure: StructureConfig | None = None
+    """Features made from the training graph, as a group named `structure`; none adds none."""
 
 
 class RayConfig(Config):

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
@@ -26,12 +25,14 @@ from pinsage.graph.schema import (
     LOG_DEGREE,
     PAIRS_FILE,
     SPLITS,
+    STRUCTURE,
     DataConfig,
     GraphCounts,
     PairCounts,
 )
 from pinsage.graph.sources import input_facts
 from pinsage.graph.splits import Labels, check_labels, derive_pairs, label_pairs
+from pinsage.graph.structure import StructureConfig, structural_features
 from pinsage.kernels.csr import build_csr, transpose
 
 __all__ = ["ingest", "input_facts"]
@@ -40,7 +41,14 @@ _WRITE_ROWS = 65_536
 """How many feature rows are put together at a time."""
 
 
-def ingest(config: DataConfig, draft: Draft, *, num_shards: int, seed: int) -> None:
+def ingest(
+    config: DataConfig,
+    draft: Draft,
+    *,
+    num_shards: int,
+    seed: int,
+    structure: StructureConfig | None = None,
+) -> None:
     """Check the input tables and write them as a graph.
 
     The number of shards changes where ids are kept, never an id, an edge or a feature.
@@ -49,7 +57,9 @@ def ingest(config: DataConfig, draft: Draft, *, num_shards: int, seed: int) -> N
         config: the input tables.
         draft: the directory to write; its counts are set to a `GraphCounts`.
         num_shards: in how many shards to write adjacency and features.
-        seed: decides what is held out, where neither a split column nor time does.
+        seed: decides what is held out, where neither a split column nor time does, and where
+            structural features start from.
+        structure: structural features to add, from the training graph alone; None adds none.
 
     Raises:
         DataError: the tables cannot be used; the message lists every finding, and nothing has been
@@ -58,7 +68,7 @@ def ingest(config: DataConfig, draft: Draft, *, num_shards: int, seed: int) -> N
     """
     if num_shards < 1:
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
-    with Progress("ingest", total=5 + num_shards, unit="steps") as progress:
+    with Progress("ingest", total=6 + num_shards, unit="steps") as progress:
         findings = Findings(drop_rows=config.on_bad_rows == "drop")
         progress.set(0, "items")
         items = read_items(config.items, findings)
@@ -77,13 +87,15 @@ def ingest(config: DataConfig, draft: Draft, *, num_shards: int, seed: int) -> N
         whole = _whole(training, len(items))
         progress.set(4, "tables")
         _write_tables(draft, items, training, labels)
+        progress.set(5, "structure")
+        added = _added_features(whole, structure, seed=seed)
         for shard in range(num_shards):
-            progress.set(5 + shard, f"shard {shard}")
+            progress.set(6 + shard, f"shard {shard}")
             AdjacencyShard.cut(whole, shard, num_shards).write(draft)
-            _write_features(draft, items, whole.item_degrees, shard, num_shards)
+            _write_features(draft, items, added, shard, num_shards)
         progress.set(progress.total, f"{whole.num_items:,} items, {whole.num_edges:,} edges")
         draft.counts.update(
-            _counts(items, edges, whole, labels, findings.dropped, num_shards).model_dump()
+            _counts(items, edges, whole, labels, added, findings.dropped, num_shards).model_dump()
         )
 
 
@@ -134,10 +146,21 @@ def _write_tables(draft: Draft, items: Items, training: Edges, labels: Labels) -
             pq.write_table(table, path, compression="zstd")
 
 
+def _added_features(
+    whole: BipartiteAdjacency, structure: StructureConfig | None, *, seed: int
+) -> dict[str, np.ndarray]:
+    """Make the feature groups that come from the training graph: float32[items, width] each."""
+    groups = {}
+    if structure is not None:
+        groups[STRUCTURE] = structural_features(whole, structure, seed=seed)
+    groups[LOG_DEGREE] = np.log1p(whole.item_degrees).astype(np.float32)[:, None]
+    return groups
+
+
 def _write_features(
     draft: Draft,
     items: Items,
-    degrees: Int64[np.ndarray, " items"],
+    added: Mapping[str, np.ndarray],
     shard: int,
     num_shards: int,
 ) -> None:
@@ -146,14 +169,15 @@ def _write_features(
     if draft.has(name):
         return
     item_ids = ids_in(shard, num_shards, len(items))
-    width = sum(group.width for group in items.groups) + 1
+    width = sum(group.width for group in items.groups)
+    width += sum(values.shape[1] for values in added.values())
     with draft.file(name) as path, path.open("wb") as out:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(item_ids), width)}
         np.lib.format.write_array_header_1_0(out, header)
         for start in range(0, len(item_ids), _WRITE_ROWS):
             chunk = item_ids[start : start + _WRITE_ROWS]
-            log_degree = np.log1p(degrees[chunk]).astype(np.float32)[:, None]
-            rows = np.concatenate([items.content(chunk), log_degree], axis=1)
+            parts = [items.content(chunk), *(values[chunk] for values in added.values())]
+            rows = np.concatenate(parts, axis=1)
             out.write(np.ascontiguousarray(rows, "<f4").data)
 
 
@@ -162,6 +186,7 @@ def _counts(
     edges: Edges,
     whole: BipartiteAdjacency,
     labels: Labels,
+    added: Mapping[str, np.ndarray],
     dropped: dict[str, int],
     num_shards: int,
 ) -> GraphCounts:
@@ -171,7 +196,8 @@ def _counts(
         edges=whole.num_edges,
         shards=num_shards,
         pairs=PairCounts(**labels.counts()),
-        feature_groups={group.name: group.width for group in items.groups} | {LOG_DEGREE: 1},
+        feature_groups={group.name: group.width for group in items.groups}
+        | {name: values.shape[1] for name, values in added.items()},
         cold_items=int(np.count_nonzero(whole.item_degrees == 0)),
         repeated_edges=edges.repeated,
         left_out_edges=labels.left_out,

@@ -18,6 +18,9 @@ CONTEXT_KEY = "context_key"
 LOG_DEGREE = "log_degree"
 """The feature group added to every item: log(1 + degree in the training graph) (paper, 4.1)."""
 
+STRUCTURE = "structure"
+"""The optional feature group made from the training graph: see `graph/structure.py`."""
+
 ITEMS_FILE = "items.parquet"
 CONTEXTS_FILE = "contexts.parquet"
 PAIRS_FILE = "pairs.parquet"
@@ -46,7 +49,7 @@ class FeatureConfig(Config):
     def _one_source(self) -> "FeatureConfig":
         if (self.column is None) == (self.npy is None):
             raise ValueError(f"feature group {self.name!r}: give exactly one of `column` and `npy`")
-        if self.name == LOG_DEGREE:
+        if self.name in {LOG_DEGREE, STRUCTURE}:
             raise ValueError(f"feature group {self.name!r}: the name is taken; choose another")
         return self
 

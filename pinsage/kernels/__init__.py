@@ -6,6 +6,7 @@ A compiled function here calls only compiled functions of its own file, besides 
 
 from pinsage.kernels.cooccurrence import weighted_cooccurrence
 from pinsage.kernels.csr import build_csr, transpose
+from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 from pinsage.kernels.reindex import extend_with_neighbors, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
 from pinsage.kernels.visits import importance_weights, top_visited
@@ -15,10 +16,14 @@ __all__ = [
     "PackedAdjacency",
     "build_csr",
     "extend_with_neighbors",
+    "gram",
     "importance_weights",
     "pack",
+    "pool_rows",
     "random_walks",
     "rank_bounds",
+    "rotate",
+    "symmetric_eigen",
     "top_k",
     "top_visited",
     "transpose",

@@ -12,6 +12,7 @@ import pytest
 from pinsage.base.artifacts import publish
 from pinsage.graph import DataConfig, Graph
 from pinsage.graph.ingest import ingest
+from pinsage.graph.structure import StructureConfig
 
 Columns = Mapping[str, Any]
 
@@ -30,12 +31,19 @@ class Workbench:
         pq.write_table(pa.table(dict(columns)), path)
         return str(path)
 
-    def ingest(self, config: DataConfig, *, num_shards: int = 1, seed: int = 0) -> Graph:
+    def ingest(
+        self,
+        config: DataConfig,
+        *,
+        num_shards: int = 1,
+        seed: int = 0,
+        structure: StructureConfig | None = None,
+    ) -> Graph:
         """Publish a graph in a directory of its own, and open it with all digests checked."""
         directory = self.folder / "graph" / f"{len(self.published):012d}"
         directory.parent.mkdir(exist_ok=True)
         with publish(directory, stage="graph", config={}, parents={}) as draft:
-            ingest(config, draft, num_shards=num_shards, seed=seed)
+            ingest(config, draft, num_shards=num_shards, seed=seed, structure=structure)
         self.published.append(directory)
         return Graph.open(directory, check_digests=True)
 
