@@ -78,7 +78,10 @@ def _serve_until_stopped(config: RunConfig) -> int:
         except KeyboardInterrupt:
             print("\nstopping ...", file=sys.stderr, flush=True)
         finally:
-            _stop(is_local=is_local)
+            # A cluster that was started here ends with the session, this application with it. To
+            # ask it first could wait for ever: SIGTERM may have reached its processes too.
+            if not is_local:
+                serve.delete(_APPLICATION)
     return 0
 
 
@@ -109,14 +112,6 @@ def _stop_on_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
-
-
-def _stop(*, is_local: bool) -> None:
-    """Take down what was started: all of Serve here, on a joined cluster just this application."""
-    if is_local:
-        serve.shutdown()
-    else:
-        serve.delete(_APPLICATION)
 
 
 def _check_port(host: str, port: int) -> None:

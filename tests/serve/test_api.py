@@ -284,13 +284,12 @@ def test_a_wrong_verb_is_a_405_that_names_the_right_one(client: TestClient):
 
 
 def test_a_mistake_of_ours_is_a_500_that_shows_nothing_of_the_inside(
-    generation: Generation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    generation: Generation, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
     monkeypatch.setattr(Answers, "search", broken)
-    caplog.set_level("ERROR", logger="pinsage.serve")
     with TestClient(api_module.build_api(generation, CONFIG)) as fresh:
         reply = fresh.get("/v1/search?q=a")
         assert_problem(reply, 500, "internal_error")
