@@ -98,7 +98,7 @@ def read_parts(path: Path) -> Parts:
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be read ({error.strerror}), so there is nothing to serve yet; "
-            "run the pipeline first"
+            "run `python -m ray_jobs.pipeline` with the same --config first"
         ) from error
     names = _named_directories(path, content)
     missing = [stage for stage in NEEDED_PARTS if stage not in names]

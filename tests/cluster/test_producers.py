@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import ray
+
+from pinsage.base.errors import ResourceError, WorkerTimeoutError
+from pinsage.cluster.producers import MinibatchStream, ProducerActor
+from pinsage.cluster.session import require_cpus
+from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
+from tests.worlds import own_number, ring
+
+pytestmark = pytest.mark.ray
+
+NUM_ITEMS, STEPS = 60, 5
+
+
+class RingSpec:
+    """Stands in for `ProducerSpec`: builds from memory instead of published files."""
+
+    def builder(self) -> MinibatchBuilder:
+        queries = np.arange(40)
+        return MinibatchBuilder(
+            queries=queries,
+            positives=(queries + 5) % NUM_ITEMS,
+            features=own_number(NUM_ITEMS),
+            neighborhoods=ring(NUM_ITEMS),
+            config=MinibatchConfig(size=8, shared_negatives=7, max_hard_negatives=2),
+            num_layers=2,
+            seed=3,
+        )
+
+
+def stream(producers: list, first_step: int = 0, timeout_s: float = 60) -> MinibatchStream:
+    return MinibatchStream(
+        producers,
+        first_step=first_step,
+        last_step=2 * STEPS,
+        steps_per_epoch=STEPS,
+        world_rank=0,
+        world_size=1,
+        prefetch=3,
+        timeout_s=timeout_s,
+    )
+
+
+@pytest.fixture
+def producers(local_ray: None):
+    actors = [ProducerActor.remote(RingSpec()) for _ in range(2)]
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
+def test_the_stream_gives_every_step_in_order_whoever_builds_it(producers: list) -> None:
+    builder = RingSpec().builder()
+    found = list(stream(producers, first_step=2))
+    assert len(found) == 2 * STEPS - 2
+    for step, minibatch in enumerate(found, start=2):
+        wanted = builder.build(*divmod(step, STEPS), world_rank=0, world_size=1)
+        np.testing.assert_array_equal(minibatch.features, wanted.features)
+        np.testing.assert_array_equal(minibatch.hard_negatives, wanted.hard_negatives)
+
+
+def test_a_killed_producer_is_replaced_and_builds_the_same(producers: list) -> None:
+    unbroken = [minibatch.features for minibatch in stream(producers)]
+    broken = stream(producers)
+    found = [next(broken).features]
+    for actor in producers:
+        ray.kill(actor, no_restart=False)
+    found += [minibatch.features for minibatch in broken]
+    assert len(found) == len(unbroken)
+    for one, two in zip(found, unbroken, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_producer_that_does_not_answer_is_named(local_ray: None) -> None:
+    @ray.remote(num_cpus=1_000)
+    class Never:
+        def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> None: ...
+
+    waiting = stream([Never.remote()], timeout_s=0.2)
+    with pytest.raises(WorkerTimeoutError, match=r"producer 0 .* train\.request_timeout_s"):
+        next(waiting)
+
+
+def test_asking_for_more_cpus_than_there_are_fails_at_once(local_ray: None) -> None:
+    with pytest.raises(ResourceError, match=r"training wants 1000 CPUs.*train\.num_workers"):
+        require_cpus(1_000, purpose="training", setting="train.num_workers")

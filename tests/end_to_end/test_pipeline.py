@@ -1,0 +1,135 @@
+"""The smoke recipe through every stage, on a real local Ray."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from pinsage.base.artifacts import open_artifact
+from pinsage.cluster import drivers
+from pinsage.cluster.run import Run
+from pinsage.inference.export import read_embeddings
+from ray_jobs.pipeline import closing_table
+from tests.end_to_end.conftest import Finished
+from tests.runs import smoke_run, start_job
+
+pytestmark = pytest.mark.ray
+
+
+def report_of(run: Run) -> dict:
+    return json.loads((run.report.directory / "report.json").read_text())
+
+
+def test_every_stage_is_published_whole_and_names_its_parents(finished: Finished) -> None:
+    run = finished.run
+    for stage in run.stages:
+        manifest = open_artifact(stage.directory, stage=stage.name, check_digests=True).manifest
+        assert set(manifest.parents) == {parent.name for parent in stage.parents}
+        for parent in stage.parents:
+            assert manifest.parents[parent.name] == parent.open().manifest.digest
+    generation = json.loads((run.output / "generation.json").read_text())
+    for stage in run.stages:
+        assert (run.output / generation[stage.name] / "manifest.json").exists()
+
+
+def test_the_model_beats_every_baseline_on_the_made_up_catalog(finished: Finished) -> None:
+    metrics = report_of(finished.run)["metrics"]
+    assert set(metrics) >= {"pinsage", "popularity", "content", "item_cosine", "walk"}
+    for name in ("popularity", "content", "item_cosine", "walk"):
+        assert metrics["pinsage"]["hit_rate@10"] > metrics[name]["hit_rate@10"]
+    assert metrics["pinsage"]["hit_rate@10"] > 5 * metrics["popularity"]["hit_rate@10"]
+
+
+def test_a_rerun_finds_everything_and_changes_nothing(finished: Finished) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.run.output.rglob("*")}
+    again = smoke_run(finished.run.output)
+    results = [job(again) for job in drivers.JOBS.values()]
+    assert all(result.was_published for result in results)
+    assert {path: path.stat().st_mtime_ns for path in finished.run.output.rglob("*")} == before
+
+
+def test_the_closing_table_tells_time_content_and_quality(finished: Finished) -> None:
+    table = closing_table(finished.results, finished.run.output, seconds=12.3)
+    for word in ("graph", "neighborhoods", "items 300", "12 s in all", "hit_rate@500", "pinsage"):
+        assert word in table
+
+
+def test_a_changed_setting_publishes_beside_the_old_result(finished: Finished) -> None:
+    changed = smoke_run(finished.run.output, "walk.num_walks=60")
+    assert changed.graph.directory == finished.run.graph.directory
+    assert changed.neighborhoods.directory != finished.run.neighborhoods.directory
+    assert changed.model.directory != finished.run.model.directory
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["train.num_workers=2", "train.prefetch=5", "embed.items_per_chunk=9", "serve.port=9000"],
+)
+def test_a_setting_that_cannot_change_results_changes_no_directory(
+    finished: Finished, setting: str
+) -> None:
+    changed = smoke_run(finished.run.output, setting)
+    assert [s.directory for s in changed.stages] == [s.directory for s in finished.run.stages]
+
+
+def test_shards_and_chunks_do_not_change_a_byte_of_the_neighborhoods(
+    finished: Finished, tmp_path: Path
+) -> None:
+    run = smoke_run(tmp_path, "graph.num_shards=3", "walk.items_per_chunk=64")
+    drivers.ingest(run)
+    drivers.walk(run)
+    one, three = (r.neighborhoods.open().manifest.files for r in (finished.run, run))
+    assert one == three
+
+
+def test_chunks_do_not_change_embeddings(finished: Finished, copy_of_graph: Path) -> None:
+    (copy_of_graph / "model").symlink_to(finished.run.model.directory.parent)
+    run = smoke_run(copy_of_graph, "embed.items_per_chunk=77", "embed.num_workers=2")
+    drivers.embed(run)
+    np.testing.assert_allclose(
+        read_embeddings(run.embeddings.directory),
+        read_embeddings(finished.run.embeddings.directory),
+        atol=1e-5,
+    )
+    counts = run.embeddings.open().manifest.counts
+    assert counts["convolutions"] == 2 * 300
+
+
+def test_a_training_killed_at_any_step_and_resumed_equals_an_unbroken_one(
+    finished: Finished, copy_of_graph: Path
+) -> None:
+    settings = [f"output={copy_of_graph}", "train.checkpoint_steps=10"]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    job = start_job("ray_jobs.train", "--config", "ray_jobs/recipes/smoke.yaml", *flags)
+    run = smoke_run(copy_of_graph, "train.checkpoint_steps=10")
+    deadline = time.monotonic() + 120
+    while not list(run.checkpoints.glob("step-*/manifest.json")) and time.monotonic() < deadline:
+        assert job.poll() is None, job.communicate()[1]
+        time.sleep(0.02)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert list(run.checkpoints.glob("step-*/manifest.json"))
+    assert not run.model.is_done
+
+    drivers.train(run)
+    for name in ("weights.safetensors", "progress.json"):
+        resumed, unbroken = (r.model.directory / name for r in (run, finished.run))
+        assert resumed.read_bytes() == unbroken.read_bytes(), name
+
+
+def test_two_workers_train_the_model_of_one(finished: Finished, copy_of_graph: Path) -> None:
+    run = smoke_run(copy_of_graph, "train.num_workers=2", "train.num_producers=2")
+    drivers.train(run)
+    one, two = (load_file(r.model.directory / "weights.safetensors") for r in (finished.run, run))
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=0.02, err_msg=name)
+    losses = [
+        json.loads((r.model.directory / "progress.json").read_text())["losses"]
+        for r in (finished.run, run)
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
