@@ -87,15 +87,8 @@ def _serve_until_stopped(config: RunConfig) -> int:
 
 def app_args(config: RunConfig) -> AppArgs:
     """Say what a recipe asks the server for."""
-    section = config.serve
-    return AppArgs(
-        generation=(config.output / GENERATION_FILE).absolute(),
-        title=section.title,
-        default_k=section.default_k,
-        max_k=section.max_k,
-        num_replicas=section.num_replicas,
-        max_ongoing_requests=section.max_ongoing_requests,
-    )
+    settings = config.serve.model_dump(exclude={"host", "port"})
+    return AppArgs(generation=(config.output / GENERATION_FILE).absolute(), **settings)
 
 
 def _stop_on_signals() -> None:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pinsage.cluster.run_config import ServeConfig
 from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
-from serve.config import ServeConfig
 from serve.generation import Generation
 from serve.problems import invalid, unknown_items
 from serve.related import Method, Related, methods_of

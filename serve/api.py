@@ -7,9 +7,9 @@ from fastapi import FastAPI, Query
 from fastapi import Path as PathPart
 
 import pinsage
+from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary
-from serve.config import ServeConfig
 from serve.generation import Generation
 from serve.pages import add_pages
 from serve.problems import Code, answer_with_problems, described

@@ -1,12 +1,10 @@
 """What `serve deploy` and `python -m serve` both start."""
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, PositiveInt
 from ray import serve
 
-from serve.config import ServeConfig
+from pinsage.cluster.run_config import ServeConfig
 from serve.generation import read_parts
 from serve.recommender import recommender
 
@@ -16,15 +14,6 @@ class AppArgs(ServeConfig):
 
     generation: Path
     """The `generation.json` to serve; relative to the working directory."""
-
-    num_replicas: PositiveInt = 1
-    """Copies of the server that share the requests."""
-
-    max_ongoing_requests: PositiveInt = 64
-    """Requests one replica works on at a time; more wait their turn."""
-
-    num_cpus: Annotated[float, Field(ge=0)] = 0.25
-    """CPUs Ray sets aside for a replica; small, so that replicas fit beside running jobs."""
 
 
 def build_app(args: AppArgs) -> serve.Application:
@@ -38,10 +27,4 @@ def build_app(args: AppArgs) -> serve.Application:
     """
     path = args.generation.absolute()
     read_parts(path)
-    return recommender(
-        path,
-        ServeConfig(**{name: getattr(args, name) for name in ServeConfig.model_fields}),
-        num_replicas=args.num_replicas,
-        max_ongoing_requests=args.max_ongoing_requests,
-        num_cpus=args.num_cpus,
-    )
+    return recommender(path, args)

@@ -39,23 +39,36 @@ class RayConfig(Config):
     """Shared memory of a cluster started here."""
 
 
-class ServeSection(Config):
-    """What the HTTP server allows, and where it listens."""
+class ServeConfig(Config):
+    """What the HTTP server allows, and how much of the cluster it takes."""
+
+    title: str = "PinSage"
+    """The name on the explorer page and on the API's description."""
+    default_k: PositiveInt = 12
+    """Recommendations given when a call does not say."""
+    max_k: PositiveInt = 500
+    """Most recommendations one item may be asked for."""
+    max_item_keys: PositiveInt = 100
+    """Most items one `POST /v1/similar` may ask about."""
+    max_body_bytes: PositiveInt = 2**20
+    """Longer request bodies are refused unread."""
+    max_feature_bytes: PositiveInt = 2 * 2**30
+    """A feature group that takes more memory is not offered as a method of comparison."""
+    num_replicas: PositiveInt = 1
+    """Copies of the server that share the requests."""
+    max_ongoing_requests: PositiveInt = 64
+    """Requests one copy works on at a time; more wait their turn."""
+    cpus_per_replica: Annotated[float, Field(ge=0)] = 0.25
+    """CPUs that Ray counts for a copy; small, so that copies fit beside running jobs."""
+
+
+class ServeSection(ServeConfig):
+    """The server, and where it listens."""
 
     host: str = "127.0.0.1"
     """Address to listen on; only this machine can reach the default."""
     port: Port = 8000
     """Port to listen on."""
-    title: str = "PinSage"
-    """What the explorer page calls itself."""
-    num_replicas: PositiveInt = 1
-    """Copies of the server that share the requests."""
-    max_ongoing_requests: PositiveInt = 64
-    """Requests one copy works on at a time; more wait their turn."""
-    max_k: PositiveInt = 500
-    """Most recommendations one call may ask for."""
-    default_k: PositiveInt = 10
-    """Recommendations given when a call does not say."""
 
 
 class RunConfig(Config):

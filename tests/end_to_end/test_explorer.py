@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
-from serve.config import ServeConfig
 from serve.generation import Generation
 from tests.serve.fakes import (
     COLD,

@@ -6,10 +6,10 @@ from urllib.parse import quote
 import pytest
 from fastapi.testclient import TestClient
 
+from pinsage.cluster.run_config import ServeConfig
 from serve import api as api_module
 from serve.answers import Answers
 from serve.api import build_api
-from serve.config import ServeConfig
 from serve.generation import Generation
 from tests.serve.fakes import (
     COLD,

@@ -27,7 +27,7 @@ def test_the_application_is_described_without_a_cluster(generation_path: Path):
 
 
 def test_a_generation_that_is_not_there_is_told_before_anything_starts(tmp_path: Path):
-    with pytest.raises(ArtifactError, match="run the pipeline first"):
+    with pytest.raises(ArtifactError, match="ray_jobs.pipeline"):
         build_app(AppArgs(generation=tmp_path / "generation.json"))
 
 
@@ -64,7 +64,7 @@ def test_nothing_to_serve_is_one_line_that_says_what_to_run(
 ):
     assert run(generation_path=tmp_path / "generation.json") == 1
     told = capsys.readouterr().err
-    assert "run the pipeline first" in told
+    assert "ray_jobs.pipeline" in told
     assert told.count("\n") == 1
 
 
