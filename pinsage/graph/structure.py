@@ -16,7 +16,7 @@ from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 _NEGLIGIBLE = 1e-10
 """Squared lengths this far below the longest one are rounding errors, not directions."""
 
-_ROWS = 65_536
+_ROWS = 4_096
 """How many rows are scaled at a time."""
 
 
@@ -49,8 +49,8 @@ def structural_features(
     zero.
 
     Time: 2 * `passes` + 1 times edges * width multiplications, and as many times rows * width^2.
-    Memory beside the adjacency: 4 * width bytes for each item and context, and 256 * width^2
-    (4 MiB at the default width).
+    Memory beside the adjacency: 4 * width + 64 bytes for each item and context, and
+    256 * width^2 + 33,000 * width (8 MiB at the default width). All of it is in this process.
 
     A new item can be folded in later as the mean of its contexts' vectors, scaled to unit length.
 
@@ -113,9 +113,9 @@ def _directions(
 
 
 def _fix_signs(vectors: Float32[np.ndarray, "items width"]) -> None:
-    for column in vectors.T:
-        if column[np.argmax(np.abs(column))] < 0:
-            np.negative(column, out=column)
+    tops = np.array([column[np.argmax(np.abs(column))] for column in vectors.T])
+    # Not np.negative in place: NumPy 2.4 corrupts a column of few.
+    vectors *= np.where(tops < 0, np.float32(-1), np.float32(1))
 
 
 def _scale_rows(vectors: Float32[np.ndarray, "items width"]) -> None:

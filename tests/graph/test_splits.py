@@ -10,6 +10,7 @@ import pytest
 from pinsage.base.errors import DataError
 from pinsage.graph import DataConfig
 from pinsage.graph.schema import SPLITS
+from pinsage.graph.structure import StructureConfig
 
 NUM_ITEMS = 40
 KEYS = np.array([f"i{number:02d}" for number in range(NUM_ITEMS)])
@@ -58,7 +59,7 @@ def with_random_items(edges, rows):
     return edges | {"item_id": np.where(rows, drawn, edges["item_id"])}
 
 
-def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0):
+def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0, structure=None):
     """Write tables and ingest them."""
     items = {"item_id": KEYS, "size": [[float(number)] for number in range(NUM_ITEMS)]}
     tree = {
@@ -70,7 +71,7 @@ def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0)
     }
     if pairs is not None:
         tree["pairs"] = {"path": bench.write("pairs.parquet", pairs)} | (pairs_config or {})
-    return bench.ingest(DataConfig.model_validate(tree), seed=seed)
+    return bench.ingest(DataConfig.model_validate(tree), seed=seed, structure=structure)
 
 
 def what_training_sees(graph):
@@ -93,6 +94,10 @@ def stored_splits(graph):
     return pq.read_table(graph.artifact.path / "pairs.parquet")["split"].to_numpy()
 
 
+both_with_and_without_structure = pytest.mark.parametrize(
+    "structure", [None, StructureConfig(width=4)], ids=["content", "structure"]
+)
+
 TIMED = {"timestamp": "day", "pairs": pair_columns(), "pairs_config": {"timestamp": "day"}}
 
 
@@ -113,10 +118,11 @@ def test_edges_at_or_after_the_first_held_out_pair_leave_the_graph(bench):
     assert graph.counts.left_out_edges["future"] > 0
 
 
-def test_poison_added_to_the_future_changes_nothing_that_training_sees(bench):
-    clean = make(bench, edge_columns(), **TIMED)
+@both_with_and_without_structure
+def test_poison_added_to_the_future_changes_nothing_that_training_sees(bench, structure):
+    clean = make(bench, edge_columns(), **TIMED, structure=structure)
     future = poison(np.arange(CUT, CUT + 500))
-    poisoned = make(bench, concatenated(edge_columns(), future), **TIMED)
+    poisoned = make(bench, concatenated(edge_columns(), future), **TIMED, structure=structure)
     assert what_training_sees(poisoned) == what_training_sees(clean)
 
 
@@ -124,6 +130,20 @@ def test_poison_added_to_the_past_does_change_it(bench):
     clean = make(bench, edge_columns(), **TIMED)
     poisoned = make(bench, concatenated(edge_columns(), poison([CUT - 1])), **TIMED)
     assert what_training_sees(poisoned)[0] != what_training_sees(clean)[0]
+
+
+def test_only_structural_features_see_past_edges_that_trade_contexts(bench):
+    rows = np.arange(360)
+    edges = edge_columns() | {"item_id": KEYS[(7 * rows + rows // 6) % NUM_ITEMS], "day": rows}
+    traded = edges["context_id"].copy()
+    traded[[0, 12]] = traded[[12, 0]]
+    for structure in (None, StructureConfig(width=4)):
+        settings = TIMED | {"structure": structure}
+        one = make(bench, edges, **settings)
+        two = make(bench, edges | {"context_id": traded}, **settings)
+        assert one.num_edges == two.num_edges
+        found = [graph.features().gather(np.arange(NUM_ITEMS)) for graph in (one, two)]
+        assert np.array_equal(*found) == (structure is None)
 
 
 def test_edges_without_times_beside_timed_pairs_are_warned_of(bench, caplog):
@@ -153,12 +173,17 @@ def test_pairs_derived_by_time_are_an_item_and_the_next_of_the_same_context(benc
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.timestamp("ns")], ids=str)
-def test_poison_in_the_future_of_derived_pairs_changes_nothing_that_training_sees(bench, kind):
+@both_with_and_without_structure
+def test_poison_in_the_future_of_derived_pairs_changes_nothing_that_training_sees(
+    bench, kind, structure
+):
     edges = edge_columns()
     future = edges["day"] >= len(edges["day"]) * 0.8
     typed = {"day": pa.array(edges["day"] * 1000).cast(kind, safe=False)}
-    clean = make(bench, edges | typed, timestamp="day")
-    poisoned = make(bench, with_random_items(edges, future) | typed, timestamp="day")
+    clean = make(bench, edges | typed, timestamp="day", structure=structure)
+    poisoned = make(
+        bench, with_random_items(edges, future) | typed, timestamp="day", structure=structure
+    )
     assert what_training_sees(poisoned) == what_training_sees(clean)
     assert poisoned.pairs("test").positives.tolist() != clean.pairs("test").positives.tolist()
 
@@ -174,14 +199,19 @@ def test_derived_test_pairs_end_after_the_edges_that_training_sees(bench):
     })
 
 
-def test_without_times_whole_contexts_are_held_out_and_poison_in_them_changes_nothing(bench):
+@both_with_and_without_structure
+def test_without_times_whole_contexts_are_held_out_and_poison_in_them_changes_nothing(
+    bench, structure
+):
     edges = {name: edge_columns()[name] for name in ("item_id", "context_id")}
-    clean = make(bench, edges)
+    clean = make(bench, edges, structure=structure)
     held_out = ~np.isin(edges["context_id"], list(stored_contexts(clean)))
     assert 0 < len(np.unique(edges["context_id"][held_out])) < 30
     assert clean.counts.left_out_edges["held_out_context"] > 0
     more = {"item_id": KEYS[:20], "context_id": np.repeat(edges["context_id"][held_out][:1], 20)}
-    poisoned = make(bench, concatenated(with_random_items(edges, held_out), more))
+    poisoned = make(
+        bench, concatenated(with_random_items(edges, held_out), more), structure=structure
+    )
     assert what_training_sees(poisoned) == what_training_sees(clean)
     assert len(poisoned.pairs("test")) != len(clean.pairs("test")) or (
         len(poisoned.pairs("valid")) != len(clean.pairs("valid"))

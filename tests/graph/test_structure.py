@@ -1,0 +1,266 @@
+"""Structural features against the exact decomposition, and what must not move them."""
+
+import tracemalloc
+
+import numba
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pinsage.graph import BipartiteAdjacency
+from pinsage.graph.structure import StructureConfig, structural_features
+from pinsage.graph.synthetic import write_tables
+from pinsage.kernels import build_csr, transpose
+
+
+def graph_of(edges, num_items, num_contexts):
+    """Build a graph from (item, context) edges."""
+    items, contexts = np.array(edges, np.int64).reshape(-1, 2).T
+    starts, cols = build_csr(items, contexts, num_items)
+    return BipartiteAdjacency(starts, cols, *transpose(starts, cols, num_contexts))
+
+
+def random_graph(num_items=60, num_contexts=40, chance=0.15, seed=0):
+    matrix = np.random.default_rng(seed).random((num_items, num_contexts)) < chance
+    return graph_of(np.argwhere(matrix), num_items, num_contexts)
+
+
+def communities(sizes=(40, 30, 20, 10), seed=0):
+    """A graph of planted communities of falling size, so that singular values have a gap."""
+    draw = np.random.default_rng(seed)
+    of_item = np.repeat(np.arange(len(sizes)), sizes)
+    of_context = np.repeat(np.arange(len(sizes)), 25)
+    chance = np.where(of_item[:, None] == of_context, 0.4, 0.02)
+    edges = np.argwhere(draw.random(chance.shape) < chance)
+    return graph_of(edges, len(of_item), len(of_context)), of_item
+
+
+def normalized(graph):
+    """The degree-normalized matrix, dense."""
+    matrix = np.zeros((graph.num_items, graph.num_contexts))
+    matrix[np.repeat(np.arange(graph.num_items), graph.item_degrees), graph.item_contexts] = 1
+    items = 1 / np.sqrt(np.maximum(graph.item_degrees, 1))
+    contexts = 1 / np.sqrt(np.maximum(graph.context_degrees, 1))
+    return items[:, None] * matrix * contexts
+
+
+def exact(graph, width):
+    """The same features by LAPACK; columns may differ in sign."""
+    left, values, _ = np.linalg.svd(normalized(graph), full_matrices=False)
+    vectors = (left * np.where(values > 1e-9, values, 0))[:, :width]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 1e-9, lengths, 1)
+
+
+def features(graph, *, seed=0, **settings):
+    return structural_features(graph, StructureConfig(**settings), seed=seed)
+
+
+def assert_same_cosines(found, expected, atol):
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=atol)
+
+
+def assert_same_up_to_sign(found, expected, atol):
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, atol=atol)
+
+
+def on_threads(count, make):
+    before = numba.get_num_threads()
+    numba.set_num_threads(count)
+    try:
+        return make()
+    finally:
+        numba.set_num_threads(before)
+
+
+def test_features_of_communities_are_the_leading_singular_vectors():
+    graph, _ = communities()
+    found = features(graph, width=4, passes=20)
+    assert_same_up_to_sign(found, exact(graph, 4), atol=1e-4)
+
+
+def test_a_few_passes_find_the_space_of_the_communities():
+    graph, _ = communities()
+    values = np.linalg.svd(normalized(graph), compute_uv=False)
+    assert values[4] < 0.8 * values[3], "the test needs a gap"
+    assert_same_cosines(features(graph, width=4, passes=6), exact(graph, 4), atol=0.06)
+
+
+def test_more_passes_come_closer():
+    graph = random_graph()
+    errors = [
+        np.abs(found @ found.T - exact(graph, 10) @ exact(graph, 10).T).max()
+        for found in (features(graph, width=10, passes=passes) for passes in (1, 8, 200))
+    ]
+    assert errors[0] > 2 * errors[1]
+    assert errors[1] > 2 * errors[2]
+    assert errors[2] < 1e-3
+
+
+def test_items_of_one_community_are_nearer_than_items_of_two():
+    graph, of_item = communities()
+    found = features(graph, width=4)
+    cosines = found @ found.T
+    same = of_item[:, None] == of_item
+    np.fill_diagonal(cosines, np.nan)
+    assert np.nanmean(cosines[same]) > np.nanmean(cosines[~same]) + 0.4
+
+
+@pytest.mark.parametrize(("num_items", "num_contexts"), [(60, 40), (25, 90)])
+def test_the_whole_width_keeps_every_inner_product_of_the_matrix(num_items, num_contexts):
+    graph = random_graph(num_items, num_contexts)
+    rows = normalized(graph)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    assert_same_cosines(features(graph, width=min(num_items, num_contexts)), rows, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_items", "num_contexts"), [(60, 40), (25, 90)])
+def test_columns_beyond_the_rank_are_zero_and_change_no_other(num_items, num_contexts):
+    graph = random_graph(num_items, num_contexts)
+    rank = min(num_items, num_contexts)
+    wide = features(graph, width=rank + 30)
+    assert wide.shape == (num_items, rank + 30)
+    assert (wide[:, rank:] == 0).all()
+    assert_same_cosines(wide, exact(graph, rank), atol=1e-5)
+
+
+def test_equal_contexts_add_nothing_to_the_rank():
+    graph = graph_of([(item, context) for item in range(3) for context in range(5)], 3, 5)
+    found = features(graph, width=4)
+    np.testing.assert_allclose(found, [[1, 0, 0, 0]] * 3, atol=1e-6)
+    assert (found[:, 1:] == 0).all()
+
+
+def test_one_context_makes_all_its_items_alike():
+    found = features(graph_of([(item, 0) for item in range(1, 7)], 7, 1), width=3)
+    np.testing.assert_allclose(found[1:], [[1, 0, 0]] * 6, atol=1e-6)
+    assert found[0].tolist() == [0, 0, 0]
+
+
+def test_cold_items_have_zero_rows_and_all_others_unit_length():
+    graph = random_graph(chance=0.03, seed=2)
+    cold = graph.item_degrees == 0
+    assert 0 < cold.sum() < graph.num_items
+    lengths = np.linalg.norm(features(graph, width=40), axis=1)
+    assert (lengths[cold] == 0).all()
+    np.testing.assert_allclose(lengths[~cold], 1, atol=1e-5)
+
+
+def test_a_graph_without_edges_has_zeros():
+    found = features(graph_of([], 4, 2), width=3)
+    assert found.tolist() == [[0.0] * 3] * 4
+
+
+def test_a_graph_without_contexts_has_zeros():
+    found = features(graph_of([], 4, 0), width=3)
+    assert found.tolist() == [[0.0] * 3] * 4
+
+
+def test_disconnected_parts_have_nothing_in_common():
+    edges = [(item, item // 5) for item in range(20)]
+    found = features(graph_of(edges, 20, 4), width=4)
+    part = np.arange(20) // 5
+    np.testing.assert_allclose(found @ found.T, part[:, None] == part, atol=1e-5)
+
+
+def test_more_parts_than_columns_leave_the_items_of_a_part_alike():
+    edges = [(item, item // 5) for item in range(50)]
+    found = features(graph_of(edges, 50, 10), width=4)
+    cosines = found @ found.T
+    part = np.arange(50) // 5
+    np.testing.assert_allclose(cosines[part[:, None] == part], 1, atol=1e-5)
+    assert cosines[part[:, None] != part].max() < 0.999
+
+
+def test_the_largest_entry_of_every_column_is_positive_before_rows_are_scaled():
+    # All items have one length before the last step, as all have one and the same degree.
+    graph = graph_of(
+        [(item, context) for item in range(8) for context in (item, (item + 1) % 8)], 8, 8
+    )
+    found = features(graph, width=8)
+    top = np.abs(found).argmax(axis=0)
+    filled = np.flatnonzero(np.abs(found).max(axis=0) > 0)
+    assert len(filled) >= 7
+    assert (found[top[filled], filled] > 0).all()
+
+
+def test_columns_come_largest_singular_value_first():
+    graph, _ = communities()
+    squares = np.square(features(graph, width=4, passes=20)).sum(axis=0)
+    np.testing.assert_allclose(squares, np.square(exact(graph, 4)).sum(axis=0), rtol=1e-3)
+
+
+def test_equal_arguments_give_equal_bits_and_another_seed_others():
+    graph = random_graph()
+    first, second = (features(graph, width=10, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, features(graph, width=10, seed=4))
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread only")
+def test_the_thread_count_changes_no_bit():
+    graph = random_graph(500, 300, 0.05)
+    one = on_threads(1, lambda: features(graph, width=32))
+    many = on_threads(numba.config.NUMBA_NUM_THREADS, lambda: features(graph, width=32))
+    np.testing.assert_array_equal(one, many)
+
+
+def test_memory_stays_within_what_the_docstring_states():
+    draw = np.random.default_rng(0)
+    edges = np.stack([draw.integers(30_000, size=90_000), draw.integers(9_000, size=90_000)], 1)
+    graph = graph_of(edges, 30_000, 9_000)
+    features(graph, width=2, passes=1)
+    tracemalloc.start()
+    try:
+        features(graph, width=32, passes=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    stated = (4 * 32 + 64) * 39_000 + 256 * 32**2 + 33_000 * 32
+    assert 4 * 32 * 39_000 < peak < stated
+
+
+def test_the_adjacency_is_left_alone():
+    graph = random_graph()
+    for array in (graph.item_starts, graph.item_contexts, graph.context_starts):
+        array.flags.writeable = False
+    features(graph, width=3)
+
+
+@pytest.mark.parametrize("settings", [{"width": 0}, {"passes": 0}, {"depth": 3}])
+def test_settings_without_sense_are_refused(settings):
+    with pytest.raises(ValidationError):
+        StructureConfig(**settings)
+
+
+def test_ingest_writes_the_group_after_the_content_and_before_log_degree(bench):
+    graph = bench.ingest(bench.six(), structure=StructureConfig(width=3))
+    assert graph.feature_columns == {
+        "size": slice(0, 2),
+        "structure": slice(2, 5),
+        "log_degree": slice(5, 6),
+    }
+    rows = graph.features().gather(np.arange(6))
+    assert rows[:, :2].tolist() == [[v, v] for v in range(6)]
+    np.testing.assert_array_equal(rows[:, 2:5], features(graph.adjacency(), width=3))
+    np.testing.assert_allclose(rows[:, 5], np.log1p([1, 2, 1, 1, 1, 0]), rtol=1e-6)
+
+
+def test_without_structure_ingest_writes_no_such_group(bench):
+    assert "structure" not in bench.ingest(bench.six()).feature_columns
+
+
+@pytest.mark.parametrize("num_shards", [3, 301])
+def test_the_shard_count_changes_nothing(bench, num_shards):
+    config, structure = write_tables(bench.folder / "tables"), StructureConfig(width=8)
+    one = bench.ingest(config, structure=structure)
+    many = bench.ingest(config, num_shards=num_shards, structure=structure)
+    ids = np.arange(one.num_items)
+    np.testing.assert_array_equal(one.features().gather(ids), many.features().gather(ids))
+
+
+def test_a_feature_group_cannot_take_the_name(bench, changed):
+    groups = [{"name": "structure", "column": "size"}]
+    with pytest.raises(ValidationError, match="'structure': the name is taken"):
+        changed(bench.six(), {"items.features": groups})
