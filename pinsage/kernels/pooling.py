@@ -19,6 +19,9 @@ _SWEEPS = 60
 _NEGLIGIBLE = 1e-17
 """Off-diagonal entries this far below the largest diagonal entry count as zero."""
 
+_PADDING = 8
+"""Zeros after each row of a matrix whose columns are walked along too."""
+
 
 def pool_rows(
     starts: Int64[np.ndarray, " rows_and_1"],
@@ -146,7 +149,10 @@ def symmetric_eigen(
         raise ValueError("matrix must be finite; found NaN or infinity")
     if not np.array_equal(matrix, matrix.T):
         raise ValueError("matrix must equal its transpose; found one that does not")
-    diagonal, vectors = _jacobi(np.array(matrix, order="C"))
+    # Rows of 512 numbers would put a whole column into the same few sets of the cache.
+    padded = np.zeros((matrix.shape[0], matrix.shape[0] + _PADDING))
+    padded[:, : matrix.shape[0]] = matrix
+    diagonal, vectors = _jacobi(padded)
     order = np.argsort(-diagonal, kind="stable")
     return diagonal[order], np.ascontiguousarray(vectors[order].T)
 
@@ -226,7 +232,8 @@ def _rotate(values, rotation, bounds):  # type: ignore[no-untyped-def]
 def _jacobi(matrix):  # type: ignore[no-untyped-def]
     """Rotate pairs of rows and columns until nothing is left beside the diagonal.
 
-    Returns the diagonal, and the eigenvectors as rows. Overwrites `matrix`.
+    Returns the diagonal, and the eigenvectors as rows. Overwrites `matrix`, whose rows may end in
+    zeros beyond the square.
     """
     size = matrix.shape[0]
     vectors = np.eye(size)
@@ -254,7 +261,10 @@ def _jacobi(matrix):  # type: ignore[no-untyped-def]
                 matrix[q, p] = 0.0
         if not rotated:
             break
-    return np.diag(matrix).copy(), vectors
+    diagonal = np.empty(size)
+    for place in range(size):
+        diagonal[place] = matrix[place, place]
+    return diagonal, vectors
 
 
 @njit(cache=True, nogil=True)
