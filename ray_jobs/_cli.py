@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from ray.exceptions import RayTaskError
 
@@ -16,6 +14,7 @@ from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.session import stop_on_signals
 
 
 def run_stage(stage: str) -> int:
@@ -35,19 +34,28 @@ def run_job(work: Callable[[Run], None], *, description: str) -> int:
     """
     arguments = _parse(description)
     set_up_logging()
-    signal.signal(signal.SIGTERM, _stop)
+    stop_on_signals()
     try:
         config = load_config(RunConfig, arguments.config, arguments.set)
         if arguments.print_config:
             print(dump_config(config), end="")
             return 0
-        work(Run(config))
+        run = Run(config)
+        run.save_config()
+        work(run)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except PinsageError as error:
         cause = error.cause if isinstance(error, RayTaskError) else error
         print(f"error: {cause}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"error: {error.strerror or error}: {error.filename or 'no file named'}; look at "
+            "`output`, its permissions and the space left on its disk",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
@@ -79,8 +87,3 @@ def _as_json(result: StageResult) -> dict[str, object]:
         "seconds": round(result.seconds, 1),
         "counts": result.counts,
     }
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C would, so that Ray's processes are taken down too."""
-    raise KeyboardInterrupt

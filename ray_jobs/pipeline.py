@@ -3,9 +3,10 @@
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from pinsage.cluster.drivers import JOBS, StageResult
+from pinsage.cluster.drivers import JOBS, StageResult, check_splits
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
 from ray_jobs._cli import run_job
@@ -14,15 +15,10 @@ from ray_jobs._cli import run_job
 def run_pipeline(run: Run) -> None:
     """Run every job, and point the generation at what they published."""
     started = time.monotonic()
-    results = []
-    first = not all(stage.is_done for stage in run.stages)
-    if first:
-        print(f"{run.config.name}: publishing into {run.output}", file=sys.stderr)
-    results.append(JOBS["ingest"](run))
-    if first:
-        with session(run.config.ray):
-            results += [job(run) for name, job in JOBS.items() if name != "ingest"]
-    else:
+    print(f"{run.config.name}: publishing into {run.output}", file=sys.stderr)
+    results = [JOBS["ingest"](run)]
+    check_splits(run)
+    with nullcontext() if all(stage.is_done for stage in run.stages) else session(run.config.ray):
         results += [job(run) for name, job in JOBS.items() if name != "ingest"]
     generation = run.publish_generation()
     print(closing_table(results, run.output, seconds=time.monotonic() - started))

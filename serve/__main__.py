@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -11,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from urllib.parse import quote
 
 from ray import serve
@@ -20,10 +18,10 @@ from ray.serve.schema import LoggingConfig
 from pinsage.base.config import dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError, ResourceError
 from pinsage.base.logs import set_up_logging
+from pinsage.cluster.run import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
-from pinsage.cluster.session import cluster_address, session
+from pinsage.cluster.session import cluster_address, session, stop_on_signals
 from serve.app import AppArgs, build_app
-from serve.generation import GENERATION_FILE
 
 _APPLICATION = "pinsage"
 
@@ -67,10 +65,8 @@ def _serve_until_stopped(config: RunConfig) -> int:
     app = build_app(app_args(config))
     if is_local:
         _check_port(config.serve.host, config.serve.port)
-    _stop_on_signals()
+    stop_on_signals()
     with session(config.ray):
-        # Ray has put handlers of its own in their place.
-        _stop_on_signals()
         try:
             _start(app, config.serve)
             _announce(_url(config.serve), config, is_local=is_local)
@@ -88,23 +84,7 @@ def _serve_until_stopped(config: RunConfig) -> int:
 def app_args(config: RunConfig) -> AppArgs:
     """Say what a recipe asks the server for."""
     settings = config.serve.model_dump(exclude={"host", "port"})
-    return AppArgs(generation=(config.output / GENERATION_FILE).absolute(), **settings)
-
-
-def _stop_on_signals() -> None:
-    """Interrupt the main thread once.
-
-    A second Ctrl-C does nothing: it would cut the shutdown short and leave processes behind.
-    """
-    stopping = threading.Event()
-
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        if not stopping.is_set():
-            stopping.set()
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
+    return AppArgs(generation=(config.output / GENERATION).absolute(), **settings)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -8,14 +8,10 @@ from pathlib import Path
 
 from pinsage.base.artifacts import is_published
 from pinsage.base.errors import ArtifactError
+from pinsage.cluster.run import GENERATION_VERSION
 from pinsage.graph import Catalog, Graph
 from pinsage.retrieval import Index, open_index
 from pinsage.sampling.neighborhood import Neighborhoods
-
-GENERATION_FILE = "generation.json"
-"""Its name in a run's output folder."""
-
-FORMAT_VERSION = 1
 
 NEEDED_PARTS = ("graph", "neighborhoods", "index")
 """What answers are made from; the other parts are only named."""
@@ -122,10 +118,11 @@ def _named_directories(path: Path, content: bytes) -> dict[str, str]:
         value = json.loads(content)
     except ValueError as error:
         raise ArtifactError(f"{path}: not JSON ({error}); run the pipeline again") from error
-    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+    if not isinstance(value, dict) or value.get("format_version") != GENERATION_VERSION:
         found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
         raise ArtifactError(
-            f"{path}: wanted format_version {FORMAT_VERSION}, found {found}; run the pipeline again"
+            f"{path}: wanted format_version {GENERATION_VERSION}, found {found}; run the pipeline "
+            "again"
         )
     return {stage: name for stage, name in value.items() if isinstance(name, str)}
 

@@ -132,11 +132,12 @@ def publish(
     Raises:
         ArtifactError: it is published already, or another process is writing it.
     """
-    if (directory / MANIFEST).exists():
-        raise ArtifactError(f"{directory} is published already; nothing overwrites it")
     draft_path = directory.parent / f".{directory.name}.partial"
-    draft_path.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     with _sole_writer(draft_path):
+        if is_published(directory):
+            raise ArtifactError(f"{directory} is published already; nothing overwrites it")
+        draft_path.mkdir(exist_ok=True)
         draft = Draft(draft_path)
         yield draft
         manifest = Manifest(
@@ -244,15 +245,8 @@ def _sole_writer(draft_path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f"{draft_path}: another process is writing it; wait for that one to finish"
             ) from error
-        try:
-            yield
-        finally:
-            lock_path.unlink(missing_ok=True)
-
-
-def remove_draft(directory: Path) -> None:
-    """Throw away what unfinished runs left for this directory."""
-    shutil.rmtree(directory.parent / f".{directory.name}.partial", ignore_errors=True)
+        # The file stays: without it, two writers could hold locks on two files of one name.
+        yield
 
 
 def _sha256(path: Path) -> str:

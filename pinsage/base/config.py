@@ -34,6 +34,8 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file; --config wants a YAML recipe") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
@@ -60,17 +62,33 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"--set {override}: wanted a.b=value, as in --set train.epochs=3")
-    *parents, last = name.strip().split(".")
-    node = tree
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {parent} is a single value, not a section")
-        node = child
     try:
-        node[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
+    *parents, last = name.strip().split(".")
+    node: Any = tree
+    for parent in parents:
+        node = _inside(node, parent, override)
+    if isinstance(node, dict):
+        node[last] = value
+    else:
+        _inside(node, last, override)
+        node[int(last)] = value
+
+
+def _inside(node: Any, name: str, override: str) -> Any:
+    """Step into a section by name, or into a list by place, counted from 0."""
+    if isinstance(node, dict):
+        child = node.get(name)
+        if child is None:
+            child = node[name] = {}
+        return child
+    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        return node[int(name)]
+    if isinstance(node, list):
+        raise ConfigError(f"--set {override}: {name} is no place in a list of {len(node)}")
+    raise ConfigError(f"--set {override}: what holds {name} is a single value, not a section")
 
 
 def dump_config(config: Config) -> str:

@@ -1,5 +1,6 @@
 """One function a job. Each publishes one directory, or finds it published already."""
 
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
 from pinsage.sampling.pairs import steps_per_epoch
+
+_log = logging.getLogger(__name__)
 
 _RECALL_SAMPLE = 1_000
 _RECALL_K = 10
@@ -61,7 +64,10 @@ def walk(run: Run) -> StageResult:
 
 def train(run: Run) -> StageResult:
     """Train and publish the model."""
-    return _publish(run.model, lambda draft: _train(run, draft))
+    result = _publish(run.model, lambda draft: _train(run, draft))
+    # The model is whole, so nothing will be resumed from them.
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    return result
 
 
 def embed(run: Run) -> StageResult:
@@ -108,6 +114,21 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     )
 
 
+def check_splits(run: Run) -> None:
+    """Stop before hours of work if the pairs to evaluate on are not there.
+
+    Raises:
+        DataError: the graph has no pairs of `evaluate.split`.
+    """
+    split = run.config.evaluate.split
+    counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
+    if not counts[split]:
+        raise DataError(
+            f"{run.graph.directory}: evaluate.split asks for {split}, but no pair has that split "
+            f"(found {counts}); change evaluate.split, data.pairs or data.split"
+        )
+
+
 def _ingest(run: Run, draft: Draft) -> None:
     ingest_tables(
         run.config.data,
@@ -135,11 +156,19 @@ def _count_neighbors(draft: Draft) -> None:
     neighbor_ids = np.load(draft.path / "neighbor_ids.npy", mmap_mode="r", allow_pickle=False)
     candidates = np.load(draft.path / "hard_negatives.npy", mmap_mode="r", allow_pickle=False)
     filled = (neighbor_ids >= 0).sum(axis=1)
+    without = int((~(candidates >= 0).any(axis=1)).sum())
+    if candidates.shape[1] and 2 * without > len(candidates):
+        _log.warning(
+            "%d of %d items reach too few others to have hard negatives; for a catalog of this "
+            "size, lower hard_negatives.first_rank and last_rank",
+            without,
+            len(candidates),
+        )
     draft.counts |= {
         "items": len(neighbor_ids),
         "mean_neighbors": round(float(filled.mean()), 2),
         "items_without_neighbors": int((filled == 0).sum()),
-        "items_without_hard_negatives": int((~(candidates >= 0).any(axis=1)).sum()),
+        "items_without_hard_negatives": without,
     }
 
 

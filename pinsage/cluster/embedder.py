@@ -20,6 +20,8 @@ from pinsage.model.checkpoint import load_model
 from pinsage.sampling.neighborhood import Neighborhoods
 
 Batch = dict[str, npt.NDArray[Any]]
+Chunk = tuple[int, int]
+"""The first item of a group, and the one after its last."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ class PassActor:
     def _do(self, start: int, stop: int) -> None:
         embeddings = self._encoder.run(self._number, start, stop)
         if embeddings is not None:
-            with whole_file(_part(self._spec, start)) as path:
+            with whole_file(_part(self._spec, start, stop)) as path:
                 write_part(path, self._keys[start:stop], embeddings)
-        _mark(self._spec, self._number, start).touch()
+        else:
+            _mark(self._spec, self._number, start, stop).touch()
 
 
 def embed_all(spec: EmbedSpec, draft: Draft) -> None:
@@ -92,27 +95,34 @@ def embed_all(spec: EmbedSpec, draft: Draft) -> None:
         purpose="embedding",
         setting="embed.num_workers",
     )
+    size = spec.config.items_per_chunk
+    chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
+    _remove_other_parts(spec, chunks)
     encoder = spec.encoder()
     with Progress("embed", num_items * encoder.num_passes, "rows") as progress:
         for number in range(encoder.num_passes):
             encoder.allocate(number)
-            _run_pass(spec, number, num_items, progress)
+            _run_pass(spec, number, chunks, progress)
     draft.counts |= {"items": num_items, "convolutions": num_items * (encoder.num_passes - 1)}
 
 
-def _run_pass(spec: EmbedSpec, number: int, num_items: int, progress: Progress) -> None:
-    size = spec.config.items_per_chunk
-    chunks = [
-        {"start": start, "stop": min(start + size, num_items)}
-        for start in range(0, num_items, size)
-    ]
-    todo = [chunk for chunk in chunks if not _mark(spec, number, chunk["start"]).exists()]
-    left = sum(chunk["stop"] - chunk["start"] for chunk in todo)
-    progress.advance(num_items - left)
+def _remove_other_parts(spec: EmbedSpec, chunks: list[Chunk]) -> None:
+    """Drop the files of an earlier run that cut the items differently."""
+    planned = {_part(spec, *chunk) for chunk in chunks}
+    for path in spec.parts.glob("part-*.parquet"):
+        if path not in planned:
+            path.unlink()
+
+
+def _run_pass(spec: EmbedSpec, number: int, chunks: list[Chunk], progress: Progress) -> None:
+    todo = [chunk for chunk in chunks if not _is_done(spec, number, chunk)]
+    progress.advance(chunks[-1][1] - sum(stop - start for start, stop in todo))
     if not todo:
         return
     _quiet_ray_data()
-    done = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+    done = ray.data.from_items(
+        [{"start": start, "stop": stop} for start, stop in todo], override_num_blocks=len(todo)
+    ).map_batches(
         PassActor,
         fn_constructor_args=(spec, number),
         batch_size=1,
@@ -124,12 +134,18 @@ def _run_pass(spec: EmbedSpec, number: int, num_items: int, progress: Progress) 
         progress.advance(int(batch["items"].sum()))
 
 
-def _mark(spec: EmbedSpec, number: int, start: int) -> Path:
-    return spec.folder / f"pass-{number}-{start:012d}.done"
+def _is_done(spec: EmbedSpec, number: int, chunk: Chunk) -> bool:
+    """Tell whether a pass has written a chunk: a mark, or from the last pass the file itself."""
+    return _mark(spec, number, *chunk).exists() or _part(spec, *chunk).exists()
 
 
-def _part(spec: EmbedSpec, start: int) -> Path:
-    return spec.parts / f"part-{start:012d}.parquet"
+def _mark(spec: EmbedSpec, number: int, start: int, stop: int) -> Path:
+    """Name a chunk by both its ends: a rerun may cut the items differently."""
+    return spec.folder / f"pass-{number}-{start:012d}-{stop:012d}.done"
+
+
+def _part(spec: EmbedSpec, start: int, stop: int) -> Path:
+    return spec.parts / f"part-{start:012d}-{stop:012d}.parquet"
 
 
 def _item_keys(graph: Path) -> Any:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pinsage.base.artifacts import Artifact, fingerprint, is_published, open_artifact, whole_file
-from pinsage.base.config import Config
+from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ArtifactError
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts
 
 GENERATION = "generation.json"
+"""The file that names the directories a server serves together."""
+
+GENERATION_VERSION = 1
 
 _TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features")
-"""The training settings that change the weights; the others say how and where it runs."""
+"""The training settings that change the weights; the others say how and where it runs. Rounding is
+the exception: workers add up gradients in another order, and GPUs compute in bf16."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,12 @@ class Run:
     @cached_property
     def report(self) -> Stage:
         """How good the recommendations are."""
-        settings = {"evaluate": _dump(self.config.evaluate), "seed": self.config.seed}
-        return self._stage("report", settings, (self.graph, self.neighborhoods, self.embeddings))
+        settings = {
+            "name": self.config.name,
+            "evaluate": _dump(self.config.evaluate),
+            "seed": self.config.seed,
+        }
+        return self._stage("report", settings, (self.graph, self.embeddings))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -128,9 +136,15 @@ class Run:
         """Where the states of an unfinished training are published."""
         return self.output / "checkpoints" / self.model.directory.name
 
+    def save_config(self) -> None:
+        """Keep the resolved settings in `<output>/config.yaml`, which is a recipe too."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.output / "config.yaml") as temporary:
+            temporary.write_text(dump_config(self.config), encoding="utf-8")
+
     def publish_generation(self) -> Path:
         """Name the directories that a server serves together, in one step."""
-        content = {"format_version": 1} | {
+        content = {"format_version": GENERATION_VERSION} | {
             stage.name: stage.directory.relative_to(self.output).as_posix() for stage in self.stages
         }
         path = self.output / GENERATION

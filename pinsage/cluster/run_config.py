@@ -22,7 +22,8 @@ class GraphConfig(Config):
     """How the graph is stored, and what it adds to the items' features."""
 
     num_shards: PositiveInt = 1
-    """Pieces the graph and its features are cut into; no result depends on it."""
+    """Pieces the graph and its features are cut into. No result depends on it, but a change
+    publishes the graph, and all that is made from it, anew."""
     structure: StructureConfig | None = None
     """Features made from the training graph, as a group named `structure`; none adds none."""
 
@@ -33,8 +34,9 @@ class RayConfig(Config):
     address: str = "auto"
     """`auto`: the cluster that a submitted job runs on, else one started here for this run;
     `local`: always start one here; or a cluster's address."""
-    num_cpus: PositiveInt | None = None
-    """CPUs that a cluster started here offers; none offers the machine's, and at least two."""
+    num_cpus: Annotated[int, Field(ge=2)] | None = None
+    """CPUs that a cluster started here offers; none offers the machine's. At least two: a worker
+    that holds the only one would starve every other part for ever."""
     object_store_bytes: PositiveInt = 512 * 2**20
     """Shared memory of a cluster started here."""
 

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import ray
 
@@ -37,10 +40,17 @@ def connect(config: RayConfig) -> None:
         ResourceError: the cluster cannot be reached.
     """
     _quiet_ray()
+    try:
+        _join(config)
+    finally:
+        # Ray has put handlers of its own in their place.
+        stop_on_signals()
+
+
+def _join(config: RayConfig) -> None:
     address = cluster_address(config)
     if address == "local":
-        # At least two: a worker that holds the only CPU would starve every other part for ever.
-        num_cpus = config.num_cpus or max(os.cpu_count() or 1, 2)
+        num_cpus = config.num_cpus or max(available_cpus(), 2)
         with _native_output_hidden():
             ray.init(
                 "local",
@@ -84,7 +94,36 @@ def require_cpus(wanted: float, *, purpose: str, setting: str) -> None:
 
 def threads_for(configured: int | None, num_workers: int) -> int:
     """Share this machine's cores out evenly, unless told otherwise."""
-    return configured or max((os.cpu_count() or 1) // num_workers, 1)
+    return configured or max(available_cpus() // num_workers, 1)
+
+
+def available_cpus() -> int:
+    """Count the cores this process may use: its affinity, and its container's quota."""
+    count = len(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        used, period = quota.read_text(encoding="ascii").split()
+        if used != "max":
+            count = min(count, max(int(used) // int(period), 1))
+    return count
+
+
+def stop_on_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP interrupt the main thread, once.
+
+    A second one does nothing: it would cut the shutdown short and leave processes behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    stopping = threading.Event()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What each training worker runs, and the driver that starts them (paper, section 3.3)."""
 
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import ray.train.torch
 import torch
 
 from pinsage.base.artifacts import is_published, open_artifact, publish
-from pinsage.base.errors import PinsageError, TrainingError
+from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.cluster.board import BoardActor, shown
@@ -34,6 +33,8 @@ from pinsage.training import (
 _CHECKPOINT_STAGE = "checkpoint"
 _SCALE_SAMPLE = 100_000
 _BOARD_INTERVAL_S = 0.3
+_GRADIENT_TIMEOUT_S = 300
+"""How long ranks wait for each other before the step counts as lost."""
 
 _ALLOCATOR = {
     # Large buffers come and go every step: huge pages, and no return to the system in between.
@@ -77,13 +78,16 @@ def run_training(task: TrainTask) -> Path:
     require_cpus(task.num_workers, purpose="training", setting="train.num_workers")
     producers = [ProducerActor.remote(task.producers) for _ in range(task.train.num_producers)]
     board = BoardActor.remote()
+    storage = task.checkpoints / ".ray-train"
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         train_loop_config={"task": task, "producers": producers, "board": board},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=_GRADIENT_TIMEOUT_S),
         scaling_config=ray.train.ScalingConfig(num_workers=task.num_workers, use_gpu=use_gpu),
         run_config=ray.train.RunConfig(
             name="pinsage",
-            storage_path=tempfile.mkdtemp(prefix="pinsage-train-"),
+            # Ray Train wants a folder that all nodes share; all that counts is in checkpoints.
+            storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
             worker_runtime_env={"env_vars": _ALLOCATOR},  # type: ignore[call-arg]
         ),
@@ -99,16 +103,27 @@ def run_training(task: TrainTask) -> Path:
     finally:
         for actor in (*producers, board):
             ray.kill(actor)
+        shutil.rmtree(storage, ignore_errors=True)
     return final
 
 
 def _train_worker(loop_config: dict[str, Any]) -> None:
-    """Train as one rank; an error that no retry mends goes to the board."""
+    """Train as one rank.
+
+    An error that no retry mends goes to the board and is raised, so that Ray Train takes the other
+    ranks down too; workers that it then starts again find the board's error, and end at once.
+    """
     board = loop_config["board"]
+    *_, error = ray.get(board.read.remote(), timeout=60)
+    if error is not None:
+        return
     try:
         _train_rank(loop_config["task"], loop_config["producers"], board)
+    except WorkerTimeoutError:
+        raise
     except PinsageError as error:
         ray.get(board.fail.remote(error), timeout=60)
+        raise
 
 
 def _train_rank(task: TrainTask, producers: list[Any], board: Any) -> None:

@@ -43,7 +43,7 @@ class Walker:
         """Write the rows of the items in [start, stop), and say how many there are."""
         rows = walk_chunk(self._packed, np.arange(start, stop), walk=walk, hard=hard, seed=seed)
         for name, attribute in _ARRAYS.items():
-            with whole_file(_part(folder, name, start)) as path, path.open("wb") as out:
+            with whole_file(_part(folder, name, start, stop)) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
         return stop - start
 
@@ -66,25 +66,25 @@ def walk_all(
         WorkerTimeoutError: a chunk took longer than an hour.
     """
     num_items = Graph.open(graph).num_items
-    starts = range(0, num_items, walk.items_per_chunk)
     folder = draft.scratch
+    size = walk.items_per_chunk
+    chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
     todo = [
-        start
-        for start in starts
-        if not all(_part(folder, name, start).exists() for name in _ARRAYS)
+        chunk
+        for chunk in chunks
+        if not all(_part(folder, name, *chunk).exists() for name in _ARRAYS)
     ]
     walker = WalkerActor.remote(graph)
     try:
         with Progress("walk", num_items, "items") as progress:
-            progress.resume_at(num_items - sum(_size(s, num_items, walk) for s in todo))
-            for start in todo:
-                stop = start + _size(start, num_items, walk)
+            progress.resume_at(num_items - sum(stop - start for start, stop in todo))
+            for start, stop in todo:
                 call = walker.walk.remote(start, stop, folder, walk=walk, hard=hard, seed=seed)
                 progress.advance(_get(call, start, stop))
     finally:
         ray.kill(walker)
     for name in _ARRAYS:
-        _join([_part(folder, name, start) for start in starts], draft, f"{name}.npy")
+        _join([_part(folder, name, *chunk) for chunk in chunks], draft, f"{name}.npy")
 
 
 def _get(call: Any, start: int, stop: int) -> int:
@@ -111,9 +111,6 @@ def _join(parts: list[Path], draft: Draft, name: str) -> None:
         joined.flush()
 
 
-def _part(folder: Path, name: str, start: int) -> Path:
-    return folder / f"{name}-{start:012d}.npy"
-
-
-def _size(start: int, num_items: int, walk: WalkConfig) -> int:
-    return min(walk.items_per_chunk, num_items - start)
+def _part(folder: Path, name: str, start: int, stop: int) -> Path:
+    """Name a chunk by both its ends: a rerun may cut the items differently."""
+    return folder / f"{name}-{start:012d}-{stop:012d}.npy"

@@ -33,6 +33,10 @@ Filter: TypeAlias = tuple[str, FilterOperator, Scalar | list[Scalar]]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
+_TAKEN_NAMES = {LOG_DEGREE, STRUCTURE, "pinsage", "popularity", "item_cosine", "walk"}
+"""Groups made here, and methods that reports and servers name beside the groups."""
+
+
 class FeatureConfig(Config):
     """One named group of content features: exactly one of `column` and `npy`."""
 
@@ -49,7 +53,7 @@ class FeatureConfig(Config):
     def _one_source(self) -> "FeatureConfig":
         if (self.column is None) == (self.npy is None):
             raise ValueError(f"feature group {self.name!r}: give exactly one of `column` and `npy`")
-        if self.name in {LOG_DEGREE, STRUCTURE}:
+        if self.name in _TAKEN_NAMES:
             raise ValueError(f"feature group {self.name!r}: the name is taken; choose another")
         return self
 
@@ -110,7 +114,7 @@ class PairsConfig(Config):
     """The table of labelled pairs: who likes `query` also likes `positive`.
 
     The split comes from `split`, or from quantiles of `timestamp`, or (neither given) from a keyed
-    hash of the query item.
+    hash of the pair, in either order the same.
     """
 
     path: str
@@ -147,7 +151,7 @@ class PairsConfig(Config):
 
 
 class SplitConfig(Config):
-    """Shares of the pairs (by time), query items or contexts (by hash) that are held out."""
+    """Shares of pairs (by time or by hash) or of contexts (by hash) that are held out."""
 
     valid: Share = 0.1
     """Share for choosing settings and for early stopping."""

@@ -50,7 +50,7 @@ class Labels:
 def label_pairs(
     pairs: PairRows, edges: Edges, items: Items, split: SplitConfig, *, seed: int
 ) -> Labels:
-    """Split the pairs of a pairs table: by its split column, by time, or by query item."""
+    """Split the pairs of a pairs table: by its split column, by time, or by a hash of the pair."""
     in_graph = np.ones(len(edges), bool)
     left_out = {}
     if pairs.splits is not None:
@@ -67,10 +67,7 @@ def label_pairs(
             in_graph = edges.times < cuts[0]
             left_out["future"] = int(np.count_nonzero(~in_graph))
     else:
-        key = stream_key(seed, Stream.SPLITS)
-        queries, slots = np.unique(pairs.query_ids, return_inverse=True)
-        texts = key_texts(items.keys.take(pa.array(queries))).to_pylist()
-        splits = _by_hash(_hashes(texts, key), split)[slots]
+        splits = _by_hash(_pair_hashes(pairs, items, seed), split)
     if pairs.contexts is not None:
         told = _edges_of(pairs.contexts, pairs, splits != _TRAIN, edges, len(items))
         left_out["held_out_pair"] = int(np.count_nonzero(told & in_graph))
@@ -126,6 +123,21 @@ def _by_hash(hashes: UInt64[np.ndarray, " n"], split: SplitConfig) -> Int8[np.nd
     splits[draws < split.test + split.valid] = _VALID
     splits[draws < split.test] = _TEST
     return splits
+
+
+def _pair_hashes(pairs: PairRows, items: Items, seed: int) -> UInt64[np.ndarray, " pairs"]:
+    """Hash each pair by its keys, in either order the same.
+
+    An embedding's inner product cannot tell (p, q) from (q, p): one of them in train and the other
+    in test would be training on the answer.
+    """
+    ids, slots = np.unique(
+        np.concatenate([pairs.query_ids, pairs.positive_ids]), return_inverse=True
+    )
+    texts = key_texts(items.keys.take(pa.array(ids))).to_pylist()
+    of_item = _hashes(texts, stream_key(seed, Stream.SPLITS))[slots]
+    count = len(pairs.query_ids)
+    return _mix(of_item[:count] + of_item[count:])
 
 
 def _hashes(texts: Sequence[str], key: int) -> UInt64[np.ndarray, " n"]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from pinsage.base.artifacts import open_artifact
+from pinsage.base.errors import ArtifactError
 
 STAGE = "embeddings"
 
@@ -27,11 +28,18 @@ def read_embeddings(directory: Path) -> Float32[np.ndarray, "items width"]:
     Raises:
         ArtifactError: the directory is unfinished or damaged.
     """
-    path = open_artifact(directory, stage=STAGE).path
+    artifact = open_artifact(directory, stage=STAGE)
+    path = artifact.path
     parts = [
         pq.read_table(part, columns=["embedding"])["embedding"]
         for part in sorted(path.glob("part-*.parquet"))
     ]
     lists = pa.chunked_array([chunk for part in parts for chunk in part.chunks]).combine_chunks()
     width = lists.type.list_size
+    wanted = artifact.manifest.counts["items"]
+    if len(lists) != wanted:
+        raise ArtifactError(
+            f"{directory}: wanted {wanted} embeddings, found {len(lists)}; delete it and "
+            "embed again"
+        )
     return lists.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)

@@ -3,10 +3,8 @@
 Letters in tensor names: N = source slots, S = seeds, F = feature width, H = hidden width.
 """
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 from torch.nn import functional
 
@@ -27,8 +25,6 @@ class ModelConfig(Config):
     """d, the width of hidden rows and embeddings."""
     pooling: Pooling = "importance"
     """How neighbors are pooled; `mean` and `max` are the paper's ablations."""
-    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of input values set to zero in training."""
 
 
 class PinSage(nn.Module):
@@ -60,7 +56,6 @@ class PinSage(nn.Module):
     def forward(self, features_NF: torch.Tensor, blocks: list[DeviceBlock]) -> torch.Tensor:
         """Embed the seeds, the first slots of the topmost block, [S, H]."""
         hidden = self.scale_features(features_NF)
-        hidden = functional.dropout(hidden, self.config.feature_dropout, training=self.training)
         for layer, block in zip(self.convolutions(), blocks, strict=True):
             hidden = layer(hidden, block, self.config.pooling)
         return self.head(hidden)

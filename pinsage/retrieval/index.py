@@ -95,9 +95,10 @@ def open_index(directory: Path) -> Index:
 
 
 def measured_recall(index: Index, *, k: int, sample: Integer[np.ndarray, " sample"]) -> float:
-    """Share of the true k nearest items of some items that the index finds (recall@k)."""
+    """Share of the true k nearest other items of some items that the index finds (recall@k)."""
     queries = np.asarray(index.vectors[sample])
-    truth, _ = ExactIndex(index.vectors).search(queries, k)
-    found, _ = index.search(queries, k)
+    selves = list(sample[:, None])
+    truth, _ = ExactIndex(index.vectors).search(queries, k, exclude=selves)
+    found, _ = index.search(queries, k, exclude=selves)
     hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
     return float(sum(hits) / max((truth >= 0).sum(), 1))

@@ -12,11 +12,22 @@ from pinsage.base.artifacts import open_artifact
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.kernels.visits import importance_weights
-from pinsage.kernels.walks import PackedAdjacency, walk_neighborhoods
+from pinsage.kernels.walks import MAX_VISITS, PackedAdjacency, walk_neighborhoods
 
 STAGE = "neighborhoods"
 
+_RANKS_PER_CALL = 2**23
+"""Ranks of long walks held at a time: 64 MiB."""
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _check_visits(num_walks: int, walk_length: int) -> None:
+    if num_walks * walk_length > MAX_VISITS:
+        raise ValueError(
+            f"num_walks {num_walks} x walk_length {walk_length} is above {MAX_VISITS} visits an "
+            "item; lower one of them"
+        )
 
 
 class WalkConfig(Config):
@@ -31,7 +42,12 @@ class WalkConfig(Config):
     num_neighbors: PositiveInt = 50
     """T: how many of the most visited items are kept (paper, table 4)."""
     items_per_chunk: PositiveInt = 65_536
-    """Items walked by one call; a killed run repeats at most one chunk a walker."""
+    """Items walked by one call; a killed run repeats at most one chunk."""
+
+    @model_validator(mode="after")
+    def _walks_can_be_counted(self) -> "WalkConfig":
+        _check_visits(self.num_walks, self.walk_length)
+        return self
 
 
 class HardNegativeConfig(Config):
@@ -52,6 +68,7 @@ class HardNegativeConfig(Config):
 
     @model_validator(mode="after")
     def _band_is_not_empty(self) -> "HardNegativeConfig":
+        _check_visits(self.num_walks, self.walk_length)
         if self.last_rank < self.first_rank:
             raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         return self
@@ -131,16 +148,20 @@ def hard_negative_candidates(
 
     An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
     """
-    ranked, _ = walk_neighborhoods(
-        adjacency,
-        item_ids,
-        key=stream_key(seed, Stream.LONG_WALKS),
-        num_walks=hard.num_walks,
-        walk_length=hard.walk_length,
-        restart=hard.restart,
-        num_neighbors=hard.last_rank,
-    )
-    band = ranked[:, hard.first_rank - 1 :]
-    width = min(hard.num_candidates, band.shape[1])
-    columns = np.linspace(0, band.shape[1] - 1, width).round().astype(np.int64)
-    return np.ascontiguousarray(band[:, columns])
+    band = hard.last_rank - hard.first_rank + 1
+    width = min(hard.num_candidates, band)
+    columns = hard.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
+    candidates = np.empty((len(item_ids), width), np.int32)
+    rows = max(_RANKS_PER_CALL // hard.last_rank, 1)
+    for start in range(0, len(item_ids), rows):
+        ranked, _ = walk_neighborhoods(
+            adjacency,
+            item_ids[start : start + rows],
+            key=stream_key(seed, Stream.LONG_WALKS),
+            num_walks=hard.num_walks,
+            walk_length=hard.walk_length,
+            restart=hard.restart,
+            num_neighbors=hard.last_rank,
+        )
+        candidates[start : start + rows] = ranked[:, columns]
+    return candidates

@@ -1,7 +1,9 @@
 """One update of the weights."""
 
+import math
+
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from pinsage.base.errors import TrainingError
 from pinsage.model.inputs import to_device
@@ -43,7 +45,7 @@ class TrainingStep:
         of one worker with the whole minibatch, however unequal the shares.
 
         Returns:
-            This worker's mean loss a pair.
+            The mean loss a pair, over the whole minibatch.
 
         Raises:
             TrainingError: the loss is not a finite number.
@@ -55,8 +57,8 @@ class TrainingStep:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
             embeddings = self._model(inputs.features, inputs.blocks)
         total = pair_loss(embeddings.float(), inputs, self._loss)
-        value = total.item()
-        if not torch.isfinite(total):
+        value = _over_all_ranks(total) / minibatch.total_pairs
+        if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value}; lower train.schedule.learning_rate or look for "
                 "extreme feature values"
@@ -64,4 +66,12 @@ class TrainingStep:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total * self._world_size / minibatch.total_pairs)
         self._optimizer.step()
-        return value / max(len(minibatch.queries), 1)
+        return value
+
+
+def _over_all_ranks(total: torch.Tensor) -> float:
+    """Add up what the ranks found; alone, it is this one's."""
+    found = total.detach().clone()
+    if distributed.is_initialized():
+        distributed.all_reduce(found)
+    return found.item()

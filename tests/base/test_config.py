@@ -40,6 +40,7 @@ def test_a_dumped_config_loads_back_unchanged(tmp_path: Path) -> None:
         ("inner: {size: many}", [], ["2 setting(s)", "required: missing", "found 'many'"]),
         ("required: 1", ["inner.size"], ["wanted a.b=value"]),
         ("required: 1", ["required.deep=1"], ["single value"]),
+        ("required: 1\nmany: [{size: 1}]", ["many.1.size=2"], ["no place in a list of 1"]),
         ("[1, 2", [], ["not valid YAML"]),
         ("- 1", [], ["found list"]),
     ],
@@ -51,6 +52,19 @@ def test_a_wrong_setting_is_named_with_what_to_do(
         load_config(Outer, write(tmp_path, text), overrides)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_an_override_reaches_into_lists(tmp_path: Path) -> None:
+    path = write(tmp_path, "required: 1\nmany: [{size: 1}, {size: 2}]")
+    config = load_config(Outer, path, ["many.1.size=5", "maybe.size=6"])
+    assert [inner.size for inner in config.many] == [1, 5]
+    assert config.maybe == Inner(size=6)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(ConfigError, match="not a text file"):
+        load_config(Outer, tmp_path / "recipe.yaml")
 
 
 def test_a_missing_file_is_named() -> None:

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from pinsage.base.artifacts import open_artifact
+from pinsage.base.errors import TrainingError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
 from pinsage.inference.export import read_embeddings
@@ -100,7 +101,7 @@ def test_chunks_do_not_change_embeddings(finished: Finished, copy_of_graph: Path
     assert counts["convolutions"] == 2 * 300
 
 
-def test_a_training_killed_at_any_step_and_resumed_equals_an_unbroken_one(
+def test_a_training_killed_after_a_checkpoint_and_resumed_equals_an_unbroken_one(
     finished: Finished, copy_of_graph: Path
 ) -> None:
     settings = [f"output={copy_of_graph}", "train.checkpoint_steps=10"]
@@ -120,6 +121,7 @@ def test_a_training_killed_at_any_step_and_resumed_equals_an_unbroken_one(
     for name in ("weights.safetensors", "progress.json"):
         resumed, unbroken = (r.model.directory / name for r in (run, finished.run))
         assert resumed.read_bytes() == unbroken.read_bytes(), name
+    assert not run.checkpoints.exists()
 
 
 def test_two_workers_train_the_model_of_one(finished: Finished, copy_of_graph: Path) -> None:
@@ -132,4 +134,13 @@ def test_two_workers_train_the_model_of_one(finished: Finished, copy_of_graph: P
         json.loads((r.model.directory / "progress.json").read_text())["losses"]
         for r in (finished.run, run)
     ]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.01)
+
+
+def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(
+    copy_of_graph: Path,
+) -> None:
+    run = smoke_run(copy_of_graph, "train.schedule.learning_rate=1.0e+38", "train.num_workers=2")
+    with pytest.raises(TrainingError, match=r"train\.schedule\.learning_rate"):
+        drivers.train(run)
+    assert not run.model.is_done

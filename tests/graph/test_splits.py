@@ -252,14 +252,23 @@ def test_another_seed_holds_out_other_contexts(bench):
     assert stored_contexts(one) != stored_contexts(two)
 
 
-def test_without_split_or_time_a_query_item_has_all_its_pairs_in_one_split(bench):
-    pairs = {name: pair_columns(2_000)[name] for name in ("query_item", "positive_item")}
-    graph = make(bench, edge_columns(), pairs=pairs)
-    queries = {split: set(graph.pairs(split).queries.tolist()) for split in SPLITS}
-    assert all(queries.values())
-    assert not queries["train"] & queries["valid"]
-    assert not queries["train"] & queries["test"]
-    assert not queries["valid"] & queries["test"]
+def test_without_split_or_time_a_pair_and_its_reverse_share_a_split(bench):
+    columns = pair_columns(2_000)
+    one, other = columns["query_item"], columns["positive_item"]
+    both = {
+        "query_item": np.concatenate([one, other]),
+        "positive_item": np.concatenate([other, one]),
+    }
+    graph = make(bench, edge_columns(), pairs=both)
+    held = {split: graph.pairs(split) for split in SPLITS}
+    pairs = {
+        split: {frozenset(p) for p in zip(h.queries.tolist(), h.positives.tolist(), strict=True)}
+        for split, h in held.items()
+    }
+    assert all(pairs.values())
+    assert not pairs["train"] & pairs["valid"]
+    assert not pairs["train"] & pairs["test"]
+    assert not pairs["valid"] & pairs["test"]
 
 
 @pytest.mark.parametrize("prefix", ["", "likes/"])

@@ -27,7 +27,7 @@ def test_the_application_is_described_without_a_cluster(generation_path: Path):
 
 
 def test_a_generation_that_is_not_there_is_told_before_anything_starts(tmp_path: Path):
-    with pytest.raises(ArtifactError, match="ray_jobs.pipeline"):
+    with pytest.raises(ArtifactError, match=r"ray_jobs\.pipeline"):
         build_app(AppArgs(generation=tmp_path / "generation.json"))
 
 

@@ -35,7 +35,9 @@ def test_equal_files_name_the_same_generation_and_others_another(tmp_path: Path)
 
 
 def test_a_missing_file_says_to_run_the_pipeline(tmp_path: Path):
-    with pytest.raises(ArtifactError, match="nothing to serve yet; run `python -m ray_jobs.pipeline`"):
+    with pytest.raises(
+        ArtifactError, match=r"nothing to serve yet; run `python -m ray_jobs\.pipeline`"
+    ):
         read_parts(tmp_path / "generation.json")
 
 
