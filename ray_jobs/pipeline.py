@@ -11,6 +11,15 @@ from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
 from ray_jobs._cli import run_job
 
+_CONTENT = {
+    "graph": ("items", "contexts", "edges"),
+    "neighborhoods": ("items", "mean_neighbors"),
+    "model": ("pairs", "steps"),
+    "embeddings": ("items", "convolutions"),
+    "index": ("items", "recall@10"),
+    "report": ("pairs", "candidates"),
+}
+
 
 def run_pipeline(run: Run) -> None:
     """Run every job, and point the generation at what they published."""
@@ -46,12 +55,9 @@ def closing_table(results: list[StageResult], output: Path, *, seconds: float) -
 
 
 def _content(result: StageResult) -> str:
-    """Name the counts that are single numbers or words."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}"
-        for name, value in result.counts.items()
-        if isinstance(value, int | float | str)
-    )
+    """Tell the few counts that say most; the manifest has them all."""
+    told = _CONTENT[result.stage]
+    return ", ".join(f"{result.counts[name]:,} {name.replace('_', ' ')}" for name in told)
 
 
 def _quality(report: StageResult) -> str:

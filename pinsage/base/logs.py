@@ -1,6 +1,7 @@
 """Log set-up, and one live progress line a stage."""
 
 import logging
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -106,7 +107,9 @@ class Progress:
             return
         self._written = now
         self._shown = (self.done, self.note)
-        self.out.write(f"\r\x1b[2K{self.line()}" if live else f"{self.line()}\n")
+        # A line that wraps could not be rewritten in place.
+        width = shutil.get_terminal_size().columns - 1
+        self.out.write(f"\r\x1b[2K{self.line()[:width]}" if live else f"{self.line()}\n")
         self.out.flush()
 
 

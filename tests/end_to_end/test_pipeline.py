@@ -56,7 +56,7 @@ def test_a_rerun_finds_everything_and_changes_nothing(finished: Finished) -> Non
 
 def test_the_closing_table_tells_time_content_and_quality(finished: Finished) -> None:
     table = closing_table(finished.results, finished.run.output, seconds=12.3)
-    for word in ("graph", "neighborhoods", "items 300", "12 s in all", "hit_rate@500", "pinsage"):
+    for word in ("graph", "neighborhoods", "300 items", "12 s in all", "hit_rate@500", "pinsage"):
         assert word in table
 
 
