@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from pinsage.graph import Graph
-from pinsage.graph.schema import LOG_DEGREE
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.kernels.topk import top_k
 from pinsage.retrieval import Index
 from pinsage.sampling.neighborhood import Neighborhoods
@@ -86,7 +86,7 @@ class ByWalk:
 
 @dataclass(frozen=True)
 class ByFeatures:
-    """The items whose features of one group point the same way (cosine); the graph isn't used."""
+    """The items whose features of one group point the same way (cosine)."""
 
     name: str
     vectors: Float32[np.ndarray, "items width"] = field(repr=False)
@@ -102,6 +102,8 @@ class ByFeatures:
     @property
     def description(self) -> str:
         """What it does, in one sentence."""
+        if self.name == STRUCTURE:
+            return "Cosine of the graph's singular vectors; content isn't used, nothing is learned."
         return f"Cosine of the items' {self.name.replace('_', ' ')} features; the graph isn't used."
 
     def related(self, item_ids: Sequence[int], k: int) -> list[Related]:
