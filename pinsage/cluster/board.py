@@ -72,5 +72,6 @@ def shown(board: Any, progress: Progress) -> Iterator[None]:
             reader.join()
             _, done, note, error = ray.get(board.read.remote(), timeout=60)
             progress.set(done, note)
-    if error is not None:
-        raise error
+            if error is not None:
+                # Ray's own error, if there is one, only says that a worker failed.
+                raise error
