@@ -26,8 +26,9 @@ def session(config: RayConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    connect(config)
     try:
+        # Inside, so that an interrupt while Ray starts takes down what has started.
+        connect(config)
         yield
     finally:
         ray.shutdown()
