@@ -95,6 +95,9 @@ def run_training(task: TrainTask) -> Path:
     try:
         with shown(board, Progress("train", task.total_steps, "steps")):
             trainer.fit()
+    except SystemExit as error:
+        # Ray Train puts its own handler in place of ours: it ends the workers, then the process.
+        raise KeyboardInterrupt from error
     except ray.train.TrainingFailedError as error:
         raise TrainingError(
             f"training stopped after {task.train.max_failures} lost workers: {error}; run it again "
