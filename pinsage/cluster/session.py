@@ -100,7 +100,9 @@ def threads_for(configured: int | None, num_workers: int) -> int:
 
 def available_cpus() -> int:
     """Count the cores this process may use: its affinity, and its container's quota."""
-    count = len(os.sched_getaffinity(0))
+    # Not every system can tell a process's affinity; macOS cannot.
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
         used, period = quota.read_text(encoding="ascii").split()
@@ -112,7 +114,8 @@ def available_cpus() -> int:
 def stop_on_signals() -> None:
     """Let SIGINT, SIGTERM and SIGHUP interrupt the main thread, once.
 
-    A second one does nothing: it would cut the shutdown short and leave processes behind.
+    A second one does nothing: it would cut the shutdown short and leave processes behind. One that
+    is ignored, as `nohup` does with SIGHUP, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -124,7 +127,8 @@ def stop_on_signals() -> None:
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @contextmanager

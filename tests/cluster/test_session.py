@@ -1,0 +1,38 @@
+import os
+import signal
+
+import pytest
+
+from pinsage.cluster.session import available_cpus, stop_on_signals, threads_for
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_interrupts_once_and_a_second_one_does_not_cut_the_shutdown(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    stop_on_signals()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+
+
+def test_an_ignored_signal_stays_ignored_as_under_nohup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop_on_signals()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_threads_are_shared_out_and_never_none() -> None:
+    assert threads_for(None, 1) == available_cpus()
+    assert threads_for(None, 10_000) == 1
+    assert threads_for(7, 3) == 7
