@@ -63,9 +63,7 @@ def edge_chances(
     Raises:
         DataError: `half_life` is set but the graph's edges have no times.
     """
-    of_items = _weighed(
-        adjacency.item_starts, adjacency.item_weights, adjacency.item_ages, choice
-    )
+    of_items = _weighed(adjacency.item_starts, adjacency.item_weights, adjacency.item_ages, choice)
     of_contexts = _weighed(
         adjacency.context_starts, adjacency.context_weights, adjacency.context_ages, choice
     )

@@ -38,3 +38,12 @@ def shard_name(shard: int, num_shards: int) -> str:
     'shard-00003-of-00016'
     """
     return f"shard-{shard:05d}-of-{num_shards:05d}"
+
+
+def num_ids_in(shard: int, num_shards: int, num_ids: int) -> int:
+    """Count the ids a shard keeps.
+
+    >>> num_ids_in(1, 3, 8)
+    3
+    """
+    return len(range(shard, num_ids, num_shards))

@@ -10,7 +10,13 @@ from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 from pinsage.kernels.reindex import extend_with_neighbors, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
 from pinsage.kernels.visits import importance_weights, top_visited
-from pinsage.kernels.walks import PackedAdjacency, pack, random_walks, walk_neighborhoods
+from pinsage.kernels.walks import (
+    PackedAdjacency,
+    pack,
+    random_walks,
+    walk_neighborhoods,
+    walk_new_items,
+)
 
 __all__ = [
     "PackedAdjacency",
@@ -29,5 +35,6 @@ __all__ = [
     "transpose",
     "unique_in_order",
     "walk_neighborhoods",
+    "walk_new_items",
     "weighted_cooccurrence",
 ]

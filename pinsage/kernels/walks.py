@@ -1,30 +1,36 @@
 """Random walks with restart over a packed bipartite graph (paper, section 3.2).
 
-A step goes item -> context -> item, both uniformly. After each step the walk ends (restarts) with
-probability `restart`; it never makes more than `walk_length` steps.
+A step goes item -> context -> item. After each step the walk ends (restarts) with probability
+`restart`; it never makes more than `walk_length` steps.
 
 Every step spends one 64-bit draw, a hash of (key, seed item, walk number, step): who walks it, in
-which order and beside which others has no influence. The draw is read as a fraction of 2**64.
-Times the item's degree, its whole part picks the context, and what is left is a fraction again;
-times the context's degree, that picks the item; the fraction left then ends the walk if it is
-below `restart`.
+which order and beside which others has no influence.
+
+Where all edges of a node are alike, the draw is read as a fraction of 2**64. Times the item's
+degree, its whole part picks the context, and what is left is a fraction again; times the context's
+degree, that picks the item; the fraction left then ends the walk if it is below `restart`.
+
+Where edges have chances, the whole part picks a slot of the item's alias table, and the fraction
+left decides between the slot's two choices; a hash of the draw does the same at the context, and a
+hash of that one ends the walk.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64, UInt64
-from numba import get_num_threads, njit, prange
+from jaxtyping import Float64, Int, Int64, Shaped, UInt64
+from numba import get_num_threads, njit
 
+from pinsage.kernels.alias import alias_tables
 from pinsage.kernels.checks import (
     require_ids,
     require_positive,
     require_starts,
     require_vector,
 )
-from pinsage.kernels.intrinsics import multiply_high, prefetch
-from pinsage.kernels.visits import top_visited
+from pinsage.kernels.engine import neighborhoods_of_all, visits_of_all
+from pinsage.kernels.visits import count_table
 
 MAX_DEGREE = 2**24 - 1
 """The largest degree that fits in a packed word."""
@@ -32,21 +38,15 @@ MAX_DEGREE = 2**24 - 1
 MAX_START = 2**40 - 1
 """The largest row start that fits in a packed word."""
 
+MAX_ITEMS = 2**40 - 1
+"""The most items whose ids fit in a sort key."""
+
 MAX_VISITS = 2**24
-"""The most visits (num_walks * walk_length) one seed may make: counting takes 0.9 GiB a thread."""
+"""The most visits (num_walks * walk_length) one seed may make: counting takes 0.7 GiB a thread."""
 
 _DEGREE_BITS = np.uint64(24)
-_DEGREE_MASK = np.uint64(0xFFFFFF)
-_ONE = np.uint64(1)
-_ITEM_STRIDE = np.uint64(0x9E3779B97F4A7C15)
-_WALK_STRIDE = np.uint64(0xD1B54A32D192ED03)
-_STEP_STRIDE = np.uint64(0x8CB92BA72F3D8DD7)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-
 _BLOCKS_PER_THREAD = 4
-# Visits of one chunk that a thread writes, then counts while its cache still holds them.
-_VISITS_PER_THREAD = 2**18
+_NONE = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,74 @@ class PackedAdjacency:
     """A bipartite graph laid out for walking: one memory access fewer in each step.
 
     A packed word is `start << 24 | degree`: where a node's edges begin, and how many there are.
+    A uniform graph has `context_words` and `context_items`; one whose edges have chances has
+    `item_choices` and `context_choices` in their place, three numbers an edge: what the edge's slot
+    leads to, what its other choice leads to, and the threshold between them, of 2**32.
     """
 
     item_words: UInt64[np.ndarray, " items"]
-    """A packed word an item: its edges in `context_words`."""
+    """A packed word an item: where its edges are."""
 
-    context_words: UInt64[np.ndarray, " edges"]
+    words_of_contexts: UInt64[np.ndarray, " contexts"]
+    """A packed word a context."""
+
+    context_words: UInt64[np.ndarray, " edges"] | None = None
     """For each item's edges the packed word of the context, instead of its id."""
 
-    context_items: Int32[np.ndarray, " edges"]
-    """The item ids of each context."""
+    context_items: Int[np.ndarray, " edges"] | None = None
+    """The item ids of each context, int32 or int64."""
+
+    item_choices: UInt64[np.ndarray, "edges 3"] | None = None
+    """For each item's edges: a context's packed word, another one's, a threshold."""
+
+    context_choices: Shaped[np.ndarray, "edges 3"] | None = None
+    """For each context's edges: an item, another one, a threshold; uint32 or uint64."""
 
     @property
     def num_items(self) -> int:
         """How many items there are, cold ones included."""
         return int(self.item_words.size)
 
+    @property
+    def num_contexts(self) -> int:
+        """How many contexts there are."""
+        return int(self.words_of_contexts.size)
+
+    @property
+    def by_chance(self) -> bool:
+        """Tell whether edges have chances."""
+        return self.item_choices is not None
+
+    @property
+    def id_dtype(self) -> np.dtype:
+        """The type of neighbor ids: int32, or int64 where ids don't fit."""
+        if self.context_items is not None:
+            return self.context_items.dtype
+        assert self.context_choices is not None
+        return np.dtype(np.int32 if self.context_choices.dtype == np.uint32 else np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (
+            self.item_words,
+            self.words_of_contexts,
+            self.context_words,
+            self.context_items,
+            self.item_choices,
+            self.context_choices,
+        )
+        return sum(array.nbytes for array in arrays if array is not None)
+
 
 def pack(
     item_starts: Int64[np.ndarray, " item_starts"],
-    item_contexts: Int32[np.ndarray, " edges"],
+    item_contexts: Int[np.ndarray, " edges"],
     context_starts: Int64[np.ndarray, " context_starts"],
-    context_items: Int32[np.ndarray, " edges"],
+    context_items: Int[np.ndarray, " edges"],
+    *,
+    item_chances: Float64[np.ndarray, " edges"] | None = None,
+    context_chances: Float64[np.ndarray, " edges"] | None = None,
 ) -> PackedAdjacency:
     """Pack compressed adjacency for walking.
 
@@ -83,15 +129,18 @@ def pack(
         item_starts: Row starts of the items' contexts.
         item_contexts: Contexts of every item.
         context_starts: Row starts of the contexts' items.
-        context_items: Items of every context: the transpose of the above. Kept, not copied.
+        context_items: Items of every context: the transpose of the above.
+        item_chances: For choosing among an item's contexts: positive, only ratios count; None
+            where they are alike.
+        context_chances: For choosing among a context's items.
 
     Returns:
-        The packed graph: 8 bytes an item and 12 bytes an edge, 4 of them shared with
-        `context_items`.
+        The packed graph, nothing shared with the arguments: 8 bytes an item, 8 bytes a context, and
+        12 bytes an edge with int32 ids (16 with int64); 36 bytes an edge with chances (48).
 
     Raises:
-        ValueError: The two directions don't describe the same edges, or a degree or row start
-            is too large for a packed word.
+        ValueError: The two directions don't describe the same edges, a degree or row start is too
+            large for a packed word, or a chance is not a positive number.
     """
     require_vector("item_contexts", item_contexts)
     require_vector("context_items", context_items)
@@ -102,12 +151,22 @@ def pack(
     # A walk that reached a node without edges would read past its list.
     _require_degrees("item_starts", item_starts, "context_items", context_items)
     _require_degrees("context_starts", context_starts, "item_contexts", item_contexts)
-    item_words = _packed_words("item", item_starts)
-    words_of_contexts = _packed_words("context", context_starts)
+    item_words = packed_words("item", item_starts)
+    words_of_contexts = packed_words("context", context_starts)
+    if item_chances is None and context_chances is None:
+        return PackedAdjacency(
+            item_words,
+            words_of_contexts,
+            context_words=words_of_contexts[item_contexts],
+            # A copy: a memory-mapped file has small pages, and a walk then waits for their table.
+            context_items=np.array(context_items, _id_dtype(context_items)),
+        )
+    item_ids = context_items.astype(np.uint32 if _is_short(context_items) else np.uint64)
     return PackedAdjacency(
-        item_words=item_words,
-        context_words=words_of_contexts[item_contexts],
-        context_items=np.ascontiguousarray(context_items, np.int32),
+        item_words,
+        words_of_contexts,
+        item_choices=_choices(item_starts, words_of_contexts[item_contexts], item_chances),
+        context_choices=_choices(context_starts, item_ids, context_chances),
     )
 
 
@@ -119,7 +178,7 @@ def random_walks(
     num_walks: int,
     walk_length: int,
     restart: float,
-) -> Int32[np.ndarray, "seeds visits"]:
+) -> Int[np.ndarray, "seeds visits"]:
     """Walk from every seed and list the items that its walks arrive at.
 
     Args:
@@ -137,33 +196,9 @@ def random_walks(
     Raises:
         ValueError: An argument out of its range.
     """
-    require_vector("seeds", seeds)
-    require_ids("seeds", seeds, packed.num_items)
-    require_positive("num_walks", num_walks)
-    require_positive("walk_length", walk_length)
-    if num_walks * walk_length > MAX_VISITS:
-        raise ValueError(
-            f"num_walks * walk_length must be at most {MAX_VISITS}; found"
-            f" {num_walks} * {walk_length}"
-        )
-    if not 0.0 <= restart <= 1.0:
-        raise ValueError(f"restart must be a probability, 0 to 1; found {restart}")
-    if not 0 <= key < 2**64:
-        raise ValueError(f"key must be an unsigned 64-bit number; found {key}")
-    visited = np.empty((seeds.size, num_walks * walk_length), np.int32)
-    _walk_from_all(
-        packed.item_words,
-        packed.context_words,
-        packed.context_items,
-        seeds.astype(np.int64, copy=False),
-        np.uint64(key),
-        num_walks,
-        # Certain restart is no fraction below 1: it is a limit of one step.
-        walk_length if restart < 1.0 else 1,
-        np.uint64(math.ceil(restart * 2**64) if restart < 1.0 else 0),
-        min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
-        visited,
-    )
+    arguments = _arguments(packed, seeds, key, num_walks, walk_length, restart)
+    visited = np.empty((seeds.size, num_walks * walk_length), packed.id_dtype)
+    visits_of_all(*arguments, visited)
     return visited
 
 
@@ -176,7 +211,7 @@ def walk_neighborhoods(
     walk_length: int,
     restart: float,
     num_neighbors: int,
-) -> tuple[Int32[np.ndarray, "seeds neighbors"], Int32[np.ndarray, "seeds neighbors"]]:
+) -> tuple[Int[np.ndarray, "seeds neighbors"], Int[np.ndarray, "seeds neighbors"]]:
     """Find each seed's neighborhood: the items its walks visit most (paper, section 3.2).
 
     Visits to the seed itself don't count. A row depends on the graph, the seed and the settings
@@ -192,38 +227,85 @@ def walk_neighborhoods(
         num_neighbors: How many items to keep (*T*).
 
     Returns:
-        Neighbor ids and visit counts, count descending, ties by smaller id; where fewer items
-        were reached, id -1 and count 0 follow. A seed that reaches no other item has an empty
-        row.
+        Neighbor ids (typed as the graph's) and int32 visit counts, count descending, ties by
+        smaller id; where fewer items were reached, id -1 and count 0 follow. A seed that reaches no
+        other item has an empty row.
 
     Raises:
         ValueError: An argument out of its range.
     """
     require_positive("num_neighbors", num_neighbors)
-    require_positive("num_walks", num_walks)
-    require_positive("walk_length", walk_length)
-    require_vector("seeds", seeds)
-    require_ids("seeds", seeds, packed.num_items)
-    neighbor_ids = np.empty((seeds.size, num_neighbors), np.int32)
-    counts = np.empty((seeds.size, num_neighbors), np.int32)
-    rows_per_thread = max(1, _VISITS_PER_THREAD // (num_walks * walk_length))
-    chunk = rows_per_thread * get_num_threads()
-    # An empty array of seeds is one empty chunk, so that its settings are checked too.
-    for first in range(0, max(1, seeds.size), chunk):
-        rows = slice(first, first + chunk)
-        visited = random_walks(
-            packed,
-            seeds[rows],
-            key=key,
-            num_walks=num_walks,
-            walk_length=walk_length,
-            restart=restart,
-        )
-        neighbor_ids[rows], counts[rows] = top_visited(visited, seeds[rows], num_neighbors)
-    return neighbor_ids, counts
+    arguments = _arguments(packed, seeds, key, num_walks, walk_length, restart)
+    return _neighborhoods(packed, arguments, num_neighbors)
 
 
-def _packed_words(name: str, starts: np.ndarray) -> UInt64[np.ndarray, " nodes"]:
+def walk_new_items(
+    packed: PackedAdjacency,
+    seeds: Int[np.ndarray, " seeds"],
+    starts: Int64[np.ndarray, " starts"],
+    contexts: Int[np.ndarray, " edges"],
+    *,
+    key: int,
+    num_walks: int,
+    walk_length: int,
+    restart: float,
+    num_neighbors: int,
+    chances: Float64[np.ndarray, " edges"] | None = None,
+) -> tuple[Int[np.ndarray, "seeds neighbors"], Int[np.ndarray, "seeds neighbors"]]:
+    """Find neighborhoods of items whose edges are not in the graph, by the same kernel.
+
+    The first step of a walk goes through the contexts given, all others through the graph. An item
+    of the graph, given its own id, contexts and chances, has the row `walk_neighborhoods` gives.
+
+    Args:
+        packed: The graph, as it was before these items.
+        seeds: An id for every new item, which its draws depend on; visits to it don't count. Take
+            ids beyond the graph's for items it doesn't have.
+        starts: Row starts of the new items' contexts.
+        contexts: Contexts of every new item, known to the graph; ascending as in the graph, if the
+            same rows are to come out.
+        key: 64-bit key of the draws.
+        num_walks: Walks a seed.
+        walk_length: The most steps a walk makes.
+        restart: Probability that a walk ends after a step.
+        num_neighbors: How many items to keep (*T*).
+        chances: For choosing among a new item's contexts; None where they are alike.
+
+    Returns:
+        As `walk_neighborhoods`; an item without contexts has an empty row.
+
+    Raises:
+        ValueError: An argument out of its range, or chances given for a graph without any.
+    """
+    require_positive("num_neighbors", num_neighbors)
+    require_vector("contexts", contexts)
+    require_starts("starts", starts, contexts.size)
+    require_ids("contexts", contexts, packed.num_contexts)
+    if starts.size != seeds.size + 1:
+        raise ValueError(f"starts must be {seeds.size + 1} long; found {starts.size}")
+    if chances is not None and not packed.by_chance:
+        raise ValueError("chances must be None: the edges of this graph have none")
+    own = packed.words_of_contexts[contexts]
+    if packed.by_chance:
+        own = _choices(starts, own, chances).reshape(-1)
+    arguments = _arguments(
+        packed,
+        seeds,
+        key,
+        num_walks,
+        walk_length,
+        restart,
+        new=(own, packed_words("new item", starts)),
+    )
+    return _neighborhoods(packed, arguments, num_neighbors)
+
+
+def packed_words(name: str, starts: Int64[np.ndarray, " starts"]) -> UInt64[np.ndarray, " nodes"]:
+    """Pack where each node's edges begin and how many there are: `start << 24 | degree`.
+
+    Raises:
+        ValueError: A degree or a start does not fit.
+    """
     degrees = np.diff(starts)
     if degrees.size and int(degrees.max()) > MAX_DEGREE:
         node = int(degrees.argmax())
@@ -236,6 +318,101 @@ def _packed_words(name: str, starts: np.ndarray) -> UInt64[np.ndarray, " nodes"]
             f"a graph must have at most {MAX_START} edges; found {int(starts[-1])}: split it"
         )
     return starts[:-1].astype(np.uint64) << _DEGREE_BITS | degrees.astype(np.uint64)
+
+
+def end_limits(walk_length: int, restart: float) -> tuple[int, np.uint64]:
+    """Say after how many steps a walk ends at the latest, and below which fraction of 2**64 before.
+
+    Raises:
+        ValueError: `restart` is no probability, or `walk_length` not positive.
+    """
+    require_positive("walk_length", walk_length)
+    if not 0.0 <= restart <= 1.0:
+        raise ValueError(f"restart must be a probability, 0 to 1; found {restart}")
+    # Certain restart is no fraction below 1: it is a limit of one step.
+    if restart == 1.0:
+        return 1, np.uint64(0)
+    return walk_length, np.uint64(math.ceil(restart * 2**64))
+
+
+def _neighborhoods(
+    packed: PackedAdjacency, arguments: tuple, num_neighbors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    seeds, (walk_length, _), num_walks = arguments[4], arguments[7], arguments[8]
+    ids = np.empty((seeds.size, num_neighbors), packed.id_dtype)
+    counts = np.empty((seeds.size, num_neighbors), np.int32)
+    neighborhoods_of_all(*arguments, count_table(num_walks * walk_length), ids, counts)
+    return ids, counts
+
+
+def _arguments(
+    packed: PackedAdjacency,
+    seeds: np.ndarray,
+    key: int,
+    num_walks: int,
+    walk_length: int,
+    restart: float,
+    new: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple:
+    """Check what all walks have in common, and lay it out for the engine."""
+    require_vector("seeds", seeds)
+    require_ids("seeds", seeds, packed.num_items if new is None else MAX_ITEMS)
+    require_positive("num_walks", num_walks)
+    limits = end_limits(walk_length, restart)
+    if num_walks * walk_length > MAX_VISITS:
+        raise ValueError(
+            f"num_walks * walk_length must be at most {MAX_VISITS}; found"
+            f" {num_walks} * {walk_length}"
+        )
+    if not 0 <= key < 2**64:
+        raise ValueError(f"key must be an unsigned 64-bit number; found {key}")
+    if packed.item_choices is not None and packed.context_choices is not None:
+        own = packed.item_choices.reshape(-1)
+        # The uniform arrays are not read; they only tell the engine the type of ids.
+        uniform = (packed.item_words, _NONE, np.empty(0, packed.id_dtype))
+        weighted = (packed.item_words, own, packed.context_choices.reshape(-1))
+    else:
+        assert packed.context_words is not None
+        assert packed.context_items is not None
+        own = packed.context_words
+        short = packed.context_items.dtype == np.int32
+        uniform = (packed.item_words, own, packed.context_items)
+        weighted = (packed.item_words, _NONE, np.empty(0, np.uint32 if short else np.uint64))
+    seed_words = packed.item_words[seeds] if new is None else new[1]
+    return (
+        packed.by_chance,
+        uniform,
+        weighted,
+        own if new is None else new[0],
+        seeds.astype(np.int64, copy=False),
+        seed_words,
+        np.uint64(key),
+        limits,
+        num_walks,
+        min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
+    )
+
+
+def _is_short(ids: np.ndarray) -> bool:
+    return ids.dtype.itemsize <= np.dtype(np.int32).itemsize
+
+
+def _id_dtype(ids: np.ndarray) -> np.dtype:
+    return np.dtype(np.int32 if _is_short(ids) else np.int64)
+
+
+def _choices(
+    starts: np.ndarray, targets: np.ndarray, chances: np.ndarray | None
+) -> Shaped[np.ndarray, "edges 3"]:
+    """Put each slot's own target, its other target and the threshold side by side."""
+    if chances is None:
+        chances = np.ones(targets.size)
+    thresholds, others = alias_tables(starts, chances)
+    choices = np.empty((targets.size, 3), targets.dtype)
+    choices[:, 0] = targets
+    choices[:, 1] = targets[others + np.repeat(starts[:-1], np.diff(starts))]
+    choices[:, 2] = thresholds
+    return choices
 
 
 def _require_degrees(starts_name: str, starts: np.ndarray, ids_name: str, ids: np.ndarray) -> None:
@@ -255,96 +432,3 @@ def _occurrences(ids, num_nodes):  # type: ignore[no-untyped-def]
     for node in ids:
         found[node] += 1
     return found
-
-
-@njit(cache=True, nogil=True)
-def _mix(x):  # type: ignore[no-untyped-def]
-    """The splitmix64 finalizer: every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * _MIX_1
-    x = (x ^ (x >> np.uint64(27))) * _MIX_2
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
-def _walk_from(  # type: ignore[no-untyped-def]
-    item_words, context_words, context_items, seed_draws, walk_length, end_below, walkers, visited
-):
-    """Move all walkers of one seed in lock-step; returns the number of visits written.
-
-    Each pass asks for the memory that the next pass reads, so that its misses overlap. `walkers`
-    holds, for each walk still going, the item it stands on, its walk number, a position among the
-    edges and the unspent fraction of its draw.
-    """
-    here, walk, position, fraction = walkers
-    going = here.size
-    num_visits = 0
-    for step in range(walk_length):
-        step_draws = seed_draws + np.uint64(step) * _STEP_STRIDE
-        for w in range(going):
-            word = item_words[here[w]]
-            draw = _mix(step_draws + walk[w] * _WALK_STRIDE)
-            degree = word & _DEGREE_MASK
-            position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
-            fraction[w] = draw * degree
-            prefetch(context_words, position[w])
-        for w in range(going):
-            word = context_words[position[w]]
-            degree = word & _DEGREE_MASK
-            position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], degree)
-            fraction[w] *= degree
-            prefetch(context_items, position[w])
-        still_going = 0
-        for w in range(going):
-            item = context_items[position[w]]
-            visited[num_visits + w] = item
-            here[still_going] = item
-            walk[still_going] = walk[w]
-            still_going += fraction[w] >= end_below
-        num_visits += going
-        going = still_going
-        for w in range(going):
-            prefetch(item_words, here[w])
-    return num_visits
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _walk_from_all(  # type: ignore[no-untyped-def]
-    item_words,
-    context_words,
-    context_items,
-    seeds,
-    key,
-    num_walks,
-    walk_length,
-    end_below,
-    num_blocks,
-    visited,
-):
-    for block in prange(num_blocks):
-        walkers = np.empty((4, num_walks), np.uint64)
-        last = seeds.size * (block + 1) // num_blocks
-        for row in range(seeds.size * block // num_blocks, last):
-            # The words of a seed four ahead, then the edges of a seed two ahead.
-            if row + 4 < last:
-                prefetch(item_words, np.uint64(seeds[row + 4]))
-            if row + 2 < last:
-                start = item_words[seeds[row + 2]] >> _DEGREE_BITS
-                prefetch(context_words, start)
-                prefetch(context_words, start + np.uint64(8))
-            seed = np.uint64(seeds[row])
-            num_visits = 0
-            if item_words[seed] & _DEGREE_MASK:
-                walkers[0] = seed
-                for w in range(num_walks):
-                    walkers[1, w] = w
-                num_visits = _walk_from(
-                    item_words,
-                    context_words,
-                    context_items,
-                    _mix(key + (seed + _ONE) * _ITEM_STRIDE),
-                    walk_length,
-                    end_below,
-                    (walkers[0], walkers[1], walkers[2], walkers[3]),
-                    visited[row],
-                )
-            visited[row, num_visits:] = -1

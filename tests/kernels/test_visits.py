@@ -74,7 +74,7 @@ def test_no_room_for_visits_gives_empty_rows():
     [
         (np.zeros((1, 3), np.int32), [0], 0, "num_neighbors must be at least 1; found 0"),
         (np.zeros((2, 3), np.int32), [0], 1, r"one row for each of the 1 seeds; .* \(2, 3\)"),
-        (np.zeros((1, 3), np.int64), [0], 1, "visited must be int32 .* of int64"),
+        (np.zeros((1, 3), np.int16), [0], 1, "visited must be int32 or int64 .* of int16"),
         (np.zeros(3, np.int32), [0], 1, r"found shape \(3,\)"),
         (np.zeros((1, 3), np.int32), [0.5], 1, "seeds must be a one-dimensional integer array"),
     ],

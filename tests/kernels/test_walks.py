@@ -117,15 +117,6 @@ def test_splitting_and_shuffling_the_seeds_changes_nothing(large):
         np.testing.assert_array_equal(counts, whole[1][part])
 
 
-def test_the_inner_chunk_size_changes_nothing(large, monkeypatch):
-    seeds = np.arange(large.num_items)
-    whole = walk_neighborhoods(large.packed, seeds, num_neighbors=10, **WALKS)
-    monkeypatch.setattr(walks, "_VISITS_PER_THREAD", 500)
-    chunked = walk_neighborhoods(large.packed, seeds, num_neighbors=10, **WALKS)
-    np.testing.assert_array_equal(chunked[0], whole[0])
-    np.testing.assert_array_equal(chunked[1], whole[1])
-
-
 def test_more_walks_begin_with_the_same_walks(large):
     few = random_walks(large.packed, np.arange(50), key=1, num_walks=20, walk_length=1, restart=0.5)
     many = random_walks(
