@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Float32, Int, Int64
 
 from pinsage.base.artifacts import Draft
-from pinsage.graph.partition import ids_in, shard_name
+from pinsage.base.errors import ArtifactError
+from pinsage.graph.partition import num_ids_in, shard_name
+from pinsage.kernels.checks import require_ids, require_starts
+from pinsage.kernels.csr import EdgeRows, take_every
 
 ARRAYS = ("item_starts", "item_contexts", "context_starts", "context_items")
+"""The arrays that every shard has."""
+
+EXTRA_ARRAYS = ("item_weights", "item_ages", "context_weights", "context_ages")
+"""The arrays of graphs with weights or ages, parallel to the edges of their side."""
+
+_VALUES = {"item": "item_contexts", "context": "context_items"}
 
 
 @dataclass(frozen=True)
@@ -18,13 +28,21 @@ class BipartiteAdjacency:
     """The whole graph, in compressed rows both ways.
 
     Item i's contexts are `item_contexts[item_starts[i]:item_starts[i + 1]]`, ascending; context c's
-    items likewise. All values are ids.
+    items likewise. All values are ids, int32 while they fit.
+
+    Weights are above 0: how much the rows that gave an edge weigh together. Ages are how much older
+    an edge is than the newest one of the graph: in seconds where times are timestamps, else in the
+    times' own unit. Both stand beside the edges of their side; None where the input has none.
     """
 
     item_starts: Int64[np.ndarray, " items_and_1"]
-    item_contexts: Int32[np.ndarray, " edges"]
+    item_contexts: Int[np.ndarray, " edges"]
     context_starts: Int64[np.ndarray, " contexts_and_1"]
-    context_items: Int32[np.ndarray, " edges"]
+    context_items: Int[np.ndarray, " edges"]
+    item_weights: Float32[np.ndarray, " edges"] | None = None
+    item_ages: Float32[np.ndarray, " edges"] | None = None
+    context_weights: Float32[np.ndarray, " edges"] | None = None
+    context_ages: Float32[np.ndarray, " edges"] | None = None
 
     @property
     def num_items(self) -> int:
@@ -63,38 +81,70 @@ class AdjacencyShard:
     shard: int
     num_shards: int
     item_starts: Int64[np.ndarray, " items_and_1"]
-    item_contexts: Int32[np.ndarray, " item_edges"]
+    item_contexts: Int[np.ndarray, " item_edges"]
     context_starts: Int64[np.ndarray, " contexts_and_1"]
-    context_items: Int32[np.ndarray, " context_edges"]
+    context_items: Int[np.ndarray, " context_edges"]
+    item_weights: Float32[np.ndarray, " item_edges"] | None = None
+    item_ages: Float32[np.ndarray, " item_edges"] | None = None
+    context_weights: Float32[np.ndarray, " context_edges"] | None = None
+    context_ages: Float32[np.ndarray, " context_edges"] | None = None
 
     @classmethod
     def open(cls, directory: Path, shard: int, num_shards: int) -> "AdjacencyShard":
         """Map one shard of the published graph in `directory`."""
         folder = directory / shard_name(shard, num_shards)
+        names = [*ARRAYS, *(name for name in EXTRA_ARRAYS if (folder / f"{name}.npy").exists())]
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ARRAYS
+            for name in names
         }
         return cls(shard, num_shards, **arrays)
 
     @classmethod
     def cut(cls, whole: BipartiteAdjacency, shard: int, num_shards: int) -> "AdjacencyShard":
-        """Take one shard's rows out of the whole graph."""
-        items = ids_in(shard, num_shards, whole.num_items)
-        contexts = ids_in(shard, num_shards, whole.num_contexts)
-        return cls(
-            shard,
-            num_shards,
-            *_take_rows(whole.item_starts, whole.item_contexts, items),
-            *_take_rows(whole.context_starts, whole.context_items, contexts),
-        )
+        """Take one shard's rows out of the whole graph.
+
+        Raises:
+            ValueError: there are more shards than items.
+        """
+        require_shards(num_shards, whole.num_items)
+        arrays: dict[str, Any] = {}
+        for side in _VALUES:
+            taken = take_every(_side(whole, side), shard, num_shards)
+            arrays |= dict(zip(_side_names(side), taken, strict=True))
+        return cls(shard, num_shards, **arrays)
 
     def write(self, draft: Draft) -> None:
-        """Write the arrays that an earlier, unfinished run has not."""
-        for name in ARRAYS:
-            path = f"{shard_name(self.shard, self.num_shards)}/{name}.npy"
-            if not draft.has(path):
-                draft.write_array(path, getattr(self, name))
+        """Write this shard's arrays into its folder of a graph being published."""
+        folder = shard_name(self.shard, self.num_shards)
+        for name in (*ARRAYS, *EXTRA_ARRAYS):
+            array = getattr(self, name)
+            if array is not None:
+                draft.write_array(f"{folder}/{name}.npy", array)
+
+    def check(self, num_items: int, num_contexts: int) -> None:
+        """Read all of it, and refuse rows or ids that do not fit the graph.
+
+        Raises:
+            ArtifactError: the message names the shard and the first offender.
+        """
+        sizes = {"item": (num_items, num_contexts), "context": (num_contexts, num_items)}
+        try:
+            for side, (num_rows, num_values) in sizes.items():
+                starts, values, *extra = _side(self, side)
+                wanted = num_ids_in(self.shard, self.num_shards, num_rows)
+                if len(starts) != wanted + 1:
+                    raise ValueError(f"{side}_starts: wanted {wanted + 1}, found {len(starts)}")
+                require_starts(f"{side}_starts", starts, len(values))
+                require_ids(_VALUES[side], values, num_values)
+                for name, array in zip(_side_names(side)[2:], extra, strict=True):
+                    if array is not None and len(array) != len(values):
+                        raise ValueError(f"{name}: wanted {len(values)}, found {len(array)}")
+        except ValueError as error:
+            raise ArtifactError(
+                f"shard {self.shard} of {self.num_shards}: {error}; the graph was damaged or is "
+                "not whole: delete its directory and run ingest again"
+            ) from error
 
 
 def assemble(shards: Sequence[AdjacencyShard]) -> BipartiteAdjacency:
@@ -111,38 +161,53 @@ def assemble(shards: Sequence[AdjacencyShard]) -> BipartiteAdjacency:
             f"wanted shards 0 to {shards[0].num_shards - 1} in order, "
             f"found {[shard.shard for shard in shards]}"
         )
-    item_starts, item_contexts = _interleave([
-        (shard.item_starts, shard.item_contexts) for shard in shards
-    ])
-    context_starts, context_items = _interleave([
-        (shard.context_starts, shard.context_items) for shard in shards
-    ])
-    return BipartiteAdjacency(item_starts, item_contexts, context_starts, context_items)
+    arrays: dict[str, Any] = {}
+    for side in _VALUES:
+        whole = _interleave([_side(shard, side) for shard in shards])
+        arrays |= dict(zip(_side_names(side), whole, strict=True))
+    return BipartiteAdjacency(**arrays)
 
 
-def _take_rows(
-    starts: np.ndarray, values: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make compressed rows of some of the rows."""
-    degrees = np.diff(starts)[rows]
-    taken_starts = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(degrees, out=taken_starts[1:])
-    source = np.arange(taken_starts[-1]) + np.repeat(starts[rows] - taken_starts[:-1], degrees)
-    return taken_starts, values[source]
+def require_shards(num_shards: int, num_items: int) -> None:
+    """Refuse more shards than items: some would be empty.
+
+    Raises:
+        ValueError: there are fewer items than shards, or no shards are asked for.
+    """
+    if num_shards < 1:
+        raise ValueError(f"num_shards must be at least 1, found {num_shards}")
+    if num_shards > num_items:
+        raise ValueError(
+            f"num_shards must be at most the number of items, {num_items}, found {num_shards}; "
+            "lower graph.num_shards"
+        )
 
 
-def _interleave(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Undo `_take_rows` for shards that hold every n-th row each."""
+def _side_names(side: str) -> tuple[str, str, str, str]:
+    return f"{side}_starts", _VALUES[side], f"{side}_weights", f"{side}_ages"
+
+
+def _side(adjacency: BipartiteAdjacency | AdjacencyShard, side: str) -> EdgeRows:
+    """One side's arrays; the ages stand where times do."""
+    return EdgeRows(*(getattr(adjacency, name) for name in _side_names(side)))
+
+
+def _interleave(parts: Sequence[EdgeRows]) -> EdgeRows:
+    """Undo `take_every` for shards that hold every n-th row each."""
     if len(parts) == 1:
         return parts[0]
-    degrees = np.zeros(sum(len(starts) - 1 for starts, _ in parts), np.int64)
-    for shard, (starts, _) in enumerate(parts):
-        degrees[shard :: len(parts)] = np.diff(starts)
-    whole_starts = np.zeros(len(degrees) + 1, np.int64)
-    np.cumsum(degrees, out=whole_starts[1:])
-    whole_values = np.empty(whole_starts[-1], np.int32)
-    for shard, (starts, values) in enumerate(parts):
-        moved_by = whole_starts[:-1][shard :: len(parts)] - starts[:-1]
-        target = np.arange(len(values)) + np.repeat(moved_by, np.diff(starts))
-        whole_values[target] = values
-    return whole_starts, whole_values
+    degrees = np.zeros(sum(len(part.starts) - 1 for part in parts), np.int64)
+    for shard, part in enumerate(parts):
+        degrees[shard :: len(parts)] = np.diff(part.starts)
+    starts = np.zeros(len(degrees) + 1, np.int64)
+    np.cumsum(degrees, out=starts[1:])
+    whole: list[np.ndarray | None] = [
+        None if first is None else np.empty(starts[-1], first.dtype) for first in parts[0][1:]
+    ]
+    for shard, part in enumerate(parts):
+        moved_by = starts[:-1][shard :: len(parts)] - part.starts[:-1]
+        target = np.arange(len(part.cols)) + np.repeat(moved_by, np.diff(part.starts))
+        for array, values in zip(whole, part[1:], strict=True):
+            if array is not None:
+                array[target] = values
+    return EdgeRows(starts, *whole)  # type: ignore[arg-type]

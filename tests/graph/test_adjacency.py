@@ -26,7 +26,7 @@ def whole_graph(edges, num_items, num_contexts):
 
 @given(
     edges=st.sets(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=30),
-    num_shards=st.integers(1, 12),
+    num_shards=st.integers(1, 10),
 )
 def test_shards_cut_from_a_graph_assemble_to_the_same_graph(edges, num_shards):
     whole = whole_graph(edges, 10, 6)
@@ -50,6 +50,13 @@ def test_degrees_count_edges_on_both_sides():
     assert whole.item_degrees.tolist() == [1, 1, 0, 2]
     assert whole.context_degrees.tolist() == [1, 2, 1]
     assert (whole.num_items, whole.num_contexts, whole.num_edges) == (4, 3, 4)
+
+
+@pytest.mark.parametrize("num_shards", [0, 5])
+def test_more_shards_than_items_or_none_are_refused(num_shards):
+    whole = whole_graph({(0, 0), (1, 1)}, 4, 2)
+    with pytest.raises(ValueError, match=rf"num_shards must be at .* found {num_shards}"):
+        AdjacencyShard.cut(whole, 0, num_shards)
 
 
 def test_assemble_refuses_shards_out_of_order():

@@ -1,0 +1,1 @@
+"""Side-by-side speed studies, each one command: `python -m benchmarks.<name> [--json]`."""
