@@ -79,8 +79,14 @@ class Draft:
     def scratch(self) -> Path:
         """A folder for what the stage needs while it works; gone when it publishes."""
         path = self.path / ".scratch"
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def discard(self) -> None:
+        """Drop the scratch, and the directory if nothing else is in it."""
+        shutil.rmtree(self.path / ".scratch", ignore_errors=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def has(self, name: str) -> bool:
         """Tell whether a whole file of this name is there, from this run or one before it."""
