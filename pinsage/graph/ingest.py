@@ -4,7 +4,7 @@ All checks come before the first file of the graph is written, and all of their 
 error. Items, context keys and pairs are held in memory; edges are not (`graph/build.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ def ingest(
     seed: int,
     structure: StructureConfig | None = None,
     build: BuildConfig | None = None,
-    tasks: Tasks | None = None,
+    tasks: Callable[[Progress], Tasks] | None = None,
 ) -> None:
     """Check the input tables and write them as a graph.
 
@@ -81,7 +81,8 @@ def ingest(
             structural features start from.
         structure: structural features to add, from the training graph alone; None adds none.
         build: how much is sorted at a time, and by how many workers.
-        tasks: what runs the build's steps; None runs them in threads of this process.
+        tasks: makes what runs the build's steps, of the progress line to move; None runs them in
+            threads of this process.
 
     Raises:
         DataError: the tables cannot be used; the message lists every finding, and nothing has been
@@ -92,7 +93,7 @@ def ingest(
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
     settings = build or BuildConfig()
     with Progress("ingest", total=4 + 2 * num_shards, unit="steps") as progress:
-        run = tasks or Threads(settings.workers, progress)
+        run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
         try:
             tables = _check(config, draft, settings, run, progress, num_shards=num_shards)
             tables.build.number(settings.edges_per_bucket)

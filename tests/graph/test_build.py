@@ -151,7 +151,10 @@ class Interrupted:
         self.left = steps
         self.done = 0
 
-    def __call__(self, step, numbers, name):
+    def __call__(self, progress):
+        return self.run
+
+    def run(self, step, numbers, name):
         for number in numbers:
             if self.left == self.done:
                 raise Stopped
