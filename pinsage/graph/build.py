@@ -157,27 +157,34 @@ def build_training_graph(
     findings: Findings,
     run: Tasks,
     progress: Progress,
+    *,
+    edges_per_bucket: int,
 ) -> TrainingGraph:
     """Place the edges by context and by item, and split the pairs.
 
     Args:
-        build: the build, its parts read and numbered.
+        build: the build, its parts read.
         decide: gives the pairs of a pairs table if there is one, and what is held out; called when
             the edges' times can be looked at.
         findings: takes what is missing for training or testing.
         run: runs steps.
         progress: told how many steps there are.
+        edges_per_bucket: most edges that a step sorts.
 
     Raises:
         DataError: no pair is left for train or test, or no edge for the graph.
     """
+    if not build.is_cut:
+        build.merge()
+        run(build.number, range(len(build.parts)), "contexts")
+        build.cut(edges_per_bucket)
     num_buckets = len(build.folders("placed"))
     progress.total += num_buckets + len(build.folders("gathered"))
     if not build.is_done("placed"):
-        run(build.group, range(len(build.parts)), "group")
+        run(build.group, range(len(build.parts)), "groups")
     labeled, holdout = decide()
     if not build.is_done("placed"):
-        run(partial(build.place, holdout=holdout), range(num_buckets), "contexts")
+        run(partial(build.place, holdout=holdout), range(num_buckets), "edges by context")
     # What a step has read is in its pieces now: no more disk is taken than two copies need.
     shutil.rmtree(build.folder / "grouped", ignore_errors=True)
     graph = TrainingGraph(build, labeled)
@@ -185,7 +192,7 @@ def build_training_graph(
     findings.raise_if_any()
     if not build.is_done("gathered"):
         numbers = range(len(build.folders("gathered")))
-        run(partial(build.gather, first_contexts=graph.first_contexts), numbers, "items")
+        run(partial(build.gather, first_contexts=graph.first_contexts), numbers, "edges by item")
     shutil.rmtree(build.folder / "handed", ignore_errors=True)
     return graph
 
@@ -195,7 +202,7 @@ def time_cuts_of_edges(build: Build, split: SplitConfig) -> tuple[int, int]:
 
     All rows decide the cuts, repeated ones too: which item a future row names moves nothing.
     """
-    folder = build.folder / "cuts"
+    folder = build.folder / "time_cuts"
     if not has_piece(folder):
         times = [open_piece(part).arrays["times"] for part in build.folders("grouped")]
         places = cut_places(sum(map(len, times)), split)

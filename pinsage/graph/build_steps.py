@@ -4,7 +4,9 @@ No step holds more than a bucket of edges: the contexts, then the items, are cut
 consecutive ids (buckets) of at most so many edges each.
 
     read      each part of the tables: checked rows, context keys as text
-    number    all parts together: contexts in order of their keys, and the cuts of the buckets
+    merge     all parts together: the contexts in order of their keys
+    number    each part: the ids of its contexts
+    cut       all parts together: where the buckets begin
     group     each part: its rows grouped by bucket of contexts
     place     each bucket of contexts: sorted, repeats merged, labeled; grouped by bucket of items
     gather    each bucket of items: the same edges by item
@@ -14,7 +16,7 @@ run side by side, in threads or on other nodes, and a build that was killed goes
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,28 +95,42 @@ class Build:
         if keys is not None and not has_piece(folder):
             save_piece(folder, {"keys": packed_texts(keys)})
 
-    def number(self, edges_per_bucket: int) -> None:
-        """Number the contexts in order of their keys, and cut both sides into buckets."""
-        if has_piece(self.numbered):
+    def merge(self) -> None:
+        """Put the keys of all contexts in order: a context's id is its place among them."""
+        folder = self.folder / "context_keys"
+        if not has_piece(folder):
+            keys = _distinct_sorted(
+                open_piece(self._piece("read", part)).arrays["context_texts"]
+                for part in range(len(self.parts))
+            )
+            save_piece(folder, {"keys": packed_texts(keys)})
+
+    def number(self, number: int) -> None:
+        """Look up the ids of one part's contexts."""
+        folder = self._piece("numbered", number)
+        if not has_piece(folder):
+            texts = unpacked_texts(open_piece(self._piece("read", number)).arrays["context_texts"])
+            keys = self.context_keys()
+            found = pc.index_in(texts, value_set=keys).to_numpy(zero_copy_only=False)
+            save_piece(folder, {"ids": found.astype(id_dtype(len(keys)), copy=False)})
+
+    def cut(self, edges_per_bucket: int) -> None:
+        """Cut both sides into buckets of about the same number of rows."""
+        if self.is_cut:
             return
-        texts = pa.array([], pa.large_string())
-        for part in range(len(self.parts)):
-            more = unpacked_texts(open_piece(self._piece("read", part)).arrays["context_texts"])
-            texts = pc.unique(pa.chunked_array([texts, more]))
-        keys = texts.take(pc.sort_indices(texts))
-        of_contexts = np.zeros(len(keys), np.int64)
+        of_contexts = np.zeros(len(self.context_keys()), np.int64)
         of_items = np.zeros(self.num_items, np.int64)
         for part in range(len(self.parts)):
-            piece = open_piece(self._piece("read", part))
-            of_codes = np.bincount(piece.arrays["context_codes"])
-            of_contexts[_ids_of_codes(piece.arrays["context_texts"], keys)] += of_codes
-            of_items += np.bincount(piece.arrays["item_ids"], minlength=self.num_items)
+            arrays = open_piece(self._piece("read", part)).arrays
+            ids = open_piece(self._piece("numbered", part)).arrays["ids"]
+            # Codes are distinct contexts, so each id is added to once.
+            of_contexts[ids] += np.bincount(arrays["context_codes"], minlength=len(ids))
+            of_items += np.bincount(arrays["item_ids"], minlength=self.num_items)
         findings = Findings(drop_rows=self.drop_rows)
         self.found(findings)
         save_piece(
-            self.numbered,
+            self._cuts,
             {
-                "keys": packed_texts(keys),
                 "context_bounds": bucket_bounds(of_contexts, edges_per_bucket),
                 "item_bounds": bucket_bounds(of_items, edges_per_bucket),
             },
@@ -129,13 +145,14 @@ class Build:
         folder = self._piece("grouped", number)
         if not has_piece(folder):
             piece = open_piece(self._piece("read", number))
-            ids = _ids_of_codes(piece.arrays["context_texts"], self.context_keys())
+            ids = open_piece(self._piece("numbered", number)).arrays["ids"]
             contexts = ids[piece.arrays["context_codes"]]
             bounds = self.bounds("context")
             edges = {"context_ids": contexts, "item_ids": piece.arrays["item_ids"]}
             edges |= {name: piece.get(name) for name in ("weights", "times")}
             save_piece(folder, grouped(edges, _buckets(contexts, bounds), len(bounds) - 1))
-        shutil.rmtree(self._piece("read", number), ignore_errors=True)
+        for step in ("read", "numbered"):
+            shutil.rmtree(self._piece(step, number), ignore_errors=True)
 
     def place(self, number: int, holdout: Holdout) -> None:
         """Put one bucket's edges in place by context, and hand them on by bucket of items."""
@@ -214,13 +231,17 @@ class Build:
         save_piece(folder, rows._asdict())
 
     @property
-    def numbered(self) -> Path:
-        """Where `number` leaves its piece."""
-        return self.folder / "numbered"
+    def is_cut(self) -> bool:
+        """Tell whether the tables have been read, and the buckets cut."""
+        return has_piece(self._cuts)
+
+    def kept_findings(self) -> FindingsRecord:
+        """Give what was found in the tables, when they have been read by an earlier run."""
+        return FindingsRecord.model_validate(open_piece(self._cuts).facts["findings"])
 
     def num_rows(self) -> int:
         """Count the good rows of all tables."""
-        return int(open_piece(self.numbered).facts["rows"])
+        return int(open_piece(self._cuts).facts["rows"])
 
     def is_done(self, step: str) -> bool:
         """Tell whether every piece of a step is there."""
@@ -228,11 +249,11 @@ class Build:
 
     def bounds(self, side: str) -> Int64[np.ndarray, " buckets_and_1"]:
         """Give the first id of every bucket of a side, and how many ids there are."""
-        return open_piece(self.numbered).arrays[f"{side}_bounds"]
+        return open_piece(self._cuts).arrays[f"{side}_bounds"]
 
     def context_keys(self) -> pa.Array:
         """Give the keys of all contexts, those outside the training graph included."""
-        return unpacked_texts(open_piece(self.numbered).arrays["keys"])
+        return unpacked_texts(open_piece(self.folder / "context_keys").arrays["keys"])
 
     def folders(self, step: str) -> list[Path]:
         """List the pieces of `grouped`, `placed`, `handed` or `gathered`, in order."""
@@ -243,6 +264,10 @@ class Build:
             "gathered": len(self.bounds("item")) - 1,
         }
         return [self._piece(step, number) for number in range(counts[step])]
+
+    @property
+    def _cuts(self) -> Path:
+        return self.folder / "cuts"
 
     def _piece(self, step: str, number: int) -> Path:
         return self.folder / step / f"{number:06d}"
@@ -313,10 +338,17 @@ def unpacked_texts(buffer: np.ndarray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _ids_of_codes(texts: np.ndarray, keys: pa.Array) -> np.ndarray:
-    """Give the context id of each of a part's codes."""
-    found = pc.index_in(unpacked_texts(texts), value_set=keys)
-    return found.to_numpy(zero_copy_only=False).astype(id_dtype(len(keys)), copy=False)
+def _distinct_sorted(parts: Iterable[np.ndarray]) -> pa.Array:
+    """Put packed texts together: each distinct one once, in order of their UTF-8 bytes."""
+    distinct, waiting = pa.array([], pa.large_string()), []
+    for part in parts:
+        waiting.append(unpacked_texts(part))
+        # Once there are as many new ones as known ones: so a text is looked at few times only.
+        if sum(map(len, waiting)) >= len(distinct):
+            distinct, waiting = pc.unique(pa.chunked_array([distinct, *waiting])), []
+    if waiting:
+        distinct = pc.unique(pa.chunked_array([distinct, *waiting]))
+    return distinct.take(pc.sort_indices(distinct))
 
 
 def _buckets(ids: np.ndarray, bounds: np.ndarray) -> np.ndarray:

@@ -30,7 +30,6 @@ from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
 from pinsage.graph.pairs import PairRows, read_pairs
 from pinsage.graph.partition import ids_in, shard_name
-from pinsage.graph.pieces import has_piece, open_piece
 from pinsage.graph.schema import (
     CONTEXT_KEY,
     CONTEXTS_FILE,
@@ -96,13 +95,13 @@ def ingest(
         run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
         try:
             tables = _check(config, draft, settings, run, progress, num_shards=num_shards)
-            tables.build.number(settings.edges_per_bucket)
             graph = build_training_graph(
                 tables.build,
                 lambda: _hold_out(tables, config, seed),
                 tables.findings,
                 run,
                 progress,
+                edges_per_bucket=settings.edges_per_bucket,
             )
         except DataError:
             draft.discard()
@@ -160,7 +159,7 @@ def _check(
         rows_per_part=settings.rows_per_part,
     )
     progress.set(2, "edges")
-    progress.total += 2 * len(plan.parts)
+    progress.total += 3 * len(plan.parts)
     build = Build(
         # Pieces cut in another way are of no use.
         folder=draft.scratch / f"build-{settings.rows_per_part}-{settings.edges_per_bucket}",
@@ -171,7 +170,7 @@ def _check(
         has_weights=plan.has_weights,
     )
     build.keep_item_keys(None if items is None else items.keys)
-    if not has_piece(build.numbered):
+    if not build.is_cut:
         run(build.read, range(len(plan.parts)), "read")
     findings.take_over(_found_in_edges(config, build, findings))
     findings.raise_if_any()
@@ -182,8 +181,8 @@ def _check(
 
 def _found_in_edges(config: DataConfig, build: Build, so_far: Findings) -> FindingsRecord:
     """Tell what was found in the edges tables, and whether anything is left of them."""
-    if has_piece(build.numbered):
-        return FindingsRecord.model_validate(open_piece(build.numbered).facts["findings"])
+    if build.is_cut:
+        return build.kept_findings()
     findings = Findings(drop_rows=so_far.drop_rows)
     rows, good = build.found(findings)
     for position, edges in enumerate(config.edges):
