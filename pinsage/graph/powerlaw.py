@@ -6,7 +6,7 @@ drawn in any order or at the same time, and the graph doesn't depend on how many
 """
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Int, Int64
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config

@@ -283,7 +283,7 @@ def _draw_contexts(shape, ranks, sizes, items, contexts):  # type: ignore[no-unt
         drawn = items[place : place + sizes[number]]
         _draw_items(shape, ranks[number], drawn, seen[: _capacity(drawn.size)])
         contexts[place : place + drawn.size] = _step(
-            np.uint64(ranks[number]), num_contexts, shape.context_key, False
+            np.uint64(ranks[number]), num_contexts, shape.context_key, backward=False
         )
         place += drawn.size
 
@@ -320,7 +320,9 @@ def _draw_items(shape, context, drawn, seen):  # type: ignore[no-untyped-def]
             rank = (rank + 1) % shape.num_items
             while not _is_new(rank, seen, mask):
                 rank = (rank + 1) % shape.num_items
-        drawn[place] = _step(np.uint64(rank), np.uint64(shape.num_items), shape.item_key, False)
+        drawn[place] = _step(
+            np.uint64(rank), np.uint64(shape.num_items), shape.item_key, backward=False
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -344,8 +346,8 @@ def _draw_pairs(shape, first, queries, positives):  # type: ignore[no-untyped-de
         if other == own:
             other = (own + 1) % members
         positive = other * shape.num_communities + community
-        queries[place] = _step(np.uint64(query), num_items, shape.item_key, False)
-        positives[place] = _step(np.uint64(positive), num_items, shape.item_key, False)
+        queries[place] = _step(np.uint64(query), num_items, shape.item_key, backward=False)
+        positives[place] = _step(np.uint64(positive), num_items, shape.item_key, backward=False)
 
 
 @njit(cache=True, nogil=True)
