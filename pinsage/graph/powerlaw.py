@@ -109,11 +109,11 @@ class PowerLaw(Config):
 
     def item_communities(self, item_ids: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Tell the community of items."""
-        return ranks_of(item_ids, self.num_items, self._shape.item_key) % self.num_communities
+        return ranks_of(item_ids, self.num_items, int(self._shape.item_key)) % self.num_communities
 
     def context_communities(self, context_ids: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Tell the community of contexts."""
-        ranks = ranks_of(context_ids, self.num_contexts, self._shape.context_key)
+        ranks = ranks_of(context_ids, self.num_contexts, int(self._shape.context_key))
         return ranks % self.num_communities
 
     @property
@@ -125,7 +125,10 @@ class PowerLaw(Config):
             exponent=self.exponent,
             num_communities=self.num_communities,
             stray_share=self.stray_share,
-            draw_key=stream_key(self.seed, Stream.SYNTHETIC, _DRAWS),
-            item_key=stream_key(self.seed, Stream.SYNTHETIC, _ITEM_ORDER),
-            context_key=stream_key(self.seed, Stream.SYNTHETIC, _CONTEXT_ORDER),
+            draw_key=self._key(_DRAWS),
+            item_key=self._key(_ITEM_ORDER),
+            context_key=self._key(_CONTEXT_ORDER),
         )
+
+    def _key(self, purpose: int) -> np.uint64:
+        return np.uint64(stream_key(self.seed, Stream.SYNTHETIC, purpose))

@@ -6,6 +6,7 @@ A compiled function here calls only compiled functions of its own file, besides 
 
 from pinsage.kernels.cooccurrence import weighted_cooccurrence
 from pinsage.kernels.csr import build_csr, transpose
+from pinsage.kernels.gather import gather_rows
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 from pinsage.kernels.reindex import layers_from_table, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
@@ -21,6 +22,7 @@ from pinsage.kernels.walks import (
 __all__ = [
     "PackedAdjacency",
     "build_csr",
+    "gather_rows",
     "gram",
     "importance_weights",
     "layers_from_table",

@@ -65,10 +65,10 @@ class GraphShape(NamedTuple):
     stray_share: float
     """Share of a context's items that are drawn from the whole catalog. A context that would take
     more than half its community takes further items from the catalog too."""
-    draw_key: int
-    item_key: int
+    draw_key: np.uint64
+    item_key: np.uint64
     """Key of the items' permutation, as for `ids_of`."""
-    context_key: int
+    context_key: np.uint64
 
 
 def context_sizes(
@@ -119,9 +119,9 @@ def power_law_edges(
         )
     total = int(sizes.sum())
     items, contexts = np.empty(total, dtype), np.empty(total, dtype)
-    _draw_contexts(_typed(shape), context_ranks, sizes, items, contexts)
+    _draw_contexts(shape, context_ranks, sizes, items, contexts)
     first = int(context_ranks[0]) if context_ranks.size else 0
-    _shuffle(items, contexts, np.uint64(shape.draw_key) ^ np.uint64(first))
+    _shuffle(items, contexts, shape.draw_key ^ np.uint64(first))
     return items, contexts
 
 
@@ -147,23 +147,8 @@ def power_law_pairs(
             f" {shape.num_items}"
         )
     queries, positives = np.empty(count, np.int64), np.empty(count, np.int64)
-    _draw_pairs(_typed(shape), first, queries, positives)
+    _draw_pairs(shape, first, queries, positives)
     return queries, positives
-
-
-def _typed(shape: GraphShape) -> GraphShape:
-    """Give every field the type that compiled code was made for."""
-    return GraphShape(
-        int(shape.num_items),
-        int(shape.num_contexts),
-        int(shape.num_edges),
-        float(shape.exponent),
-        int(shape.num_communities),
-        float(shape.stray_share),
-        np.uint64(shape.draw_key),
-        np.uint64(shape.item_key),
-        np.uint64(shape.context_key),
-    )
 
 
 def _permuted(
@@ -299,6 +284,7 @@ def _draw_items(shape, context, drawn, seen):  # type: ignore[no-untyped-def]
     members = (shape.num_items - 1 - community) // shape.num_communities + 1
     own_span = _mass(np.float64(members), shape.exponent) - low
     own_left = members // 2
+    num_items = np.uint64(shape.num_items)
     draws = _mix(shape.draw_key + (np.uint64(context) + np.uint64(1)) * _GOLDEN)
     for place in range(drawn.size):
         draws += _GOLDEN
@@ -320,9 +306,7 @@ def _draw_items(shape, context, drawn, seen):  # type: ignore[no-untyped-def]
             rank = (rank + 1) % shape.num_items
             while not _is_new(rank, seen, mask):
                 rank = (rank + 1) % shape.num_items
-        drawn[place] = _step(
-            np.uint64(rank), np.uint64(shape.num_items), shape.item_key, backward=False
-        )
+        drawn[place] = _step(np.uint64(rank), num_items, shape.item_key, backward=False)
 
 
 @njit(cache=True, nogil=True)

@@ -7,13 +7,13 @@ from jaxtyping import Float32, Int, Int32, Int64
 from numba import njit
 
 from pinsage.kernels.checks import require_ids, require_vector
-from pinsage.kernels.intrinsics import prefetch
+from pinsage.kernels.intrinsics import prefetch_far
 
 _FAILED = -1
 _NUMBERS_PER_LINE = np.uint64(16)
 
 _ROWS_AHEAD = np.uint64(16)
-_NOTES_AHEAD = np.uint64(4)
+_NOTES_AHEAD = np.uint64(8)
 
 
 def unique_in_order(
@@ -207,10 +207,10 @@ def _mark(ids, count, scratch):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _ask_for_row(table_ids, table_weights, at, width):  # type: ignore[no-untyped-def]
     for column in range(np.uint64(0), width, _NUMBERS_PER_LINE):
-        prefetch(table_ids, at + column)
-        prefetch(table_weights, at + column)
-    prefetch(table_ids, at + width - np.uint64(1))
-    prefetch(table_weights, at + width - np.uint64(1))
+        prefetch_far(table_ids, at + column)
+        prefetch_far(table_weights, at + column)
+    prefetch_far(table_ids, at + width - np.uint64(1))
+    prefetch_far(table_weights, at + width - np.uint64(1))
 
 
 @njit(cache=True, nogil=True)
@@ -230,7 +230,7 @@ def _extend(ids, table_ids, table_weights, scratch, neighbors, weights):  # type
         if row + _NOTES_AHEAD < num_rows:
             at = np.uint64(ids[row + _NOTES_AHEAD]) * width
             for column in range(width):
-                prefetch(scratch, np.uint64(table_ids[at + column]))
+                prefetch_far(scratch, np.uint64(table_ids[at + column]))
         start, at = row * width, np.uint64(ids[row]) * width
         for column in range(width):
             copied[start + column] = table_weights[at + column]
