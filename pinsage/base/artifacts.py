@@ -197,6 +197,21 @@ def open_artifact(directory: Path, *, stage: str, check_digests: bool = False) -
     return Artifact(directory, manifest)
 
 
+def check_digests(artifact: Artifact, folder: str) -> None:
+    """Read the files of one folder of a published directory, and compare their SHA-256.
+
+    Args:
+        artifact: the published directory.
+        folder: a folder in it, such as a shard's.
+
+    Raises:
+        ArtifactError: a file is missing, or not what the manifest says.
+    """
+    for name, entry in artifact.manifest.files.items():
+        if name.startswith(f"{folder}/"):
+            _check_file(artifact.path / name, entry, check_digest=True)
+
+
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; on a clean exit it replaces `target` in one step."""
