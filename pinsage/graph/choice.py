@@ -1,6 +1,6 @@
 """How a walk chooses among a node's edges: alike, by weight, by age, by the item's degree."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
@@ -26,6 +26,7 @@ class ChoiceConfig(Config):
     popular items, below 0 rare ones."""
 
 
+@runtime_checkable
 class WeightedRows(Protocol):
     """Compressed rows both ways with what is known of their edges: a whole graph, or a shard."""
 
@@ -49,7 +50,7 @@ def edge_chances(
     adjacency: WeightedRows,
     choice: ChoiceConfig,
     item_degrees: Int64[np.ndarray, " items"],
-) -> tuple[Chances | None, Chances | None]:
+) -> tuple[Float64[np.ndarray, " item_edges"] | None, Float64[np.ndarray, " context_edges"] | None]:
     """Weigh the edges of items, and of contexts, for the choices of a walk.
 
     Args:

@@ -74,7 +74,7 @@ def depart(  # type: ignore[no-untyped-def]
     """
     words, edges = graph
     seeds, degrees, nodes, sizes = groups
-    first, key, bits, _, _ = draws
+    first, key, _, _, _ = draws
     count, _ = shards
     places = np.empty(num_walks, np.uint32)
     at = np.zeros(num_walks + 1, np.uint32)
@@ -153,7 +153,9 @@ def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_gro
 
 
 @njit(cache=True, nogil=True)
-def _arrive(by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals):  # type: ignore[no-untyped-def]
+def _arrive(  # type: ignore[no-untyped-def]
+    by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals
+):
     """Read the items that a block's positions lead to; returns how many walks go on."""
     position, fraction, walker = block
     going = _ZERO
@@ -363,3 +365,10 @@ def take_visits(rows, skipped, items, visited, filled):  # type: ignore[no-untyp
         row = np.uint64(rows[visit]) - skipped
         visited[row, np.uint64(filled[row])] = items[visit]
         filled[row] += 1
+
+
+@njit(cache=True, nogil=True)
+def end_visits(visited, filled):  # type: ignore[no-untyped-def]
+    """Write -1 behind the visits of every row."""
+    for row in range(filled.size):
+        visited[row, np.uint64(filled[row]) :] = -1

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pinsage.base.artifacts import open_artifact
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
+from pinsage.graph.choice import ChoiceConfig
 from pinsage.kernels.visits import importance_weights
 from pinsage.kernels.walks import MAX_VISITS, PackedAdjacency, walk_neighborhoods
 
@@ -44,6 +45,9 @@ class WalkConfig(Config):
     items_per_chunk: PositiveInt = 65_536
     """Items walked by one call; a killed run repeats at most one chunk."""
 
+    choice: ChoiceConfig = ChoiceConfig()
+    """Which edges a walk prefers."""
+
     @model_validator(mode="after")
     def _walks_can_be_counted(self) -> "WalkConfig":
         _check_visits(self.num_walks, self.walk_length)
@@ -72,6 +76,12 @@ class HardNegativeConfig(Config):
         if self.last_rank < self.first_rank:
             raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         return self
+
+    def columns(self) -> Int64[np.ndarray, " candidates"]:
+        """List the ranks that are kept, counted from 0: an even spread of the band."""
+        band = self.last_rank - self.first_rank + 1
+        width = min(self.num_candidates, band)
+        return self.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,8 @@ def hard_negative_candidates(
 
     An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
     """
-    band = hard.last_rank - hard.first_rank + 1
-    width = min(hard.num_candidates, band)
-    columns = hard.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
-    candidates = np.empty((len(item_ids), width), np.int32)
+    columns = hard.columns()
+    candidates = np.empty((len(item_ids), len(columns)), np.int32)
     rows = max(_RANKS_PER_CALL // hard.last_rank, 1)
     for start in range(0, len(item_ids), rows):
         ranked, _ = walk_neighborhoods(

@@ -11,11 +11,11 @@ passes them on in memory.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, UInt, UInt32, UInt64
+from jaxtyping import Float64, Int, Int32, UInt, UInt32, UInt64
 
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
@@ -48,6 +48,23 @@ class SeedRange:
     def rows_in(self, shard: int, num_shards: int) -> tuple[int, int]:
         """Tell which rows of a shard the seeds are: from, to."""
         return num_ids_in(shard, num_shards, self.first), num_ids_in(shard, num_shards, self.stop)
+
+
+def ranges_of(seeds: SeedRange, *, num_shards: int, visits_per_shard: int) -> list[SeedRange]:
+    """Cut a range so that the walks of each part can be numbered and held in memory.
+
+    Args:
+        seeds: the whole range.
+        num_shards: shards that the graph has.
+        visits_per_shard: visits that the seeds of one shard may make.
+    """
+    most_visits = seeds.num_walks * seeds.walk_length
+    size = max(visits_per_shard // most_visits, 1) * num_shards
+    size = max(min(size, _MAX_WALKERS >> seeds.walk_bits), 1)
+    return [
+        replace(seeds, first=first, stop=min(first + size, seeds.stop))
+        for first in range(seeds.first, seeds.stop, size)
+    ]
 
 
 class Message:
@@ -185,7 +202,7 @@ class ShardWalk:
     def depart(self) -> list[Departures]:
         """Choose the first context of every walk from this shard's seeds."""
         packed, num_walks, count = self._packed, self._seeds.num_walks, self._packed.num_shards
-        small = _smallest(num_walks)
+        small = _smallest(num_walks, np.uint8, np.uint16)
         words = packed.items.words[self._first_row : self._first_row + self._num_seeds]
         degrees = words & np.uint64(0xFFFFFF)
         most = int(np.minimum(degrees * np.uint64(1 + packed.by_chance), num_walks).sum()) + 1
@@ -298,12 +315,10 @@ class ShardWalk:
             As `walk_neighborhoods`, for the seeds of this shard in order of their ids.
         """
         self._take(arriving)
-        visited, filled = self._visited, self._filled
-        short = np.flatnonzero(filled < visited.shape[1])
-        visited[short, filled[short]] = -1
+        rounds.end_visits(self._visited, self._filled)
         rows = np.arange(self._first_row, self._first_row + self._num_seeds)
         return top_visited(
-            visited, rows * self._packed.num_shards + self._packed.shard, num_neighbors
+            self._visited, rows * self._packed.num_shards + self._packed.shard, num_neighbors
         )
 
     def _draws(self, step: int) -> tuple[np.uint64, ...]:
@@ -368,7 +383,8 @@ class ShardWalk:
                 totals,
             )
             done += len(part.walkers)
-        rows = np.empty(num, _smallest(-(-(self._seeds.stop - self._seeds.first) // count) + 1))
+        most_rows = (self._seeds.stop - self._seeds.first) // count + 1
+        rows = np.empty(num, _smallest(most_rows, np.uint16))
         items = np.empty(num, ids)
         ends = np.cumsum(totals[0])
         rounds.sort_visits(
@@ -402,7 +418,7 @@ class ShardWalk:
         by_shard = (
             np.empty(num, np.uint32),
             np.empty(num, nodes.dtype),
-            np.empty(num if with_degrees else 0, _smallest(most)),
+            np.empty(num if with_degrees else 0, _smallest(most, np.uint16)),
         )
         ends = np.cumsum(totals)
         rounds.sort_walkers(num, walkers, nodes, degrees, self._shards, ends - totals, by_shard)
@@ -432,7 +448,7 @@ def walk_in_turn(
         As `walk_neighborhoods`, for the range's seeds in order.
     """
     walks = [ShardWalk(packed, seeds) for packed in shards]
-    sent = [walk.depart() for walk in walks]
+    sent: list[Any] = [walk.depart() for walk in walks]
     for step in range(walks[0].num_steps):
         sent = [walk.at_contexts(step, part) for walk, part in zip(walks, _turn(sent), strict=True)]
         if step + 1 < walks[0].num_steps:
@@ -447,7 +463,7 @@ def walk_in_turn(
     return ids, counts
 
 
-def _turn(sent: list) -> list:
+def _turn(sent: list[Any]) -> list[Any]:
     """From what each shard sent to what each shard gets."""
     return [list(parts) for parts in zip(*sent, strict=True)]
 
@@ -456,6 +472,6 @@ def _cut(array: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
     return np.split(array, ends[:-1])
 
 
-def _smallest(most: int) -> np.dtype:
-    """The smallest type for numbers up to `most`."""
-    return np.min_scalar_type(most)
+def _smallest(most: int, *types: type[np.unsignedinteger[Any]]) -> type[np.unsignedinteger[Any]]:
+    """The first of some types, or else uint32, that holds numbers up to `most`."""
+    return next((dtype for dtype in types if most <= np.iinfo(dtype).max), np.uint32)
