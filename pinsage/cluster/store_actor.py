@@ -1,5 +1,6 @@
 """The actor that holds one shard: its edges, its feature rows, and its part in walks by rounds."""
 
+import os
 import resource
 import threading
 import time
@@ -160,6 +161,10 @@ class Store:
                 check_digests(graph.artifact, shard_name(self._shard, graph.num_shards))
                 self._features = FeatureShard.open(self._path, self._shard, graph.num_shards)
         return self._features.gather(rows)
+
+    def process_id(self) -> int:
+        """Tell which process of its machine this is."""
+        return os.getpid()
 
     def spent(self) -> Spent:
         """Tell what walking has taken so far."""

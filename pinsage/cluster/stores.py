@@ -54,7 +54,8 @@ class StoreConfig(Config):
     request_timeout_s: PositiveFloat = 600.0
     """How long to wait for an answer of a store, or for a lost one to come back."""
     threads: PositiveInt | None = None
-    """Cores a store walks with; none shares every node's cores out among its stores."""
+    """Cores a store walks with, or the one process; none shares a node's cores out among its
+    stores, and gives the one process all."""
     visits_per_round: PositiveInt = 2**25
     """Visits that the seeds of a node's shards may make in walks that go together; fewer where they
     would fill half of Ray's object store. Each takes about 12 bytes of memory, times one more than

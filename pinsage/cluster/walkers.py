@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from numba import get_num_threads, set_num_threads
 
 from pinsage.base.artifacts import Draft, whole_file
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
@@ -66,11 +67,17 @@ class WalkTask:
 
 
 class Walker:
-    """The graph, packed for walking; each kernel call uses every core of its node."""
+    """The graph, packed for walking; for kernel calls that use many cores."""
 
-    def __init__(self, task: WalkTask) -> None:
-        """Pack the graph's adjacency."""
+    def __init__(self, task: WalkTask, threads: int | None) -> None:
+        """Pack the graph's adjacency.
+
+        Args:
+            task: which table is made.
+            threads: cores to walk with; None for all.
+        """
         self._task = task
+        self._threads = min(threads or get_num_threads(), get_num_threads())
         adjacency = Graph.open(task.graph).adjacency()
         of_items, of_contexts = edge_chances(adjacency, task.walk.choice, adjacency.item_degrees)
         self._packed = pack(
@@ -85,6 +92,7 @@ class Walker:
     def walk(self, start: int, stop: int, folder: Path) -> int:
         """Write the rows of the items in [start, stop), and say how many there are."""
         task = self._task
+        set_num_threads(self._threads)
         rows = walk_chunk(
             self._packed, np.arange(start, stop), walk=task.walk, hard=task.hard, seed=task.seed
         )
@@ -167,7 +175,7 @@ def _walk_here(
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
-    walker = WalkerActor.remote(task)
+    walker = WalkerActor.remote(task, config.threads)
     try:
         for start, stop in todo:
             advance(_get(walker.walk.remote(start, stop, folder), start, stop))
