@@ -56,9 +56,9 @@ class StoreConfig(Config):
     threads: PositiveInt | None = None
     """Cores a store walks with, or the one process; none shares a node's cores out among its
     stores, and gives the one process all."""
-    visits_per_round: PositiveInt = 2**25
+    visits_per_round: PositiveInt = 2**26
     """Visits that the seeds of a node's shards may make in walks that go together; fewer where they
-    would fill half of Ray's object store. Each takes about 12 bytes of memory, times one more than
+    would fill half of Ray's object store. Each takes about 12 bytes of memory, times two more than
     a store's threads."""
     max_attempts: PositiveInt = 5
     """How often to walk from the same items, if stores are lost meanwhile."""
@@ -70,10 +70,13 @@ class Share:
 
     Attributes:
         threads: cores that it walks with.
+        under_way: walks that move at a time: two more than threads, for while some threads work,
+            other walks' messages travel.
         visits: visits of its seeds in walks that go together.
     """
 
     threads: int
+    under_way: int
     visits: int
 
 
@@ -163,15 +166,22 @@ class Stores:
 
         Raises:
             ShardUnavailableError: they are late, and this shard does not answer at all.
+            RayError, WalkLostError: one of `LOST`.
         """
-        try:
-            return ray.get(list(calls), timeout=self._timeout_s)
-        except ray.exceptions.GetTimeoutError as error:
-            _, late = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-            pings = [actor.open.remote() for actor in self.actors]
-            _, silent = ray.wait(pings, num_returns=len(pings), timeout=_PING_S)
-            shard = pings.index(silent[0]) if silent else list(calls).index(late[0])
-            raise ShardUnavailableError(shard, self._timeout_s) from error
+        deadline = time.monotonic() + self._timeout_s
+        answers, lost = [], None
+        for number, call in enumerate(calls):
+            try:
+                answers.append(ray.get(call, timeout=max(deadline - time.monotonic(), 0.0)))
+            except LOST as error:
+                # The others fail too, and have to be heard, else Ray reports them.
+                lost = lost or error
+            except ray.exceptions.GetTimeoutError as error:
+                silent = self._silent_shards()
+                raise ShardUnavailableError((silent or [number])[0], self._timeout_s) from error
+        if lost is not None:
+            raise lost
+        return answers
 
     def stop(self) -> None:
         """End all stores; walks under way fail."""
@@ -183,6 +193,12 @@ class Stores:
     def is_stopped(self) -> bool:
         """Tell whether `stop` was called."""
         return self._stopped.is_set()
+
+    def _silent_shards(self) -> list[int]:
+        """Ask every store whether it is there."""
+        pings = [actor.process_id.remote() for actor in self.actors]
+        _, silent = ray.wait(pings, num_returns=len(pings), timeout=_PING_S)
+        return [pings.index(ping) for ping in silent]
 
     def _round(self, method: str, token: Token, step: int, sent: list[Any]) -> list[Any]:
         num = len(self.actors)
@@ -226,8 +242,9 @@ def share_of(num_shards: int, config: StoreConfig) -> Share:
     cores = int(min(node.get("CPU", 1) for node in nodes))
     threads = config.threads or max(cores // stores_a_node, 1)
     object_store_bytes = min(node["object_store_memory"] for node in nodes)
-    visits = int(object_store_bytes / 2 / _BYTES_A_VISIT / (threads + 1))
-    return Share(threads, max(min(visits, config.visits_per_round) // stores_a_node, 1))
+    under_way = threads + 2
+    visits = int(object_store_bytes / 2 / _BYTES_A_VISIT / under_way)
+    return Share(threads, under_way, max(min(visits, config.visits_per_round) // stores_a_node, 1))
 
 
 @dataclass(frozen=True)

@@ -202,8 +202,7 @@ def _walk_by_rounds(
     advance: Callable[[int], None],
 ) -> None:
     with open_stores(task.graph, task.walk.choice, config) as stores:
-        # One more chunk than a store has threads: it moves while others wait for messages.
-        pool = ThreadPoolExecutor(stores.share.threads + 1)
+        pool = ThreadPoolExecutor(stores.share.under_way)
         try:
             walks = [
                 pool.submit(_walk_again_if_lost, task, stores, chunk, folder, config.max_attempts)

@@ -76,7 +76,7 @@ def depart(  # type: ignore[no-untyped-def]
     seeds, degrees, nodes, sizes = groups
     first, key, _, _, _ = draws
     count, _ = shards
-    places = np.empty(num_walks, np.uint32)
+    places, drawn = np.empty(num_walks, np.uint32), np.empty(num_walks, np.uint64)
     at = np.zeros(num_walks + 1, np.uint32)
     num_groups, num_walkers = _ZERO, _ZERO
     for row in range(first_row, first_row + num_seeds):
@@ -90,7 +90,9 @@ def depart(  # type: ignore[no-untyped-def]
         wanted = degree * _TWO if by_chance else degree
         single = wanted > np.uint64(num_walks)
         for walk in range(np.uint64(num_walks)):
-            draw = _mix(origin + walk * WALK_STRIDE)
+            drawn[walk] = _mix(origin + walk * WALK_STRIDE)
+        for walk in range(np.uint64(num_walks)):
+            draw = drawn[walk]
             place = multiply_high(draw, degree)
             if by_chance:
                 slot = _THREE * (start + place)
@@ -213,16 +215,18 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
         word, degree = words[rows[group]], np.uint64(degrees[group])
         seed = np.uint64(seeds[group])
         origin = _mix(key + (first + seed + _ONE) * ITEM_STRIDE)
-        for place in range(taken, taken + np.uint64(sizes[group])):
-            walk = np.uint64(walks[place])
-            draw = _mix(origin + walk * WALK_STRIDE)
-            chosen, rest = _choose_item(by_chance, word, draw, degree, end_below)
+        size = np.uint64(sizes[group])
+        for place in range(size):
+            walk = np.uint64(walks[taken + place])
+            fraction[waiting + place] = _mix(origin + walk * WALK_STRIDE)
+            walker[waiting + place] = seed << bits | walk
+        for place in range(waiting, waiting + size):
+            chosen, rest = _choose_item(by_chance, word, fraction[place], degree, end_below)
             prefetch(edges, chosen)
-            position[waiting] = chosen
-            fraction[waiting] = rest
-            walker[waiting] = seed << bits | walk
-            waiting += _ONE
-        taken += np.uint64(sizes[group])
+            position[place] = chosen
+            fraction[place] = rest
+        waiting += size
+        taken += size
         if waiting >= np.uint64(BLOCK) or group == last:
             at += _arrive(
                 by_chance, edges, block, end_below, goes_on, waiting, shards,

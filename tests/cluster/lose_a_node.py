@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
     }
     ray.shutdown()
     cluster.shutdown()
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
