@@ -169,7 +169,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
 def _naive(graph, seeds, num_walks, walk_length, restart, ids, weights):  # type: ignore[no-untyped-def]
     item_starts, item_contexts, context_starts, context_items = graph
     slots = 4
-    while slots < 3 * num_walks * walk_length:
+    while slots < 2 * num_walks * walk_length:
         slots *= 2
     keys = np.full(slots, -1, np.int32)
     counts = np.zeros(slots, np.int32)

@@ -64,9 +64,10 @@ def top_visited(
 def count_table(num_visits: int) -> UInt[np.ndarray, " slots"]:
     """Make a table for counting up to so many visits: a power of two slots, for places of items.
 
-    At most a quarter of it gets full: a collision costs a mispredicted branch, not only a probe.
+    A few visits fill at most an eighth of it: a collision costs a mispredicted branch, not only a
+    probe. Of many visits a larger part meets the same items again, and a quarter is enough.
     """
-    slots = 1 << max(1, (4 * num_visits - 1).bit_length())
+    slots = 1 << max(1, ((8 if num_visits < 2**10 else 4) * num_visits - 1).bit_length())
     return np.empty(slots, np.uint16 if num_visits < 2**16 - 1 else np.uint32)
 
 

@@ -42,8 +42,8 @@ MAX_START = 2**40 - 1
 MAX_ITEMS = 2**40 - 1
 """The most items whose ids fit in a sort key."""
 
-MAX_VISITS = 2**24
-"""The most visits (num_walks * walk_length) one seed may make: counting takes 0.7 GiB a thread."""
+MAX_VISITS = 2**24 - 1
+"""The most visits (num_walks * walk_length) one seed may make: counting takes 1 GiB a thread."""
 
 _DEGREE_BITS = np.uint64(24)
 _BLOCKS_PER_THREAD = 4
@@ -215,7 +215,7 @@ def random_walks(
     """
     job = _walk_job(packed, seeds, key, num_walks, walk_length, restart)
     visited = np.empty((seeds.size, num_walks * walk_length), packed.id_dtype)
-    visits_of_all(job, _num_blocks(seeds.size), visited)
+    visits_of_all(job, _num_blocks(seeds.size), count_table(0), visited)
     return visited
 
 
