@@ -31,16 +31,13 @@ from pinsage.kernels.checks import (
     require_vector,
 )
 from pinsage.kernels.engine import neighborhoods_of_all, visits_of_all
-from pinsage.kernels.visits import count_table
+from pinsage.kernels.visits import MAX_ITEMS, count_table
 
 MAX_DEGREE = 2**24 - 1
 """The largest degree that fits in a packed word."""
 
 MAX_START = 2**40 - 1
 """The largest row start that fits in a packed word."""
-
-MAX_ITEMS = 2**40 - 1
-"""The most items whose ids fit in a sort key."""
 
 MAX_VISITS = 2**24 - 1
 """The most visits (num_walks * walk_length) one seed may make: counting takes 1 GiB a thread."""
