@@ -113,6 +113,6 @@ def _scale(counts, weights):  # type: ignore[no-untyped-def]
         for place in range(counts.shape[1]):
             total += counts[row, place]
         # The floor of 1 only ever touches empty rows: a visited row sums to at least 1.
-        total = max(total, 1)
+        total = max(total, np.int64(1))
         for place in range(counts.shape[1]):
             weights[row, place] = np.float32(counts[row, place]) / np.float32(total)

@@ -14,7 +14,9 @@ weights_of_a_row = st.lists(
 @given(rows=st.lists(weights_of_a_row, max_size=5))
 def test_tables_give_every_choice_its_share(rows):
     starts = np.cumsum([0, *map(len, rows)])
-    thresholds, others = alias_tables(starts, np.array([weight for row in rows for weight in row], np.float64))
+    thresholds, others = alias_tables(
+        starts, np.array([weight for row in rows for weight in row], np.float64)
+    )
     for row, weights in enumerate(rows):
         own = thresholds[starts[row] : starts[row + 1]] / 2**32
         found = np.zeros(len(weights))
