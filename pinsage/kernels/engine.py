@@ -226,11 +226,11 @@ def _smallest_to_front(keys, size, wanted):  # type: ignore[no-untyped-def]
             low = border
     for place in range(low + _ONE, high):
         key = keys[place]
-        free = place
-        while free > low and keys[free - _ONE] > key:
-            keys[free] = keys[free - _ONE]
-            free -= _ONE
-        keys[free] = key
+        hole = np.uint64(place)
+        while hole > low and keys[hole - _ONE] > key:
+            keys[hole] = keys[hole - _ONE]
+            hole -= _ONE
+        keys[hole] = key
 
 
 @njit(cache=True, nogil=True)
@@ -345,20 +345,9 @@ def _walkers(num_walks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def visits_of_all(  # type: ignore[no-untyped-def]
-    by_chance,
-    uniform,
-    weighted,
-    own,
-    seeds,
-    seed_words,
-    key,
-    limits,
-    num_walks,
-    num_blocks,
-    visited,
-):
+def visits_of_all(job, num_blocks, visited):  # type: ignore[no-untyped-def]
     """Write the visits of every seed, then -1; see `pinsage.kernels.walks.random_walks`."""
+    by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
     for block in prange(num_blocks):
         walkers = _walkers(num_walks)
         last = seeds.size * (block + 1) // num_blocks
@@ -379,22 +368,9 @@ def visits_of_all(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def neighborhoods_of_all(  # type: ignore[no-untyped-def]
-    by_chance,
-    uniform,
-    weighted,
-    own,
-    seeds,
-    seed_words,
-    key,
-    limits,
-    num_walks,
-    num_blocks,
-    empty_table,
-    ids,
-    counts,
-):
+def neighborhoods_of_all(job, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
     """Write the neighborhood of every seed; see `pinsage.kernels.walks.walk_neighborhoods`."""
+    by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
     num_items = uniform[0].size
     for block in prange(num_blocks):
         walkers = _walkers(num_walks)

@@ -17,6 +17,7 @@ hash of that one ends the walk.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Int64, Shaped, UInt64
@@ -47,6 +48,22 @@ MAX_VISITS = 2**24
 _DEGREE_BITS = np.uint64(24)
 _BLOCKS_PER_THREAD = 4
 _NONE = np.empty(0, np.uint64)
+
+Graph = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class WalkJob(NamedTuple):
+    """What the engine needs to know of a call."""
+
+    by_chance: bool
+    uniform: Graph
+    weighted: Graph
+    own: np.ndarray
+    seeds: np.ndarray
+    seed_words: np.ndarray
+    key: np.uint64
+    limits: tuple[int, np.uint64]
+    num_walks: int
 
 
 @dataclass(frozen=True)
@@ -196,9 +213,9 @@ def random_walks(
     Raises:
         ValueError: An argument out of its range.
     """
-    arguments = _arguments(packed, seeds, key, num_walks, walk_length, restart)
+    job = _walk_job(packed, seeds, key, num_walks, walk_length, restart)
     visited = np.empty((seeds.size, num_walks * walk_length), packed.id_dtype)
-    visits_of_all(*arguments, visited)
+    visits_of_all(job, _num_blocks(seeds.size), visited)
     return visited
 
 
@@ -235,8 +252,8 @@ def walk_neighborhoods(
         ValueError: An argument out of its range.
     """
     require_positive("num_neighbors", num_neighbors)
-    arguments = _arguments(packed, seeds, key, num_walks, walk_length, restart)
-    return _neighborhoods(packed, arguments, num_neighbors)
+    job = _walk_job(packed, seeds, key, num_walks, walk_length, restart)
+    return _neighborhoods(packed, job, num_neighbors)
 
 
 def walk_new_items(
@@ -288,7 +305,7 @@ def walk_new_items(
     own = packed.words_of_contexts[contexts]
     if packed.by_chance:
         own = _choices(starts, own, chances).reshape(-1)
-    arguments = _arguments(
+    job = _walk_job(
         packed,
         seeds,
         key,
@@ -297,7 +314,7 @@ def walk_new_items(
         restart,
         new=(own, packed_words("new item", starts)),
     )
-    return _neighborhoods(packed, arguments, num_neighbors)
+    return _neighborhoods(packed, job, num_neighbors)
 
 
 def packed_words(name: str, starts: Int64[np.ndarray, " starts"]) -> UInt64[np.ndarray, " nodes"]:
@@ -336,16 +353,17 @@ def end_limits(walk_length: int, restart: float) -> tuple[int, np.uint64]:
 
 
 def _neighborhoods(
-    packed: PackedAdjacency, arguments: tuple, num_neighbors: int
+    packed: PackedAdjacency, job: WalkJob, num_neighbors: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    seeds, (walk_length, _), num_walks = arguments[4], arguments[7], arguments[8]
-    ids = np.empty((seeds.size, num_neighbors), packed.id_dtype)
-    counts = np.empty((seeds.size, num_neighbors), np.int32)
-    neighborhoods_of_all(*arguments, count_table(num_walks * walk_length), ids, counts)
+    num_seeds = job.seeds.size
+    ids = np.empty((num_seeds, num_neighbors), packed.id_dtype)
+    counts = np.empty((num_seeds, num_neighbors), np.int32)
+    table = count_table(job.num_walks * job.limits[0])
+    neighborhoods_of_all(job, _num_blocks(num_seeds), table, ids, counts)
     return ids, counts
 
 
-def _arguments(
+def _walk_job(
     packed: PackedAdjacency,
     seeds: np.ndarray,
     key: int,
@@ -353,7 +371,7 @@ def _arguments(
     walk_length: int,
     restart: float,
     new: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple:
+) -> WalkJob:
     """Check what all walks have in common, and lay it out for the engine."""
     require_vector("seeds", seeds)
     require_ids("seeds", seeds, packed.num_items if new is None else MAX_ITEMS)
@@ -379,7 +397,7 @@ def _arguments(
         uniform = (packed.item_words, own, packed.context_items)
         weighted = (packed.item_words, _NONE, np.empty(0, np.uint32 if short else np.uint64))
     seed_words = packed.item_words[seeds] if new is None else new[1]
-    return (
+    return WalkJob(
         packed.by_chance,
         uniform,
         weighted,
@@ -389,8 +407,11 @@ def _arguments(
         np.uint64(key),
         limits,
         num_walks,
-        min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
     )
+
+
+def _num_blocks(num_seeds: int) -> int:
+    return min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, num_seeds))
 
 
 def _is_short(ids: np.ndarray) -> bool:

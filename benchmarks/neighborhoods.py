@@ -1,0 +1,180 @@
+"""How fast importance neighborhoods are made, beside other ways and beside what memory can do.
+
+Run: `python -m benchmarks.neighborhoods [--json] [--dgl-python PATH]`.
+
+One thread, seconds of CPU time, in turns; ratios are medians over rounds. Every candidate makes
+whole neighborhoods of 4,096 seeds a call: walks, visit counts, the top T, importance weights.
+
+A random step is half of item -> context -> item: a visit takes two of them. They are useful if they
+end in a visit that is counted. The chase makes as many random reads as it can of 1 GiB, in 32
+chains.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+from benchmarks._graphs import SIZES, cached_graph
+from benchmarks._peers import Chase, DglSampler, TorchWalks, naive_neighborhoods
+from benchmarks._timing import median_ratio, parser, report, take_turns
+from pinsage.graph.adjacency import BipartiteAdjacency
+from pinsage.kernels import (
+    PackedAdjacency,
+    importance_weights,
+    pack,
+    random_walks,
+    walk_neighborhoods,
+)
+from pinsage.sampling.neighborhood import HardNegativeConfig, hard_negative_candidates
+
+_SEEDS_A_CALL = 4_096
+_LONG_SEEDS = 256
+_CHAINS = 32
+_READS = 4_000_000
+_WALK = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
+_KEY = 1
+
+
+def main() -> None:
+    """Time all candidates, and print how they compare."""
+    flags = parser(__doc__)
+    flags.add_argument("--graph", choices=SIZES, default="M", help="how large a graph")
+    flags.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
+    flags.add_argument("--num-neighbors", type=int, default=50, help="T")
+    flags.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "pinsage-benchmarks",
+        help="where graphs are kept between runs",
+    )
+    flags.add_argument("--dgl-python", type=Path, help="an interpreter that has DGL 2.1")
+    asked = flags.parse_args()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    graph = cached_graph(asked.folder, asked.graph)
+    dgl = {
+        f"dgl{bits}": DglSampler(asked.dgl_python, asked.folder / asked.graph, bits)
+        for bits in (64, 32)
+        if asked.dgl_python is not None
+    }
+    calls, units = _candidates(graph, dgl, asked.num_neighbors)
+    seconds = take_turns(
+        calls,
+        rounds=asked.rounds,
+        clock=lambda: time.process_time() + sum(worker.cpu_s for worker in dgl.values()),
+    )
+    for worker in dgl.values():
+        worker.close()
+    per_unit = {name: [s / units[name] for s in taken] for name, taken in seconds.items()}
+    _report(asked.graph, asked.num_neighbors, per_unit, as_json=asked.json)
+
+
+def _candidates(
+    graph: BipartiteAdjacency, dgl: dict[str, DglSampler], num_neighbors: int
+) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
+    """Give what to time, and how many seeds, or reads of the chase, one call is good for."""
+    chosen = np.random.default_rng(7).permutation(graph.num_items)
+    seeds, more = chosen[:_SEEDS_A_CALL], chosen[: 4 * _SEEDS_A_CALL]
+    uniform = pack(
+        graph.item_starts, graph.item_contexts, graph.context_starts, graph.context_items
+    )
+    weighted = _weighted(graph)
+    walk = {**_WALK, "num_neighbors": num_neighbors}
+    chase = Chase(_CHAINS)
+    calls: dict[str, Callable[[], object]] = {
+        "ours": partial(_ours, uniform, more, num_neighbors),
+        "chase": partial(chase.read, _READS),
+        "weighted": partial(_ours, weighted, more, num_neighbors),
+        "naive": partial(naive_neighborhoods, graph, seeds, **walk),
+        "torch": partial(TorchWalks(graph).neighborhoods, seeds, **walk),
+        "long": partial(
+            hard_negative_candidates,
+            uniform,
+            chosen[:_LONG_SEEDS],
+            hard=HardNegativeConfig(),
+            seed=_KEY,
+        ),
+    }
+    units: dict[str, float] = dict.fromkeys([*calls, *dgl], len(seeds))
+    units |= {"ours": len(more), "weighted": len(more), "long": _LONG_SEEDS}
+    # Steps a seed times seeds a read: the chase is then counted in seeds as well.
+    visits = random_walks(uniform, seeds, key=_KEY, **_WALK)
+    units["chase"] = _READS / (2 * float((visits >= 0).sum()) / len(seeds))
+    for name, worker in dgl.items():
+        calls[name] = partial(worker.neighborhoods, seeds, **walk)
+    return calls, units
+
+
+def _ours(packed: PackedAdjacency, seeds: np.ndarray, num_neighbors: int) -> None:
+    for start in range(0, len(seeds), _SEEDS_A_CALL):
+        _, counts = walk_neighborhoods(
+            packed,
+            seeds[start : start + _SEEDS_A_CALL],
+            key=_KEY,
+            num_neighbors=num_neighbors,
+            **_WALK,
+        )
+        importance_weights(counts)
+
+
+def _weighted(graph: BipartiteAdjacency) -> PackedAdjacency:
+    """Weigh the edges of both directions at random, over two orders of magnitude."""
+    rng = np.random.default_rng(3)
+    of_items, of_contexts = (np.exp(rng.normal(0, 1.2, graph.num_edges)) for _ in range(2))
+    return pack(
+        graph.item_starts,
+        graph.item_contexts,
+        graph.context_starts,
+        graph.context_items,
+        item_chances=of_items,
+        context_chances=of_contexts,
+    )
+
+
+def _report(
+    graph: str, num_neighbors: int, per_unit: dict[str, list[float]], *, as_json: bool
+) -> None:
+    ours = per_unit["ours"]
+    ratios = {
+        f"ratio_{name}": median_ratio(taken, ours)
+        for name, taken in per_unit.items()
+        if name != "ours"
+    }
+    rows: list[tuple[object, ...]] = [("candidate", "us a seed", "seeds/s", "ours against it")]
+    for name, taken in per_unit.items():
+        typical = statistics.median(taken)
+        ratio = "" if name == "ours" else f"{ratios[f'ratio_{name}']:.2f}x"
+        rows.append((_named(name), f"{typical * 1e6:.2f}", f"{1 / typical:,.0f}", ratio))
+    figures: dict[str, object] = {name: round(ratio, 3) for name, ratio in ratios.items()}
+    figures |= {
+        f"us_{name}": round(statistics.median(taken) * 1e6, 3) for name, taken in per_unit.items()
+    }
+    title = (
+        f"Neighborhoods on graph {graph} {tuple(SIZES[graph])}, {_WALK}, T={num_neighbors}; "
+        "one thread, CPU time, medians"
+    )
+    report(title, rows, figures, as_json=as_json)
+
+
+def _named(name: str) -> str:
+    return {
+        "ours": "pinsage.kernels",
+        "chase": f"pointer chase, {_CHAINS} chains, as many reads as ours takes steps",
+        "weighted": "ours, edges weighted both ways (wanted: <= 1.5)",
+        "naive": "naive Numba kernel (wanted: >= 9)",
+        "torch": "vectorized Torch (wanted: >= 16)",
+        "long": "hard-negative ranks, the default long walks",
+        "dgl64": "DGL PinSAGESampler, int64 (wanted: >= 30)",
+        "dgl32": "DGL PinSAGESampler, int32 (wanted: >= 20)",
+    }[name]
+
+
+if __name__ == "__main__":
+    main()
