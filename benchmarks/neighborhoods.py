@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -38,7 +39,7 @@ _SEEDS_A_CALL = 4_096
 _LONG_SEEDS = 256
 _CHAINS = 32
 _READS = 4_000_000
-_WALK = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
+_WALK: dict[str, Any] = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
 _KEY = 1
 
 

@@ -26,7 +26,7 @@ from pinsage.cluster.stores import StoreConfig, Stores, open_stores
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.kernels.walks import pack, walk_neighborhoods
-from pinsage.sampling.rounds import SeedRange, ranges_of
+from pinsage.sampling.messages import SeedRange, ranges_of
 
 SHARDS = (1, 2, 4)
 NUM_WALKS, WALK_LENGTH, RESTART, NUM_NEIGHBORS = 200, 2, 0.5, 50

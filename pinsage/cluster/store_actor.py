@@ -24,15 +24,8 @@ from pinsage.graph.choice import ChoiceConfig, edge_chances
 from pinsage.graph.features import FeatureShard
 from pinsage.graph.partition import shard_name
 from pinsage.kernels.visits import importance_weights
-from pinsage.sampling.rounds import (
-    Arrivals,
-    Departures,
-    Message,
-    PackedShard,
-    SeedRange,
-    ShardWalk,
-    Walkers,
-)
+from pinsage.sampling.messages import Arrivals, Departures, Message, SeedRange, Walkers
+from pinsage.sampling.rounds import PackedShard, ShardWalk
 
 Token = tuple[int, int, int]
 """Names one walk: the first item of its chunk, the attempt at that chunk, the walk's number."""

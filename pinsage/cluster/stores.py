@@ -28,7 +28,7 @@ from pinsage.graph.features import FeatureShard
 from pinsage.graph.partition import rows_of, shards_of
 from pinsage.kernels.checks import require_ids
 from pinsage.kernels.walks import end_limits
-from pinsage.sampling.rounds import SeedRange
+from pinsage.sampling.messages import SeedRange
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, WalkLostError)
 """What is raised where a store, or something it held, was lost; walking again mends it."""

@@ -20,10 +20,9 @@ from pinsage.cluster.store_actor import Kept, Token
 from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
-from pinsage.graph.choice import ChoiceConfig, edge_chances
-from pinsage.kernels.walks import pack
-from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, walk_chunk
-from pinsage.sampling.rounds import SeedRange, ranges_of
+from pinsage.graph.choice import ChoiceConfig
+from pinsage.sampling.messages import SeedRange, ranges_of
+from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, pack_graph, walk_chunk
 
 _log = logging.getLogger(__name__)
 
@@ -78,16 +77,7 @@ class Walker:
         """
         self._task = task
         self._threads = min(threads or get_num_threads(), get_num_threads())
-        adjacency = Graph.open(task.graph).adjacency()
-        of_items, of_contexts = edge_chances(adjacency, task.walk.choice, adjacency.item_degrees)
-        self._packed = pack(
-            adjacency.item_starts,
-            adjacency.item_contexts,
-            adjacency.context_starts,
-            adjacency.context_items,
-            item_chances=of_items,
-            context_chances=of_contexts,
-        )
+        self._packed = pack_graph(Graph.open(task.graph).adjacency(), task.walk.choice)
 
     def walk(self, start: int, stop: int, folder: Path) -> int:
         """Write the rows of the items in [start, stop), and say how many there are."""

@@ -63,6 +63,13 @@ def _hash_draws(walkers, draws, draw):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _hash_first_draws(origin, draw):  # type: ignore[no-untyped-def]
+    """Hash the first draws of all walks of a seed."""
+    for walk in range(draw.size):
+        draw[walk] = _mix(origin + np.uint64(walk) * WALK_STRIDE)
+
+
+@njit(cache=True, nogil=True)
 def depart(  # type: ignore[no-untyped-def]
     by_chance, graph, draws, shards, shard, first_row, num_seeds, num_walks, groups, walks, totals
 ):
@@ -89,14 +96,12 @@ def depart(  # type: ignore[no-untyped-def]
         origin = _mix(key + (seed + _ONE) * ITEM_STRIDE)
         wanted = degree * _TWO if by_chance else degree
         single = wanted > np.uint64(num_walks)
+        _hash_first_draws(origin, drawn)
         for walk in range(np.uint64(num_walks)):
-            drawn[walk] = _mix(origin + walk * WALK_STRIDE)
-        for walk in range(np.uint64(num_walks)):
-            draw = drawn[walk]
-            place = multiply_high(draw, degree)
+            place = multiply_high(drawn[walk], degree)
             if by_chance:
                 slot = _THREE * (start + place)
-                own = (draw * degree) >> _HALF_WORD < np.uint64(edges[slot + _TWO])
+                own = (drawn[walk] * degree) >> _HALF_WORD < np.uint64(edges[slot + _TWO])
                 place = place * _TWO + np.uint64(not own)
             places[walk] = place
             if not single:

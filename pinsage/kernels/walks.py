@@ -31,7 +31,7 @@ from pinsage.kernels.checks import (
     require_vector,
 )
 from pinsage.kernels.engine import neighborhoods_of_all, visits_of_all
-from pinsage.kernels.visits import count_table
+from pinsage.kernels.visits import MAX_ITEMS, count_table
 
 MAX_DEGREE = 2**24 - 1
 """The largest degree that fits in a packed word."""
@@ -39,11 +39,8 @@ MAX_DEGREE = 2**24 - 1
 MAX_START = 2**40 - 1
 """The largest row start that fits in a packed word."""
 
-MAX_ITEMS = 2**40 - 1
-"""The most items whose ids fit in a sort key."""
-
-MAX_VISITS = 2**24
-"""The most visits (num_walks * walk_length) one seed may make: counting takes 0.7 GiB a thread."""
+MAX_VISITS = 2**24 - 1
+"""The most visits (num_walks * walk_length) one seed may make: counting takes 1 GiB a thread."""
 
 _DEGREE_BITS = np.uint64(24)
 _BLOCKS_PER_THREAD = 4
@@ -152,8 +149,9 @@ def pack(
         context_chances: For choosing among a context's items.
 
     Returns:
-        The packed graph, nothing shared with the arguments: 8 bytes an item, 8 bytes a context, and
-        12 bytes an edge with int32 ids (16 with int64); 36 bytes an edge with chances (48).
+        The packed graph, nothing shared with the arguments. It takes 8 bytes an item, 8 bytes a
+        context, and 12 bytes an edge with int32 ids (16 with int64); where edges have chances, on
+        either side, 36 bytes an edge (48).
 
     Raises:
         ValueError: The two directions don't describe the same edges, a degree or row start is too
@@ -182,8 +180,10 @@ def pack(
     return PackedAdjacency(
         item_words,
         words_of_contexts,
-        item_choices=_choices(item_starts, words_of_contexts[item_contexts], item_chances),
-        context_choices=_choices(context_starts, item_ids, context_chances),
+        item_choices=_choices(
+            "item_chances", item_starts, words_of_contexts[item_contexts], item_chances
+        ),
+        context_choices=_choices("context_chances", context_starts, item_ids, context_chances),
     )
 
 
@@ -215,7 +215,7 @@ def random_walks(
     """
     job = _walk_job(packed, seeds, key, num_walks, walk_length, restart)
     visited = np.empty((seeds.size, num_walks * walk_length), packed.id_dtype)
-    visits_of_all(job, _num_blocks(seeds.size), visited)
+    visits_of_all(job, _num_blocks(seeds.size), count_table(0), visited)
     return visited
 
 
@@ -304,7 +304,7 @@ def walk_new_items(
         raise ValueError("chances must be None: the edges of this graph have none")
     own = packed.words_of_contexts[contexts]
     if packed.by_chance:
-        own = _choices(starts, own, chances).reshape(-1)
+        own = _choices("chances", starts, own, chances).reshape(-1)
     job = _walk_job(
         packed,
         seeds,
@@ -423,12 +423,15 @@ def _id_dtype(ids: np.ndarray) -> np.dtype:
 
 
 def _choices(
-    starts: np.ndarray, targets: np.ndarray, chances: np.ndarray | None
+    name: str, starts: np.ndarray, targets: np.ndarray, chances: np.ndarray | None
 ) -> Shaped[np.ndarray, "edges 3"]:
     """Put each slot's own target, its other target and the threshold side by side."""
     if chances is None:
         chances = np.ones(targets.size)
-    thresholds, others = alias_tables(starts, chances)
+    try:
+        thresholds, others = alias_tables(starts, chances)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     choices = np.empty((targets.size, 3), targets.dtype)
     choices[:, 0] = targets
     choices[:, 1] = targets[others + np.repeat(starts[:-1], np.diff(starts))]

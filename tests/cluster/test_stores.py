@@ -11,8 +11,8 @@ from pinsage.cluster.store_actor import Kept, Store
 from pinsage.cluster.stores import RemoteFeatures, StoreConfig, Stores, open_stores
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.features import FeatureShard
+from pinsage.sampling.messages import SeedRange
 from pinsage.sampling.minibatch import FeatureSource
-from pinsage.sampling.rounds import SeedRange
 from tests.cluster.graphs import NUM_ITEMS, WIDTH, publish_graph, small_graph
 
 pytestmark = pytest.mark.ray
