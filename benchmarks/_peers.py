@@ -96,9 +96,9 @@ class TorchWalks:
 class Chase:
     """Chains of random reads, each of which waits for the one before: what memory can do."""
 
-    def __init__(self, chains: int) -> None:
-        """Fill 1 GiB, on huge pages where the kernel has them."""
-        memory = mmap.mmap(-1, _CHASE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, chains: int, num_bytes: int = _CHASE_BYTES) -> None:
+        """Fill memory, a power of two bytes, on huge pages where the kernel has them."""
+        memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
         self._cells = np.frombuffer(memory, np.uint64)
         self._cells[:] = 0

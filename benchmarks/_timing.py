@@ -73,3 +73,9 @@ def report(
     print("\n".join([title, "", lines[0], rule, *lines[1:], ""]))
     if as_json:
         print(json.dumps(dict(figures)))
+
+
+def written_table(rows: Sequence[Sequence[object]]) -> str:
+    """Write a table in Markdown, its first row the heading."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])

@@ -125,6 +125,15 @@ def extend_with_neighbors(unique, neighbor_ids):
     return np.array(all_ids, unique.dtype), slots
 
 
+def layers_from_table(seeds, table_ids, num_layers):
+    """Extend the seeds by their neighbors' rows, layer after layer."""
+    ids, layers = seeds, []
+    for _ in range(num_layers):
+        ids, slots = extend_with_neighbors(ids, table_ids[ids])
+        layers.append((slots, len(ids)))
+    return layers, ids
+
+
 def top_k(scores, k):
     """Sort each row by score descending, then id ascending; pad with -1 and -inf."""
     ids = np.full((len(scores), k), -1, np.int32)

@@ -79,8 +79,14 @@ class Draft:
     def scratch(self) -> Path:
         """A folder for what the stage needs while it works; gone when it publishes."""
         path = self.path / ".scratch"
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def discard(self) -> None:
+        """Drop the scratch, and the directory if nothing else is in it."""
+        shutil.rmtree(self.path / ".scratch", ignore_errors=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def has(self, name: str) -> bool:
         """Tell whether a whole file of this name is there, from this run or one before it."""
@@ -189,6 +195,21 @@ def open_artifact(directory: Path, *, stage: str, check_digests: bool = False) -
     for name, entry in manifest.files.items():
         _check_file(directory / name, entry, check_digest=check_digests)
     return Artifact(directory, manifest)
+
+
+def check_digests(artifact: Artifact, folder: str) -> None:
+    """Read the files of one folder of a published directory, and compare their SHA-256.
+
+    Args:
+        artifact: the published directory.
+        folder: a folder in it, such as a shard's.
+
+    Raises:
+        ArtifactError: a file is missing, or not what the manifest says.
+    """
+    for name, entry in artifact.manifest.files.items():
+        if name.startswith(f"{folder}/"):
+            _check_file(artifact.path / name, entry, check_digest=True)
 
 
 @contextmanager

@@ -31,3 +31,27 @@ class TrainingError(PinsageError):
 
 class WorkerTimeoutError(PinsageError):
     """A remote part gave no answer in the time it was given."""
+
+
+class ShardUnavailableError(PinsageError):
+    """A shard's store that gave no answer, or was lost again and again."""
+
+    def __init__(self, shard: int, timeout_s: float) -> None:
+        """Name the shard.
+
+        Args:
+            shard: its number.
+            timeout_s: how long it was waited for.
+        """
+        super().__init__(shard, timeout_s)
+
+    def __str__(self) -> str:
+        shard, timeout_s = self.args
+        return (
+            f"shard {shard} gave no answer within {timeout_s:g} s; look for a lost node in "
+            "`ray status`, or raise stores.request_timeout_s"
+        )
+
+
+class WalkLostError(PinsageError):
+    """A store that knows nothing of a walk, because it was lost and started again."""

@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
+from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import EmbedSpec, embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.producers import ProducerSpec
@@ -130,13 +132,18 @@ def check_splits(run: Run) -> None:
 
 
 def _ingest(run: Run, draft: Draft) -> None:
-    ingest_tables(
-        run.config.data,
-        draft,
-        num_shards=run.config.graph.num_shards,
-        seed=run.config.seed,
-        structure=run.config.graph.structure,
-    )
+    config = run.config
+    spread = config.graph.build.spread
+    with session(config.ray) if spread else nullcontext():
+        ingest_tables(
+            config.data,
+            draft,
+            num_shards=config.graph.num_shards,
+            seed=config.seed,
+            structure=config.graph.structure,
+            build=config.graph.build,
+            tasks=ClusterTasks if spread else None,
+        )
 
 
 def _walk(run: Run, draft: Draft) -> None:

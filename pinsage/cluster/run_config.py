@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
 from pinsage.evaluation.report import EvaluationConfig
+from pinsage.graph.build import BuildConfig
 from pinsage.graph.schema import DataConfig
 from pinsage.graph.structure import StructureConfig
 from pinsage.inference.layerwise import EmbedConfig
@@ -26,6 +27,7 @@ class GraphConfig(Config):
     publishes the graph, and all that is made from it, anew."""
     structure: StructureConfig | None = None
     """Features made from the training graph, as a group named `structure`; none adds none."""
+    build: BuildConfig = BuildConfig()
 
 
 class RayConfig(Config):

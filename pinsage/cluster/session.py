@@ -13,6 +13,7 @@ from types import FrameType
 import ray
 
 from pinsage.base.errors import ResourceError
+from pinsage.base.machine import available_cpus
 from pinsage.cluster.run_config import RayConfig
 
 
@@ -96,19 +97,6 @@ def require_cpus(wanted: float, *, purpose: str, setting: str) -> None:
 def threads_for(configured: int | None, num_workers: int) -> int:
     """Share this machine's cores out evenly, unless told otherwise."""
     return configured or max(available_cpus() // num_workers, 1)
-
-
-def available_cpus() -> int:
-    """Count the cores this process may use: its affinity, and its container's quota."""
-    # Not every system can tell a process's affinity; macOS cannot.
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        used, period = quota.read_text(encoding="ascii").split()
-        if used != "max":
-            count = min(count, max(int(used) // int(period), 1))
-    return count
 
 
 def stop_on_signals() -> None:

@@ -14,13 +14,17 @@ from pinsage.graph.partition import num_ids_in, shard_name
 from pinsage.kernels.checks import require_ids, require_starts
 from pinsage.kernels.csr import EdgeRows, take_every
 
-ARRAYS = ("item_starts", "item_contexts", "context_starts", "context_items")
+SIDES = {
+    side: (f"{side}_starts", values, f"{side}_weights", f"{side}_ages")
+    for side, values in (("item", "item_contexts"), ("context", "context_items"))
+}
+"""The arrays of each side: where rows start, what is in them, and what travels with the edges."""
+
+ARRAYS = tuple(name for side in SIDES.values() for name in side[:2])
 """The arrays that every shard has."""
 
-EXTRA_ARRAYS = ("item_weights", "item_ages", "context_weights", "context_ages")
+EXTRA_ARRAYS = tuple(name for side in SIDES.values() for name in side[2:])
 """The arrays of graphs with weights or ages, parallel to the edges of their side."""
-
-_VALUES = {"item": "item_contexts", "context": "context_items"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class AdjacencyShard:
 
     It keeps the items and the contexts whose id leaves the remainder `shard` when divided by
     `num_shards`; rows are its own, values are ids of the whole graph.
+
+    On disk, all shards together take 8 bytes a node, and for every edge 4 bytes on either side (8
+    where ids need int64), 4 more with weights and 4 more with ages; beside them 16 bytes a
+    shard, and 128 bytes a file for its header.
     """
 
     shard: int
@@ -109,9 +117,9 @@ class AdjacencyShard:
         """
         require_shards(num_shards, whole.num_items)
         arrays: dict[str, Any] = {}
-        for side in _VALUES:
+        for side in SIDES:
             taken = take_every(_side(whole, side), shard, num_shards)
-            arrays |= dict(zip(_side_names(side), taken, strict=True))
+            arrays |= dict(zip(SIDES[side], taken, strict=True))
         return cls(shard, num_shards, **arrays)
 
     def write(self, draft: Draft) -> None:
@@ -136,8 +144,8 @@ class AdjacencyShard:
                 if len(starts) != wanted + 1:
                     raise ValueError(f"{side}_starts: wanted {wanted + 1}, found {len(starts)}")
                 require_starts(f"{side}_starts", starts, len(values))
-                require_ids(_VALUES[side], values, num_values)
-                for name, array in zip(_side_names(side)[2:], extra, strict=True):
+                require_ids(SIDES[side][1], values, num_values)
+                for name, array in zip(SIDES[side][2:], extra, strict=True):
                     if array is not None and len(array) != len(values):
                         raise ValueError(f"{name}: wanted {len(values)}, found {len(array)}")
         except ValueError as error:
@@ -162,9 +170,9 @@ def assemble(shards: Sequence[AdjacencyShard]) -> BipartiteAdjacency:
             f"found {[shard.shard for shard in shards]}"
         )
     arrays: dict[str, Any] = {}
-    for side in _VALUES:
+    for side in SIDES:
         whole = _interleave([_side(shard, side) for shard in shards])
-        arrays |= dict(zip(_side_names(side), whole, strict=True))
+        arrays |= dict(zip(SIDES[side], whole, strict=True))
     return BipartiteAdjacency(**arrays)
 
 
@@ -183,13 +191,9 @@ def require_shards(num_shards: int, num_items: int) -> None:
         )
 
 
-def _side_names(side: str) -> tuple[str, str, str, str]:
-    return f"{side}_starts", _VALUES[side], f"{side}_weights", f"{side}_ages"
-
-
 def _side(adjacency: BipartiteAdjacency | AdjacencyShard, side: str) -> EdgeRows:
     """One side's arrays; the ages stand where times do."""
-    return EdgeRows(*(getattr(adjacency, name) for name in _side_names(side)))
+    return EdgeRows(*(getattr(adjacency, name) for name in SIDES[side]))
 
 
 def _interleave(parts: Sequence[EdgeRows]) -> EdgeRows:

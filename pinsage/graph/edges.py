@@ -1,104 +1,189 @@
-"""Reading the edges tables: checked, with item ids, and contexts in order of their keys."""
+"""Reading the edges tables, a part at a time: checked, with item ids and context keys as text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int32, Shaped
+from jaxtyping import Bool, Float64, Int32, Int64, Shaped
 
+from pinsage.base.errors import DataError
 from pinsage.graph.findings import Findings, Place
-from pinsage.graph.items import Items
 from pinsage.graph.schema import EdgesConfig
-from pinsage.graph.tables import Kind, Table, Wanted, key_texts, null_rows, read_table
+from pinsage.graph.sources import Source, find_sources
+from pinsage.graph.tables import (
+    Kind,
+    OpenFile,
+    Table,
+    Wanted,
+    distinct_columns,
+    key_texts,
+    null_rows,
+    open_file,
+    read_rows,
+    target_type,
+)
+from pinsage.graph.times import TimeKind, TimeScale
+
+_KINDS: dict[pa.DataType, TimeKind] = {
+    pa.timestamp("us"): "timestamp",
+    pa.float64(): "float",
+    pa.int64(): "integer",
+}
+
+_DENSE = 4
+"""Numbers that span at most so many times their count are looked up in a table."""
 
 
 @dataclass(frozen=True)
-class Edges:
-    """Edges with dense ids, each (item, context) once, in order of context, then item."""
+class EdgePart:
+    """Some row groups of one file of an edges table."""
 
-    item_ids: Int32[np.ndarray, " edges"]
-    context_ids: Int32[np.ndarray, " edges"]
-    context_keys: pa.Array
-    """large_string in ascending order of its UTF-8 bytes; row = context id."""
-    times: Shaped[np.ndarray, " edges"] | None
-    """The earliest time of each edge; timestamps in microseconds. None where no times are used."""
-    all_times: Shaped[np.ndarray, " edge_rows"] | None
-    """The times of all rows, before repeated edges were merged."""
-    repeated: int
-    """How many rows were merged into others."""
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    def only(self, kept: Bool[np.ndarray, " edges"]) -> "Edges":
-        """Keep some edges, and the contexts that still have one."""
-        codes = self.context_ids[kept]
-        used = np.unique(codes)
-        return replace(
-            self,
-            item_ids=self.item_ids[kept],
-            context_ids=np.searchsorted(used, codes).astype(np.int32),
-            context_keys=self.context_keys.take(pa.array(used)),
-            times=None if self.times is None else self.times[kept],
-        )
+    position: int
+    """Place of the table in `data.edges`."""
+    config: EdgesConfig
+    source: Source
+    row_groups: range
+    names_files: bool
+    """The table has several files."""
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The good rows of one edges table."""
+class EdgePlan:
+    """Every part of every edges table, and what their columns have in common."""
+
+    parts: tuple[EdgePart, ...]
+    time_kinds: frozenset[TimeKind]
+    """What kinds of times the tables hold; none if times are not read."""
+    has_weights: bool
+    """A table has weights; the edges of those that have none weigh 1."""
+
+
+@dataclass(frozen=True)
+class PartRows:
+    """The good rows of one part."""
 
     item_ids: Int32[np.ndarray, " rows"]
+    context_codes: Int32[np.ndarray, " rows"]
+    """Places in `context_texts`."""
     context_texts: pa.Array
-    times: Shaped[np.ndarray, " rows"] | None
+    """large_string: distinct context keys as text, prefix included."""
+    weights: Float64[np.ndarray, " rows"] | None
+    times: Int64[np.ndarray, " rows"] | None
+    """Encoded by the graph's `TimeScale`."""
 
 
-def read_edges(
-    configs: Sequence[EdgesConfig], items: Items | None, findings: Findings, *, with_times: bool
-) -> Edges | None:
-    """Read and check all edges tables, and merge them.
+def plan_edges(
+    configs: Sequence[EdgesConfig], findings: Findings, *, needs_times: bool, rows_per_part: int
+) -> EdgePlan:
+    """Look at the files of all edges tables, and cut them into parts.
 
     Args:
         configs: the tables.
-        items: the items; None if they could not be read, and then only whole tables are checked.
-        findings: takes what is wrong.
-        with_times: read the times, if the tables have them.
+        findings: takes what is wrong with whole files.
+        needs_times: the split goes by time.
+        rows_per_part: a part has about so many rows, or one row group if that has more.
 
     Returns:
-        The edges, bad rows left out; None if they cannot be used, and then there is a finding.
+        The parts, those of unusable files left out; then there are findings.
     """
     timed = [config.timestamp is not None for config in configs]
-    if with_times and any(timed) and not all(timed):
+    if needs_times and any(timed) and not all(timed):
         bare = next(config for config in configs if config.timestamp is None)
         findings.add(
             f"{bare.path}: data.edges has timestamps for other tables but none for this one; set "
             "`timestamp` for all, or for none"
         )
-    parts = [
-        _read_one(config, position, items, findings, with_times=with_times and all(timed))
-        for position, config in enumerate(configs)
-    ]
-    good = [part for part in parts if part is not None]
-    if items is None or len(good) < len(parts):
-        return None
-    if not sum(len(part.item_ids) for part in good):
-        if not findings.problems:
-            findings.add("data.edges: no usable edge is left; mend the rows reported above")
-        return None
-    kinds = {part.times.dtype.kind == "M" for part in good if part.times is not None}
-    if len(kinds) > 1:
+    parts: list[EdgePart] = []
+    kinds: set[TimeKind] = set()
+    for position, config in enumerate(configs):
+        try:
+            sources = find_sources(config.path)
+        except DataError as error:
+            findings.add(str(error))
+            continue
+        for source in sources:
+            file = _open(config, position, source, findings)
+            if file is None:
+                continue
+            if config.timestamp is not None and all(timed):
+                kinds |= _time_kinds(file, config.timestamp)
+            parts += [
+                EdgePart(position, config, source, groups, len(sources) > 1)
+                for groups in _row_group_ranges(file, rows_per_part)
+            ]
+    if "timestamp" in kinds and len(kinds) > 1:
         findings.add(
             "data.edges: times are timestamps in one table and numbers in another; write them alike"
         )
-        return None
-    return _merge(good, len(items))
+    has_weights = any(config.weight is not None for config in configs)
+    return EdgePlan(tuple(parts), frozenset(kinds), has_weights)
+
+
+def read_part(
+    part: EdgePart,
+    item_keys: pa.Array | None,
+    findings: Findings,
+    *,
+    scale: TimeScale | None,
+    has_weights: bool,
+) -> tuple[PartRows | None, int]:
+    """Read and check one part.
+
+    Args:
+        part: which rows.
+        item_keys: keys by item id; None if the items could not be read, and then keys are not
+            looked up.
+        findings: takes what is wrong.
+        scale: how times are written; None reads none.
+        has_weights: the graph's edges have weights.
+
+    Returns:
+        The good rows, None if they cannot be used and then there is a finding; and how many rows
+        passed the table's `where`.
+    """
+    config, setting = part.config, f"data.edges.{part.position}"
+    columns = distinct_columns(_wanted(config, setting, with_times=scale is not None))
+    file = open_file(part.source, config.path, columns, config.where, findings)
+    read = (
+        None if file is None else read_rows(file, part.row_groups, columns, config.where, findings)
+    )
+    if read is None:
+        return None, 0
+    place = Place(
+        table="edges",
+        label=config.path,
+        files=(part.source.path,),
+        first_rows=(0,),
+        row_numbers=(read.row_numbers,),
+        names_files=part.names_files,
+    )
+    table = Table(place, read.data)
+    item_ids, good = find_items(table, config.item, item_keys, np.ones(len(table), bool), findings)
+    contexts = table.column(config.context)
+    good &= ~note_nulls(place, config.context, contexts, good, findings)
+    weights, times = None, None
+    if has_weights:
+        weights, good = _read_weights(table, config.weight, good, findings)
+    if scale is not None and config.timestamp is not None:
+        values, good = read_times(table, config.timestamp, good, findings)
+        times = scale.encode(values)
+    rows = np.flatnonzero(good)
+    texts = with_prefix(contexts.take(pa.array(rows)), config.context_prefix)
+    return PartRows(
+        item_ids[rows],
+        texts.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False),
+        texts.dictionary,
+        None if weights is None else weights[rows],
+        None if times is None else times[rows],
+    ), len(table)
 
 
 def find_items(
     table: Table,
     column: str,
-    items: Items | None,
+    item_keys: pa.Array | None,
     good: Bool[np.ndarray, " rows"],
     findings: Findings,
 ) -> tuple[Int32[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
@@ -107,7 +192,7 @@ def find_items(
     Args:
         table: the table.
         column: its column of item keys.
-        items: the known items; None skips the look-up.
+        item_keys: keys by item id; None skips the look-up.
         good: the rows not yet reported.
         findings: takes null and unknown keys.
 
@@ -116,17 +201,17 @@ def find_items(
     """
     keys = table.column(column)
     good = good & ~note_nulls(table.place, column, keys, good, findings)
-    if items is None:
+    if item_keys is None:
         return np.zeros(len(table), np.int32), good
-    if keys.type != items.keys.type:
+    if keys.type != item_keys.type:
         if keys.null_count < len(keys):
             findings.add(
                 f"{table.place.label}: {column!r} holds {keys.type} keys, but the items table has "
-                f"{items.keys.type} keys; write both alike"
+                f"{item_keys.type} keys; write both alike"
             )
         return np.zeros(len(table), np.int32), np.zeros(len(table), bool)
-    found = pc.index_in(keys, value_set=items.keys)
-    unknown = good & found.is_null().to_numpy(zero_copy_only=False)
+    ids, known = ids_of_keys(keys, item_keys)
+    unknown = good & ~known
     findings.bad_rows(
         table.place,
         column,
@@ -136,8 +221,24 @@ def find_items(
         fix="add these items",
         values=keys,
     )
-    ids = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
     return ids, good & ~unknown
+
+
+def ids_of_keys(
+    keys: pa.Array, known: pa.Array
+) -> tuple[Int32[np.ndarray, " keys"], Bool[np.ndarray, " keys"]]:
+    """Find the places of keys among the known ones, which are distinct and of the same type.
+
+    Returns:
+        The places (0 where there is none), and whether there is one.
+    """
+    if pa.types.is_int64(known.type) and len(known):
+        lowest, highest = (scalar.as_py() for scalar in pc.min_max(known).values())
+        if highest - lowest < _DENSE * len(known):
+            return _ids_of_dense_keys(keys, known, lowest, highest)
+    found = pc.index_in(keys, value_set=known)
+    is_known = ~found.is_null().to_numpy(zero_copy_only=False)
+    return found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32), is_known
 
 
 def note_nulls(
@@ -186,38 +287,6 @@ def read_times(
     return values, good & ~bad
 
 
-def _read_one(
-    config: EdgesConfig,
-    position: int,
-    items: Items | None,
-    findings: Findings,
-    *,
-    with_times: bool,
-) -> _Rows | None:
-    setting = f"data.edges.{position}"
-    wanted = [
-        Wanted(config.item, Kind.KEY, f"{setting}.item"),
-        Wanted(config.context, Kind.KEY, f"{setting}.context"),
-    ]
-    if config.timestamp is not None:
-        wanted.append(Wanted(config.timestamp, Kind.TIME, f"{setting}.timestamp"))
-    table = read_table("edges", config.path, wanted, findings, config.where)
-    if table is None:
-        return None
-    item_ids, good = find_items(table, config.item, items, np.ones(len(table), bool), findings)
-    contexts = table.column(config.context)
-    good &= ~note_nulls(table.place, config.context, contexts, good, findings)
-    times = None
-    if with_times and config.timestamp is not None:
-        times, good = read_times(table, config.timestamp, good, findings)
-    rows = np.flatnonzero(good)
-    return _Rows(
-        item_ids[rows],
-        with_prefix(contexts.take(pa.array(rows)), config.context_prefix),
-        None if times is None else times[rows],
-    )
-
-
 def with_prefix(keys: pa.Array, prefix: str) -> pa.DictionaryArray:
     """Write context keys as text with a prefix; each distinct one is written once."""
     encoded = keys.dictionary_encode()
@@ -228,32 +297,74 @@ def with_prefix(keys: pa.Array, prefix: str) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)
 
 
-def _merge(parts: Sequence[_Rows], num_items: int) -> Edges:
-    """Number the contexts, put the tables together, and keep each edge once, at its earliest."""
-    texts = pc.unique(pa.chunked_array([part.context_texts.dictionary for part in parts]))
-    keys = texts.take(pc.sort_indices(texts))
-    codes = []
-    for part in parts:
-        code_of = pc.index_in(part.context_texts.dictionary, value_set=keys).to_numpy()
-        codes.append(code_of[part.context_texts.indices.to_numpy()])
-    edge_keys = np.concatenate(codes).astype(np.int64) * num_items
-    edge_keys += np.concatenate([part.item_ids for part in parts])
-    timed = [part.times for part in parts if part.times is not None]
-    times = np.concatenate(timed) if timed else None
-    # A stable sort by time first makes `unique` keep the earliest row of each edge.
-    order = None if times is None else np.argsort(times, kind="stable")
-    distinct, firsts = np.unique(
-        edge_keys if order is None else edge_keys[order], return_index=True
+def _ids_of_dense_keys(
+    keys: pa.Array, known: pa.Array, lowest: int, highest: int
+) -> tuple[Int32[np.ndarray, " keys"], Bool[np.ndarray, " keys"]]:
+    """Look numbers up in a table of all that may be: no hashing, and a fifth of the time."""
+    place_of = np.full(highest - lowest + 1, -1, np.int32)
+    place_of[known.to_numpy(zero_copy_only=False) - lowest] = np.arange(len(known), dtype=np.int32)
+    values = keys.fill_null(lowest).to_numpy(zero_copy_only=False)
+    inside = (values >= lowest) & (values <= highest)
+    places = place_of[np.where(inside, values - lowest, 0)]
+    is_known = inside & (places >= 0) & ~keys.is_null().to_numpy(zero_copy_only=False)
+    return np.where(is_known, places, 0).astype(np.int32), is_known
+
+
+def _wanted(config: EdgesConfig, setting: str, *, with_times: bool) -> list[Wanted]:
+    wanted = [
+        Wanted(config.item, Kind.KEY, f"{setting}.item"),
+        Wanted(config.context, Kind.KEY, f"{setting}.context"),
+    ]
+    if config.timestamp is not None and with_times:
+        wanted.append(Wanted(config.timestamp, Kind.TIME, f"{setting}.timestamp"))
+    if config.weight is not None:
+        wanted.append(Wanted(config.weight, Kind.WEIGHT, f"{setting}.weight"))
+    return wanted
+
+
+def _open(
+    config: EdgesConfig, position: int, source: Source, findings: Findings
+) -> OpenFile | None:
+    columns = distinct_columns(_wanted(config, f"data.edges.{position}", with_times=True))
+    return open_file(source, config.path, columns, config.where, findings)
+
+
+def _time_kinds(file: OpenFile, column: str) -> set[TimeKind]:
+    """Tell the kind of a file's times; a column that holds none is found when it is read."""
+    found = target_type(file.parquet.schema_arrow.field(column).type, Kind.TIME)
+    return set() if found is None else {_KINDS[found]}
+
+
+def _row_group_ranges(file: OpenFile, rows_per_part: int) -> list[range]:
+    """Cut a file's row groups into runs of about `rows_per_part` rows."""
+    metadata = file.parquet.metadata
+    ranges, first, rows = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        rows += metadata.row_group(group).num_rows
+        if rows >= rows_per_part or group == metadata.num_row_groups - 1:
+            ranges.append(range(first, group + 1))
+            first, rows = group + 1, 0
+    return ranges
+
+
+def _read_weights(
+    table: Table, column: str | None, good: Bool[np.ndarray, " rows"], findings: Findings
+) -> tuple[Float64[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
+    """Check a column of weights; without one, every edge weighs 1."""
+    if column is None:
+        return np.ones(len(table)), good
+    weights = table.column(column).fill_null(0.0).to_numpy(zero_copy_only=False)
+    # As float32, because that is what is kept: a large float64 becomes infinite, a tiny one zero.
+    with np.errstate(over="ignore", under="ignore"):
+        kept = weights.astype(np.float32)
+    bad = ~(np.isfinite(kept) & (kept > 0)) & good
+    findings.bad_rows(
+        table.place,
+        column,
+        bad,
+        reason="bad_weight",
+        what="is null, or not a finite number above 0",
+        fix="fill in positive numbers",
+        values=table.column(column),
     )
-    if times is not None and order is not None:
-        first_times: Shaped[np.ndarray, " edges"] | None = times[order[firsts]]
-    else:
-        first_times = None
-    return Edges(
-        item_ids=(distinct % num_items).astype(np.int32),
-        context_ids=(distinct // num_items).astype(np.int32),
-        context_keys=keys,
-        times=first_times,
-        all_times=times,
-        repeated=len(edge_keys) - len(distinct),
-    )
+    return weights, good & ~bad

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from pinsage.graph.partition import rows_of, shard_name, shards_of
+from pinsage.kernels.gather import gather_rows
 
 FEATURES_FILE = "features.npy"
 
@@ -25,8 +26,14 @@ class FeatureShard:
         return cls(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def gather(self, rows: Int[np.ndarray, " wanted"]) -> Float32[np.ndarray, "wanted features"]:
-        """Copy some rows, in the order asked for."""
-        return np.asarray(self.values[rows])
+        """Copy some rows, in the order asked for.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        gathered = np.empty((len(rows), self.values.shape[1]), np.float32)
+        gather_rows(self.values, rows, gathered)
+        return gathered
 
 
 class FeatureStore:
@@ -45,24 +52,42 @@ class FeatureStore:
         """How many numbers an item has, `log_degree` included."""
         return int(self._shards[0].values.shape[1])
 
-    def gather(self, item_ids: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+    def gather(
+        self,
+        item_ids: Int[np.ndarray, " n"],
+        out: Float32[np.ndarray, "n width"] | None = None,
+    ) -> Float32[np.ndarray, "n width"]:
         """Copy the rows of some items, in the order asked for.
 
+        Args:
+            item_ids: which items, repeats welcome.
+            out: where to write them; None makes an array. Filling memory for the first time takes
+                as long again as gathering does.
+
+        Returns:
+            The rows: `out`, if that was given.
+
         Raises:
-            ValueError: an id is negative or not below `num_items`.
+            ValueError: an id is negative or not below `num_items`, or `out` does not fit.
         """
         if len(item_ids) and not 0 <= item_ids.min() <= item_ids.max() < self.num_items:
             raise ValueError(
                 f"wanted item ids from 0 to {self.num_items - 1}, "
                 f"found {item_ids.min()} to {item_ids.max()}"
             )
+        if out is None:
+            out = np.empty((len(item_ids), self.width), np.float32)
         num_shards = len(self._shards)
         if num_shards == 1:
-            return self._shards[0].gather(item_ids)
-        gathered = np.empty((len(item_ids), self.width), np.float32)
+            gather_rows(self._shards[0].values, item_ids, out)
+            return out
         owners = shards_of(item_ids, num_shards)
-        rows = rows_of(item_ids, num_shards)
+        # Small integers are sorted stably by radix, in a pass or two.
+        owners = owners.astype(np.min_scalar_type(num_shards))
+        places = np.argsort(owners, kind="stable")
+        rows = rows_of(item_ids, num_shards)[places]
+        ends = np.cumsum(np.bincount(owners, minlength=num_shards))
         for number, shard in enumerate(self._shards):
-            here = np.flatnonzero(owners == number)
-            gathered[here] = shard.gather(rows[here])
-        return gathered
+            own = slice(ends[number - 1] if number else 0, ends[number])
+            gather_rows(shard.values, rows[own], out, places[own])
+        return out

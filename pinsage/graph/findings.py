@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool
 
+from pinsage.base.config import Config
 from pinsage.base.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ _MEND = "or set data.on_bad_rows: drop"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table's rows came from."""
+    """Where a table's rows, or those of a part of it, came from."""
 
     table: str
     """`items`, `edges` or `pairs`: names what is dropped in the counts."""
@@ -28,16 +29,46 @@ class Place:
     """Every file, in order."""
     first_rows: tuple[int, ...] = ()
     """For every file, the number of rows read before it."""
-    row_numbers: tuple[np.ndarray | None, ...] = ()
-    """For every file, the original number of each row that passed `where`; None: all did."""
+    row_numbers: tuple[Sequence[int] | np.ndarray, ...] = ()
+    """For every file, the original number of each row read."""
+    names_files: bool = False
+    """The table has several files, so a row's file is told with it."""
 
     def row(self, row: int) -> str:
         """Name a row as its owner finds it again: `row 7`, `row 7 of part-3.parquet`."""
         number = int(np.searchsorted(self.first_rows, row, side="right")) - 1
-        inside = row - self.first_rows[number]
-        kept = self.row_numbers[number]
-        original = inside if kept is None else int(kept[inside])
-        return f"row {original}" + (f" of {self.files[number]}" if len(self.files) > 1 else "")
+        original = int(self.row_numbers[number][row - self.first_rows[number]])
+        return f"row {original}" + (f" of {self.files[number]}" if self.names_files else "")
+
+
+class Tally(Config):
+    """Bad rows of one kind."""
+
+    table: str
+    label: str
+    column: str
+    reason: str
+    what: str
+    fix: str
+    bad: int = 0
+    rows: int = 0
+    """How many rows were looked at."""
+    first: str = ""
+    """Where the first bad row is, and what it holds."""
+
+    def message(self) -> str:
+        """Say what, how often, and where first."""
+        return (
+            f"{self.label}: {self.column!r} {self.what} in {self.bad} of {self.rows} rows, "
+            f"first at {self.first}"
+        )
+
+
+class FindingsRecord(Config):
+    """Findings as they are kept on disk, or sent from one process to another."""
+
+    problems: tuple[str, ...]
+    tallies: tuple[Tally, ...]
 
 
 @dataclass
@@ -50,7 +81,22 @@ class Findings:
 
     drop_rows: bool
     problems: list[str] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=dict)
+    """What no dropping of rows can mend."""
+    tallies: dict[tuple[str, str, str], Tally] = field(default_factory=dict)
+
+    @property
+    def exist(self) -> bool:
+        """Tell whether there is a finding."""
+        return bool(self.problems) or (not self.drop_rows and any(self._bad()))
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """`table.reason` to the number of rows dropped."""
+        counts: dict[str, int] = {}
+        for tally in self._bad() if self.drop_rows else []:
+            name = f"{tally.table}.{tally.reason}"
+            counts[name] = counts.get(name, 0) + tally.bad
+        return counts
 
     def add(self, problem: str) -> None:
         """Note what no dropping of rows can mend."""
@@ -77,7 +123,7 @@ class Findings:
         fix: str,
         values: pa.Array | None = None,
     ) -> None:
-        """Note bad rows, if there are any.
+        """Note which rows are bad, if any; parts of one table add up.
 
         Args:
             place: the table.
@@ -89,30 +135,68 @@ class Findings:
             values: the column, to show the first offender.
         """
         count = int(np.count_nonzero(bad))
-        if not count:
-            return
-        row = int(np.argmax(bad))
-        shown = "" if values is None else f" ({str(values[row])[:60]!r})"
-        message = (
-            f"{place.label}: {column!r} {what} in {count} of {len(bad)} rows, "
-            f"first at {place.row(row)}{shown}"
+        first = ""
+        if count:
+            row = int(np.argmax(bad))
+            shown = "" if values is None else f" ({str(values[row])[:60]!r})"
+            first = f"{place.row(row)}{shown}"
+        self._count(
+            Tally(
+                table=place.table,
+                label=place.label,
+                column=column,
+                reason=reason,
+                what=what,
+                fix=fix,
+                bad=count,
+                rows=len(bad),
+                first=first,
+            )
         )
-        if self.drop_rows:
-            name = f"{place.table}.{reason}"
-            self.dropped[name] = self.dropped.get(name, 0) + count
-            _log.warning("%s; dropped", message)
-        else:
-            self.problems.append(f"{message}; {fix}, {_MEND}")
+
+    def record(self) -> FindingsRecord:
+        """Give what was found in a form that can be kept or sent."""
+        return FindingsRecord(problems=tuple(self.problems), tallies=tuple(self.tallies.values()))
+
+    def take_over(self, record: FindingsRecord) -> None:
+        """Add what was found in a later part."""
+        for problem in record.problems:
+            self.add(problem)
+        for tally in record.tallies:
+            self._count(tally)
 
     def raise_if_any(self) -> None:
-        """Report all findings at once.
+        """Report all findings at once; say what is dropped.
 
         Raises:
             DataError: there are findings.
         """
-        if self.problems:
-            listed = "".join(f"\n  - {problem}" for problem in self.problems)
-            plural = "s" if len(self.problems) > 1 else ""
+        bad = list(self._bad())
+        if self.drop_rows:
+            for tally in bad:
+                _log.warning("%s; dropped", tally.message())
+        problems = list(self.problems)
+        if not self.drop_rows:
+            problems += [f"{tally.message()}; {tally.fix}, {_MEND}" for tally in bad]
+        if problems:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            plural = "s" if len(problems) > 1 else ""
             raise DataError(
-                f"the input tables cannot be used: {len(self.problems)} finding{plural}{listed}"
+                f"the input tables cannot be used: {len(problems)} finding{plural}{listed}"
             )
+
+    def _bad(self) -> list[Tally]:
+        return [tally for tally in self.tallies.values() if tally.bad]
+
+    def _count(self, tally: Tally) -> None:
+        key = (tally.label, tally.column, tally.reason)
+        before = self.tallies.get(key)
+        if before is not None:
+            tally = before.model_copy(
+                update={
+                    "bad": before.bad + tally.bad,
+                    "rows": before.rows + tally.rows,
+                    "first": before.first or tally.first,
+                }
+            )
+        self.tallies[key] = tally

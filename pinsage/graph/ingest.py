@@ -1,22 +1,34 @@
 """From the caller's tables to a graph: checked tables, dense ids, split pairs, shards.
 
-All checks come before the first byte is written, and all of their findings come in one error.
+All checks come before the first file of the graph is written, and all of their findings come in one
+error. Items, context keys and pairs are held in memory; edges are not (`graph/build.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinsage.base.artifacts import Draft
+from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
-from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
-from pinsage.graph.edges import Edges, read_edges
+from pinsage.graph.adjacency import AdjacencyShard, assemble
+from pinsage.graph.build import (
+    BuildConfig,
+    Tasks,
+    Threads,
+    TrainingGraph,
+    build_training_graph,
+    time_cuts_of_edges,
+)
+from pinsage.graph.build_steps import Build
+from pinsage.graph.edges import EdgePlan, plan_edges
 from pinsage.graph.features import FEATURES_FILE
-from pinsage.graph.findings import Findings
+from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
-from pinsage.graph.pairs import read_pairs
+from pinsage.graph.pairs import PairRows, read_pairs
 from pinsage.graph.partition import ids_in, shard_name
 from pinsage.graph.schema import (
     CONTEXT_KEY,
@@ -31,14 +43,18 @@ from pinsage.graph.schema import (
     PairCounts,
 )
 from pinsage.graph.sources import input_facts
-from pinsage.graph.splits import Labels, check_labels, derive_pairs, label_pairs
+from pinsage.graph.splits import Holdout, LabeledPairs, label_pairs, with_told_edges
 from pinsage.graph.structure import StructureConfig, structural_features
-from pinsage.kernels.csr import build_csr, transpose
+from pinsage.graph.tables import no_rows
+from pinsage.graph.times import TimeScale, common_scale, kind_of
 
 __all__ = ["ingest", "input_facts"]
 
 _WRITE_ROWS = 65_536
 """How many feature rows are put together at a time."""
+
+_ROW_GROUP = 2**20
+"""Rows of a row group of the pairs table."""
 
 
 def ingest(
@@ -48,10 +64,13 @@ def ingest(
     num_shards: int,
     seed: int,
     structure: StructureConfig | None = None,
+    build: BuildConfig | None = None,
+    tasks: Callable[[Progress], Tasks] | None = None,
 ) -> None:
     """Check the input tables and write them as a graph.
 
-    The number of shards changes where ids are kept, never an id, an edge or a feature.
+    The number of shards changes where ids are kept, never an id, an edge or a feature. A run that
+    was killed goes on with what it finds in the draft's scratch.
 
     Args:
         config: the input tables.
@@ -60,6 +79,9 @@ def ingest(
         seed: decides what is held out, where neither a split column nor time does, and where
             structural features start from.
         structure: structural features to add, from the training graph alone; None adds none.
+        build: how much is sorted at a time, and by how many workers.
+        tasks: makes what runs the build's steps, of the progress line to move; None runs them in
+            threads of this process.
 
     Raises:
         DataError: the tables cannot be used; the message lists every finding, and nothing has been
@@ -68,92 +90,191 @@ def ingest(
     """
     if num_shards < 1:
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
-    with Progress("ingest", total=6 + num_shards, unit="steps") as progress:
-        findings = Findings(drop_rows=config.on_bad_rows == "drop")
-        progress.set(0, "items")
-        items = read_items(config.items, findings)
-        progress.set(1, "edges")
-        by_time = config.pairs is None or config.pairs.timestamp is not None
-        edges = read_edges(config.edges, items, findings, with_times=by_time)
-        progress.set(2, "pairs")
-        labels = _label(config, items, edges, findings, seed=seed)
-        findings.raise_if_any()
-        # A part that is None has left a finding.
-        assert items is not None
-        assert edges is not None
-        assert labels is not None
-        progress.set(3, "adjacency")
-        training = edges.only(labels.in_graph)
-        whole = _whole(training, len(items))
-        progress.set(4, "tables")
-        _write_tables(draft, items, training, labels)
-        progress.set(5, "structure")
-        added = _added_features(whole, structure, seed=seed)
+    settings = build or BuildConfig()
+    with Progress("ingest", total=4 + 2 * num_shards, unit="steps") as progress:
+        run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
+        try:
+            tables = _check(config, draft, settings, run, progress, num_shards=num_shards)
+            graph = build_training_graph(
+                tables.build,
+                lambda: _hold_out(tables, config, seed),
+                tables.findings,
+                run,
+                progress,
+                edges_per_bucket=settings.edges_per_bucket,
+            )
+        except DataError:
+            draft.discard()
+            raise
+        progress.advance(1, "tables")
+        _write_tables(draft, tables.items, graph)
         for shard in range(num_shards):
-            progress.set(6 + shard, f"shard {shard}")
-            AdjacencyShard.cut(whole, shard, num_shards).write(draft)
-            _write_features(draft, items, added, shard, num_shards)
-        progress.set(progress.total, f"{whole.num_items:,} items, {whole.num_edges:,} edges")
-        draft.counts.update(
-            _counts(items, edges, whole, labels, added, findings.dropped, num_shards).model_dump()
+            progress.advance(1, f"shard {shard}")
+            graph.items.write_shard(draft, shard, num_shards)
+            graph.contexts.write_shard(draft, shard, num_shards)
+        progress.advance(0, "structure")
+        added = _added_features(draft, graph, structure, num_shards=num_shards, seed=seed)
+        for shard in range(num_shards):
+            progress.advance(1, f"features {shard}")
+            _write_features(draft, tables.items, added, shard, num_shards)
+        counts = _counts(tables, graph, added, num_shards)
+        progress.set(progress.total, f"{counts.items:,} items, {counts.edges:,} edges")
+        draft.counts.update(counts.model_dump())
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The checked tables."""
+
+    items: Items
+    pairs: PairRows | None
+    build: Build
+    findings: Findings
+
+
+def _check(
+    config: DataConfig,
+    draft: Draft,
+    settings: BuildConfig,
+    run: Tasks,
+    progress: Progress,
+    *,
+    num_shards: int,
+) -> _Tables:
+    """Read everything, and stop if anything is wrong with it."""
+    findings = Findings(drop_rows=config.on_bad_rows == "drop")
+    progress.set(0, "items")
+    items = read_items(config.items, findings)
+    if items is not None and num_shards > len(items):
+        findings.add(
+            f"graph.num_shards is {num_shards}, but there are only {len(items)} items to share "
+            "out; lower it"
         )
-
-
-def _label(
-    config: DataConfig, items: Items | None, edges: Edges | None, findings: Findings, *, seed: int
-) -> Labels | None:
-    """Read or derive the pairs; split them unless something is wrong already."""
+    progress.set(1, "pairs")
     pairs = None if config.pairs is None else read_pairs(config.pairs, items, findings)
-    if findings.problems or items is None or edges is None:
-        return None
-    if pairs is None:
-        labels = derive_pairs(edges, config.split, seed=seed)
-    else:
-        if pairs.times is not None and edges.times is not None:
-            kinds = {pairs.times.dtype.kind == "M", edges.times.dtype.kind == "M"}
-            if len(kinds) > 1:
-                findings.add(
-                    "data.pairs and data.edges: times are timestamps in one and numbers in the "
-                    "other, so they cannot be compared; write them alike"
-                )
-                return None
-        labels = label_pairs(pairs, edges, items, config.split, seed=seed)
-    check_labels(labels, findings)
-    return labels
+    plan = plan_edges(
+        config.edges,
+        findings,
+        needs_times=config.pairs is None or config.pairs.timestamp is not None,
+        rows_per_part=settings.rows_per_part,
+    )
+    progress.set(2, "edges")
+    progress.total += 3 * len(plan.parts)
+    build = Build(
+        # Pieces cut in another way are of no use.
+        folder=draft.scratch / f"build-{settings.rows_per_part}-{settings.edges_per_bucket}",
+        parts=plan.parts,
+        num_items=0 if items is None else len(items),
+        drop_rows=findings.drop_rows,
+        scale=_time_scale(plan, pairs, findings),
+        has_weights=plan.has_weights,
+    )
+    build.keep_item_keys(None if items is None else items.keys)
+    if not build.is_cut:
+        run(build.read, range(len(plan.parts)), "read")
+    findings.take_over(_found_in_edges(config, build, findings))
+    findings.raise_if_any()
+    # A table that is None has left a finding.
+    assert items is not None
+    return _Tables(items, pairs, build, findings)
 
 
-def _whole(training: Edges, num_items: int) -> BipartiteAdjacency:
-    """Build the compressed rows both ways."""
-    num_contexts = len(training.context_keys)
-    item_starts, item_contexts = build_csr(training.item_ids, training.context_ids, num_items)
-    context_starts, context_items = transpose(item_starts, item_contexts, num_contexts)
-    return BipartiteAdjacency(item_starts, item_contexts, context_starts, context_items)
+def _found_in_edges(config: DataConfig, build: Build, so_far: Findings) -> FindingsRecord:
+    """Tell what was found in the edges tables, and whether anything is left of them."""
+    if build.is_cut:
+        return build.kept_findings()
+    findings = Findings(drop_rows=so_far.drop_rows)
+    rows, good = build.found(findings)
+    for position, edges in enumerate(config.edges):
+        if not rows.get(position) and not so_far.problems and not findings.problems:
+            findings.add(no_rows(edges.path, edges.where))
+    if not good and not so_far.exist and not findings.exist:
+        findings.add("data.edges: no usable edge is left; mend the rows reported above")
+    return findings.record()
 
 
-def _write_tables(draft: Draft, items: Items, training: Edges, labels: Labels) -> None:
-    pairs = {
-        "query_id": pa.array(labels.query_ids),
-        "positive_id": pa.array(labels.positive_ids),
-        "split": pa.array(SPLITS).take(pa.array(labels.splits)),
-    }
+def _time_scale(plan: EdgePlan, pairs: PairRows | None, findings: Findings) -> TimeScale | None:
+    """Find the one scale that holds the times of edges and pairs."""
+    kinds = set(plan.time_kinds)
+    if kinds and pairs is not None and pairs.times is not None:
+        kinds.add(kind_of(pairs.times.dtype))
+        if "timestamp" in kinds and len(kinds) > 1:
+            findings.add(
+                "data.pairs and data.edges: times are timestamps in one and numbers in the "
+                "other, so they cannot be compared; write them alike"
+            )
+    return common_scale(kinds)
+
+
+def _hold_out(
+    tables: _Tables, config: DataConfig, seed: int
+) -> tuple[LabeledPairs | None, Holdout]:
+    """Decide what is held out, from the pairs table or from the edges' times."""
+    build = tables.build
+    if tables.pairs is None:
+        cuts = None if build.scale is None else time_cuts_of_edges(build, config.split)
+        return None, Holdout(config.split, seed, derives_pairs=True, cuts=cuts)
+    labeled, holdout = label_pairs(
+        tables.pairs, tables.items.keys, config.split, scale=build.scale, seed=seed
+    )
+    return labeled, with_told_edges(holdout, tables.pairs, labeled, build.context_keys())
+
+
+def _write_tables(draft: Draft, items: Items, graph: TrainingGraph) -> None:
     tables: Mapping[str, pa.Table] = {
         ITEMS_FILE: items.metadata,
-        CONTEXTS_FILE: pa.table({CONTEXT_KEY: training.context_keys.cast(pa.string())}),
-        PAIRS_FILE: pa.table(pairs),
+        CONTEXTS_FILE: pa.table({CONTEXT_KEY: graph.context_keys}),
     }
     for name, table in tables.items():
         with draft.file(name) as path:
             pq.write_table(table, path, compression="zstd")
+    with draft.file(PAIRS_FILE) as path:
+        writer: pq.ParquetWriter | None = None
+        for table in _row_groups(map(_pair_table, graph.pairs())):
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table, row_group_size=_ROW_GROUP)
+        assert writer is not None
+        writer.close()
+
+
+def _pair_table(pairs: LabeledPairs) -> pa.Table:
+    return pa.table({
+        "query_id": pa.array(pairs.query_ids),
+        "positive_id": pa.array(pairs.positive_ids),
+        "split": pa.array(SPLITS).take(pa.array(pairs.splits)),
+    })
+
+
+def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables into row groups of one size, however they came."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) >= _ROW_GROUP:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, _ROW_GROUP)
+            held = [whole.slice(_ROW_GROUP)]
+    rest = pa.concat_tables(held)
+    if len(rest):
+        yield rest
 
 
 def _added_features(
-    whole: BipartiteAdjacency, structure: StructureConfig | None, *, seed: int
+    draft: Draft,
+    graph: TrainingGraph,
+    structure: StructureConfig | None,
+    *,
+    num_shards: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Make the feature groups that come from the training graph: float32[items, width] each."""
     groups = {}
     if structure is not None:
+        whole = assemble([
+            AdjacencyShard.open(draft.path, shard, num_shards) for shard in range(num_shards)
+        ])
         groups[STRUCTURE] = structural_features(whole, structure, seed=seed)
-    groups[LOG_DEGREE] = np.log1p(whole.item_degrees).astype(np.float32)[:, None]
+    groups[LOG_DEGREE] = np.log1p(graph.item_degrees).astype(np.float32)[:, None]
     return groups
 
 
@@ -182,24 +303,18 @@ def _write_features(
 
 
 def _counts(
-    items: Items,
-    edges: Edges,
-    whole: BipartiteAdjacency,
-    labels: Labels,
-    added: Mapping[str, np.ndarray],
-    dropped: dict[str, int],
-    num_shards: int,
+    tables: _Tables, graph: TrainingGraph, added: Mapping[str, np.ndarray], num_shards: int
 ) -> GraphCounts:
     return GraphCounts(
-        items=whole.num_items,
-        contexts=whole.num_contexts,
-        edges=whole.num_edges,
+        items=len(tables.items),
+        contexts=graph.first_contexts[-1],
+        edges=graph.num_edges,
         shards=num_shards,
-        pairs=PairCounts(**labels.counts()),
-        feature_groups={group.name: group.width for group in items.groups}
+        pairs=PairCounts(**graph.pair_counts()),
+        feature_groups={group.name: group.width for group in tables.items.groups}
         | {name: values.shape[1] for name, values in added.items()},
-        cold_items=int(np.count_nonzero(whole.item_degrees == 0)),
-        repeated_edges=edges.repeated,
-        left_out_edges=labels.left_out,
-        dropped=dropped,
+        cold_items=int(np.count_nonzero(graph.item_degrees == 0)),
+        repeated_edges=tables.build.num_rows() - graph.num_merged_edges,
+        left_out_edges=graph.left_out,
+        dropped=tables.findings.dropped,
     )

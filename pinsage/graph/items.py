@@ -80,7 +80,7 @@ def read_items(config: ItemsConfig, findings: Findings) -> Items | None:
             # Unless it is dropped, the item is known: its edges and pairs are not at fault.
             good &= ~(bad & findings.drop_rows)
     rows = np.flatnonzero(good)
-    if len(rows) == 0 and not findings.problems:
+    if len(rows) == 0 and not findings.exist:
         findings.add(f"{config.path}: no usable item is left; mend the rows reported above")
         return None
     keys = keys.take(pa.array(rows))

@@ -83,6 +83,14 @@ class Graph:
             for shard in range(self.num_shards)
         ])
 
+    def item_degrees(self) -> Int64[np.ndarray, " items"]:
+        """In how many contexts each item is; reads where every shard's rows start, and no edge."""
+        degrees = np.empty(self.num_items, np.int64)
+        for shard in range(self.num_shards):
+            starts = AdjacencyShard.open(self.artifact.path, shard, self.num_shards).item_starts
+            degrees[shard :: self.num_shards] = np.diff(starts)
+        return degrees
+
     def features(self) -> FeatureStore:
         """Map the shards' feature rows."""
         return FeatureStore([

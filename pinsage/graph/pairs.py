@@ -41,8 +41,9 @@ def read_pairs(config: PairsConfig, items: Items | None, findings: Findings) -> 
     table = read_table("pairs", config.path, _wanted(config), findings, config.where)
     if table is None:
         return None
-    query_ids, good = find_items(table, config.query, items, np.ones(len(table), bool), findings)
-    positive_ids, good = find_items(table, config.positive, items, good, findings)
+    keys = None if items is None else items.keys
+    query_ids, good = find_items(table, config.query, keys, np.ones(len(table), bool), findings)
+    positive_ids, good = find_items(table, config.positive, keys, good, findings)
     good &= ~_self_pairs(table, config, good, findings)
     splits, times, contexts = None, None, None
     if config.split is not None:
@@ -56,7 +57,7 @@ def read_pairs(config: PairsConfig, items: Items | None, findings: Findings) -> 
         return None
     rows = np.flatnonzero(good)
     if len(rows) == 0:
-        if not findings.problems:
+        if not findings.exist:
             findings.add(f"{config.path}: no usable pair is left; mend the rows reported above")
         return None
     return PairRows(

@@ -100,8 +100,13 @@ class EdgesConfig(Config):
     """Column of the context's key: string, or any integer type."""
 
     timestamp: str | None = None
-    """Column of the time the edge was made: integer, float or timestamp. Read where splits go by
-    time: pairs with a `timestamp`, or no pairs table."""
+    """Column of the time the edge was made: integer, float or timestamp. Splits go by it where
+    pairs have a `timestamp` or there is no pairs table, and walks can prefer recent edges
+    (`walk.choice.half_life`) if all edges tables have one."""
+
+    weight: str | None = None
+    """Column of how much the edge counts: numbers above 0; walks follow it
+    (`walk.choice.by_weight`). The edges of a table without one weigh 1 each."""
 
     context_prefix: str = ""
     """Put before every context key, so that tables with equal keys keep contexts of their own."""

@@ -1,27 +1,29 @@
 """Which pairs are for train, valid and test, and which edges the training graph may then hold.
 
 What lies in the future of the split, and what the held-out pairs themselves tell, never reaches the
-training graph.
+training graph. Everything is decided a run of contexts at a time, so that no step has to see all
+edges at once.
 """
 
 import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int8, Int32, Int64, Shaped, UInt64
+from jaxtyping import Bool, Int, Int8, Int64, Shaped, UInt64
 
 from pinsage.base.seeding import Stream, stream_key
-from pinsage.graph.edges import Edges
 from pinsage.graph.findings import Findings
-from pinsage.graph.items import Items
 from pinsage.graph.pairs import PairRows
 from pinsage.graph.schema import SPLITS, SplitConfig
 from pinsage.graph.tables import key_texts
+from pinsage.graph.times import TimeScale
+from pinsage.kernels.csr import MergedRows, order_in_rows
 
 _log = logging.getLogger(__name__)
 
@@ -29,17 +31,13 @@ _TRAIN, _VALID, _TEST = range(len(SPLITS))
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labelled pairs, and the edges that may be seen beside them."""
+class LabeledPairs:
+    """Pairs of items, each for one split."""
 
-    query_ids: Int32[np.ndarray, " pairs"]
-    positive_ids: Int32[np.ndarray, " pairs"]
+    query_ids: Int[np.ndarray, " pairs"]
+    positive_ids: Int[np.ndarray, " pairs"]
     splits: Int8[np.ndarray, " pairs"]
     """Place in `SPLITS`."""
-    in_graph: Bool[np.ndarray, " edges"]
-    """True for the edges of the training graph."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Why an edge is not in the training graph, to how many."""
 
     def counts(self) -> dict[str, int]:
         """Split to number of pairs."""
@@ -47,55 +45,156 @@ class Labels:
         return dict(zip(SPLITS, counted.tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class Holdout:
+    """What is held out, decided before the edges are put in place."""
+
+    split: SplitConfig
+    seed: int
+    derives_pairs: bool
+    """Pairs are made from the edges, run by run; else they came in a table."""
+    cuts: tuple[int, int] | None = None
+    """Encoded times at which valid and test begin, if splits go by time and edges have times."""
+    told: tuple[Int64[np.ndarray, " told"], Int64[np.ndarray, " told"]] | None = None
+    """Contexts, ascending, and items of the edges that held-out pairs tell."""
+
+
+@dataclass(frozen=True)
+class ContextRun:
+    """The merged edges of some consecutive contexts."""
+
+    first_context: int
+    edges: MergedRows
+    """Compressed rows; the columns are item ids."""
+
+    @property
+    def contexts(self) -> Int64[np.ndarray, " edges"]:
+        """The place in the run of every edge's context."""
+        starts = self.edges.starts
+        return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """What a run's edges give: which of them training may see, and pairs if those are derived."""
+
+    in_graph: Bool[np.ndarray, " edges"]
+    pairs: LabeledPairs | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why an edge is not in the training graph, to how many."""
+
+
 def label_pairs(
-    pairs: PairRows, edges: Edges, items: Items, split: SplitConfig, *, seed: int
-) -> Labels:
-    """Split the pairs of a pairs table: by its split column, by time, or by a hash of the pair."""
-    in_graph = np.ones(len(edges), bool)
-    left_out = {}
+    pairs: PairRows,
+    item_keys: pa.Array,
+    split: SplitConfig,
+    *,
+    scale: TimeScale | None,
+    seed: int,
+) -> tuple[LabeledPairs, Holdout]:
+    """Split the pairs of a pairs table: by its split column, by time, or by a hash of the pair.
+
+    Args:
+        pairs: the table.
+        item_keys: keys by item id.
+        split: the shares held out.
+        scale: the edges' times; None if they have none.
+        seed: decides where neither a column nor time does.
+
+    Returns:
+        The pairs, and what they hold out; `with_told_edges` adds what their contexts tell.
+    """
+    holdout = Holdout(split, seed, derives_pairs=False)
     if pairs.splits is not None:
         splits = pairs.splits
     elif pairs.times is not None:
         cuts = time_cuts(pairs.times, split)
         splits = _by_time(pairs.times, cuts)
-        if edges.times is None:
+        if scale is None:
             _log.warning(
                 "data.edges has no timestamps, so edges made after the pairs that are held out "
                 "stay in the graph, and what is measured may be too good"
             )
         else:
-            in_graph = edges.times < cuts[0]
-            left_out["future"] = int(np.count_nonzero(~in_graph))
+            valid, test = scale.encode(np.array(cuts)).tolist()
+            holdout = replace(holdout, cuts=(valid, test))
     else:
-        splits = _by_hash(_pair_hashes(pairs, items, seed), split)
-    if pairs.contexts is not None:
-        told = _edges_of(pairs.contexts, pairs, splits != _TRAIN, edges, len(items))
+        splits = _by_hash(_pair_hashes(pairs, item_keys, seed), split)
+    return LabeledPairs(pairs.query_ids, pairs.positive_ids, splits), holdout
+
+
+def with_told_edges(
+    holdout: Holdout, pairs: PairRows, labeled: LabeledPairs, context_keys: pa.Array
+) -> Holdout:
+    """Hold out the edges between the contexts and the items of valid and test pairs."""
+    if pairs.contexts is None:
+        return holdout
+    code_of = pc.index_in(pairs.contexts.dictionary, value_set=context_keys)
+    code_of = code_of.fill_null(-1).to_numpy(zero_copy_only=False)
+    codes = code_of[pairs.contexts.indices.to_numpy()].astype(np.int64)
+    told = (labeled.splits != _TRAIN) & (codes >= 0)
+    contexts = np.concatenate([codes[told], codes[told]])
+    items = np.concatenate([pairs.query_ids[told], pairs.positive_ids[told]]).astype(np.int64)
+    order = np.argsort(contexts, kind="stable")
+    return replace(holdout, told=(contexts[order], items[order]))
+
+
+def label_run(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
+    """Decide what training may see of some contexts' edges, and make pairs if they give them.
+
+    Args:
+        run: the edges.
+        holdout: what is held out.
+        context_keys: the keys of these contexts, as text.
+    """
+    if holdout.derives_pairs:
+        if holdout.cuts is None:
+            return _rings(run, holdout, context_keys)
+        return _next_in_time(run, holdout.cuts)
+    in_graph = np.ones(len(run.edges.cols), bool)
+    left_out = {}
+    if holdout.cuts is not None:
+        assert run.edges.firsts is not None
+        in_graph = run.edges.firsts < holdout.cuts[0]
+        left_out["future"] = int(np.count_nonzero(~in_graph))
+    if holdout.told is not None:
+        told = _told(run, holdout.told)
         left_out["held_out_pair"] = int(np.count_nonzero(told & in_graph))
         in_graph = in_graph & ~told
-    return Labels(pairs.query_ids, pairs.positive_ids, splits, in_graph, left_out)
+    return RunLabels(in_graph, None, left_out)
 
 
-def derive_pairs(edges: Edges, split: SplitConfig, *, seed: int) -> Labels:
-    """Make pairs of the edges: by time if they have times, else by holding out contexts."""
-    if edges.times is None:
-        return _rings(edges, split, seed=seed)
-    return _next_in_time(edges, split)
+def check_labels(
+    counts: dict[str, int], edges: int, left_out: dict[str, int], findings: Findings
+) -> None:
+    """Note a training graph without edges, and a train or test split without pairs.
 
-
-def check_labels(labels: Labels, findings: Findings) -> None:
-    """Note a training graph without edges, and a train or test split without pairs."""
-    counts = labels.counts()
+    Args:
+        counts: split to number of pairs.
+        edges: how many edges there are, the ones left out included.
+        left_out: why edges are not in the training graph, to how many.
+        findings: takes what is missing.
+    """
     for name in ("train", "test"):
         if not counts[name]:
             findings.add(
-                f"data.split: no pairs are left for {name} out of {len(labels.splits)}; "
+                f"data.split: no pairs are left for {name} out of {sum(counts.values())}; "
                 "give more pairs, or change data.split"
             )
-    if not labels.in_graph.any():
+    if edges == sum(left_out.values()):
         findings.add(
-            f"data.edges: none of {len(labels.in_graph)} edges is left for the training graph "
-            f"(left out: {labels.left_out}); check the timestamps, or change data.split"
+            f"data.edges: none of {edges} edges is left for the training graph "
+            f"(left out: {left_out}); check the timestamps, or change data.split"
         )
+
+
+def cut_places(count: int, split: SplitConfig) -> tuple[int, int]:
+    """Give the places in order of time, of so many rows, at which valid and test begin."""
+    valid, test = (
+        min(math.floor(count * (1 - share) + 1e-6), count - 1)
+        for share in (split.valid + split.test, split.test)
+    )
+    return valid, test
 
 
 def time_cuts(times: Shaped[np.ndarray, " n"], split: SplitConfig) -> tuple[np.generic, np.generic]:
@@ -103,17 +202,12 @@ def time_cuts(times: Shaped[np.ndarray, " n"], split: SplitConfig) -> tuple[np.g
 
     Each is one of the times given, so that what happens later cannot move it by its size alone.
     """
-    ordered = np.sort(times)
-    firsts = [
-        min(math.floor(len(ordered) * (1 - share) + 1e-6), len(ordered) - 1)
-        for share in (split.valid + split.test, split.test)
-    ]
-    return ordered[firsts[0]], ordered[firsts[1]]
+    places = cut_places(len(times), split)
+    ordered = np.partition(times, places)
+    return ordered[places[0]], ordered[places[1]]
 
 
-def _by_time(
-    times: Shaped[np.ndarray, " n"], cuts: tuple[np.generic, np.generic]
-) -> Int8[np.ndarray, " n"]:
+def _by_time(times: Shaped[np.ndarray, " n"], cuts: tuple[Any, Any]) -> Int8[np.ndarray, " n"]:
     return ((times >= cuts[0]).astype(np.int8) + (times >= cuts[1])).astype(np.int8)
 
 
@@ -125,7 +219,7 @@ def _by_hash(hashes: UInt64[np.ndarray, " n"], split: SplitConfig) -> Int8[np.nd
     return splits
 
 
-def _pair_hashes(pairs: PairRows, items: Items, seed: int) -> UInt64[np.ndarray, " pairs"]:
+def _pair_hashes(pairs: PairRows, item_keys: pa.Array, seed: int) -> UInt64[np.ndarray, " pairs"]:
     """Hash each pair by its keys, in either order the same.
 
     An embedding's inner product cannot tell (p, q) from (q, p): one of them in train and the other
@@ -134,7 +228,7 @@ def _pair_hashes(pairs: PairRows, items: Items, seed: int) -> UInt64[np.ndarray,
     ids, slots = np.unique(
         np.concatenate([pairs.query_ids, pairs.positive_ids]), return_inverse=True
     )
-    texts = key_texts(items.keys.take(pa.array(ids))).to_pylist()
+    texts = key_texts(item_keys.take(pa.array(ids))).to_pylist()
     of_item = _hashes(texts, stream_key(seed, Stream.SPLITS))[slots]
     count = len(pairs.query_ids)
     return _mix(of_item[:count] + of_item[count:])
@@ -147,77 +241,53 @@ def _hashes(texts: Sequence[str], key: int) -> UInt64[np.ndarray, " n"]:
     return np.frombuffer(b"".join(digests), np.dtype("<u8")).astype(np.uint64)
 
 
-def _edges_of(
-    contexts: pa.DictionaryArray,
-    pairs: PairRows,
-    held_out: Bool[np.ndarray, " pairs"],
-    edges: Edges,
-    num_items: int,
+def _told(
+    run: ContextRun, told: tuple[Int64[np.ndarray, " told"], Int64[np.ndarray, " told"]]
 ) -> Bool[np.ndarray, " edges"]:
-    """Mark the edges between the contexts and the items of held-out pairs."""
-    code_of = pc.index_in(contexts.dictionary, value_set=edges.context_keys)
-    codes = code_of.fill_null(-1).to_numpy(zero_copy_only=False)[contexts.indices.to_numpy()]
-    told = held_out & (codes >= 0)
-    first = codes[told].astype(np.int64) * num_items
-    edge_keys = edges.context_ids.astype(np.int64) * num_items + edges.item_ids
-    return np.isin(
-        edge_keys,
-        np.concatenate([first + pairs.query_ids[told], first + pairs.positive_ids[told]]),
-    )
+    """Mark the edges of a run that held-out pairs tell."""
+    contexts, items = told
+    ends = [run.first_context, run.first_context + len(run.edges.starts) - 1]
+    first, stop = np.searchsorted(contexts, ends)
+    if first == stop:
+        return np.zeros(len(run.edges.cols), bool)
+    most = max(int(items.max()), int(run.edges.cols.max(initial=0))) + 1
+    wanted = (contexts[first:stop] - run.first_context) * most + items[first:stop]
+    return np.isin(run.contexts * most + run.edges.cols, wanted)
 
 
-def _next_in_time(edges: Edges, split: SplitConfig) -> Labels:
+def _next_in_time(run: ContextRun, cuts: tuple[int, int]) -> RunLabels:
     """Pair each item with the next one of the same context (paper, section 4.1)."""
-    times, all_times = edges.times, edges.all_times
-    assert times is not None
-    assert all_times is not None
-    # All rows decide the cuts, repeated ones too: which item a future row names moves nothing.
-    cuts = time_cuts(all_times, split)
-    order = np.lexsort((edges.item_ids, times, edges.context_ids))
-    contexts = edges.context_ids[order]
+    edges, contexts = run.edges, run.contexts
+    assert edges.firsts is not None
+    order = order_in_rows(edges.starts, edges.firsts)
+    items, times = edges.cols[order], edges.firsts[order]
     followed = np.flatnonzero(contexts[1:] == contexts[:-1])
-    in_graph = times < cuts[0]
-    return Labels(
-        edges.item_ids[order][followed],
-        edges.item_ids[order][followed + 1],
-        _by_time(times[order][followed + 1], cuts),
-        in_graph,
-        {"future": int(np.count_nonzero(~in_graph))},
-    )
+    in_graph = edges.firsts < cuts[0]
+    pairs = LabeledPairs(items[followed], items[followed + 1], _by_time(times[followed + 1], cuts))
+    return RunLabels(in_graph, pairs, {"future": int(np.count_nonzero(~in_graph))})
 
 
-def _rings(edges: Edges, split: SplitConfig, *, seed: int) -> Labels:
+def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
     """Hold out whole contexts; in each context, put the items in a random ring.
 
     Each item is paired with the next of its ring, so every item of a context is a query once and a
     positive once.
     """
-    hashes = _hashes(edges.context_keys.to_pylist(), stream_key(seed, Stream.SPLITS))
-    split_of = _by_hash(hashes, split)
-    item_keys = _mix(
-        edges.item_ids.astype(np.uint64) + np.uint64(stream_key(seed, Stream.DERIVED_PAIRS))
-    )
-    draws = _mix(item_keys ^ hashes[edges.context_ids])
-    order = np.lexsort((draws, edges.context_ids))
-    contexts, ring = edges.context_ids[order], edges.item_ids[order]
-    starts = _starts(contexts)
-    sizes = np.diff(np.append(starts, len(contexts)))
-    following = np.arange(1, len(contexts) + 1)
-    following[starts + sizes - 1] = starts
+    starts, items = run.edges.starts, run.edges.cols
+    hashes = _hashes(context_keys.to_pylist(), stream_key(holdout.seed, Stream.SPLITS))
+    split_of = _by_hash(hashes, holdout.split)
+    contexts = run.contexts
+    derived = np.uint64(stream_key(holdout.seed, Stream.DERIVED_PAIRS))
+    draws = _mix(_mix(items.astype(np.uint64) + derived) ^ hashes[contexts])
+    ring = items[order_in_rows(starts, draws)]
+    sizes = np.diff(starts)
+    following = np.arange(1, len(ring) + 1)
+    has_items = sizes > 0
+    following[starts[1:][has_items] - 1] = starts[:-1][has_items]
     paired = np.repeat(sizes > 1, sizes)
-    in_graph = split_of[edges.context_ids] == _TRAIN
-    return Labels(
-        ring[paired],
-        ring[following][paired],
-        split_of[contexts][paired],
-        in_graph,
-        {"held_out_context": int(np.count_nonzero(~in_graph))},
-    )
-
-
-def _starts(contexts: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " distinct"]:
-    """Find where each run of one context begins."""
-    return np.flatnonzero(np.append(True, contexts[1:] != contexts[:-1]))
+    in_graph = split_of[contexts] == _TRAIN
+    pairs = LabeledPairs(ring[paired], ring[following][paired], split_of[contexts][paired])
+    return RunLabels(in_graph, pairs, {"held_out_context": int(np.count_nonzero(~in_graph))})
 
 
 def _mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:

@@ -23,6 +23,8 @@ class Kind(Enum):
     """Becomes int64 or large_string."""
     TIME = "a time (integer, float or timestamp)"
     """Becomes int64, float64, or timestamp in microseconds."""
+    WEIGHT = "a weight (a number)"
+    """Becomes float64."""
     TEXT = "text"
     """Becomes large_string."""
     ANY = "anything"
@@ -79,31 +81,127 @@ def read_table(
     except DataError as error:
         findings.add(str(error))
         return None
-    columns: dict[str, Wanted] = {}
-    for one in wanted:
-        columns.setdefault(one.column, one)
-    parts = [_read_file(source, path, columns, where, findings) for source in sources]
-    read = [part for part in parts if part is not None]
-    if len(read) < len(parts):
+    columns = distinct_columns(wanted)
+    parts = []
+    for source in sources:
+        file = open_file(source, path, columns, where, findings)
+        read = None if file is None else read_rows(file, None, columns, where, findings)
+        parts.append(read)
+    read_parts = [part for part in parts if part is not None]
+    if len(read_parts) < len(parts):
         return None
     try:
-        data = pa.concat_tables([part[0] for part in read], promote_options="permissive")
+        data = pa.concat_tables([part.data for part in read_parts], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         findings.add(f"{path}: the files disagree ({error}); write them with one schema")
         return None
     if data.num_rows == 0:
-        reason = f"no rows are left by where {_written(where)}" if where else "there are no rows"
-        findings.add(f"{path}: {reason}; check the path and the filter")
+        findings.add(no_rows(path, where))
         return None
-    sizes = [part[0].num_rows for part in read]
+    sizes = [part.data.num_rows for part in read_parts]
     place = Place(
         table=name,
         label=path,
         files=tuple(source.path for source in sources),
         first_rows=tuple(int(start) for start in np.cumsum([0, *sizes[:-1]])),
-        row_numbers=tuple(part[1] for part in read),
+        row_numbers=tuple(part.row_numbers for part in read_parts),
+        names_files=len(sources) > 1,
     )
     return Table(place, data)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A Parquet file that has every wanted column."""
+
+    label: str
+    """What messages call it: the configured path, or its own where that means several files."""
+    parquet: pq.ParquetFile
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """Some rows of one file, in the types that their kinds promise."""
+
+    data: pa.Table
+    row_numbers: Sequence[int] | np.ndarray
+    """Their numbers in the file."""
+
+
+def distinct_columns(wanted: Sequence[Wanted]) -> dict[str, Wanted]:
+    """Give the columns to read; one named twice gets the first kind asked for."""
+    columns: dict[str, Wanted] = {}
+    for one in wanted:
+        columns.setdefault(one.column, one)
+    return columns
+
+
+def no_rows(path: str, where: Sequence[Filter]) -> str:
+    """Say that a table has no rows, or none that pass."""
+    reason = f"no rows are left by where {_written(where)}" if where else "there are no rows"
+    return f"{path}: {reason}; check the path and the filter"
+
+
+def open_file(
+    source: Source,
+    label: str,
+    columns: Mapping[str, Wanted],
+    where: Sequence[Filter],
+    findings: Findings,
+) -> OpenFile | None:
+    """Open one file, and look for the wanted columns; None leaves a finding."""
+    label = label if source.path.endswith(label) else source.path
+    try:
+        file = pq.ParquetFile(source.filesystem.open_input_file(source.path))
+        known = file.schema_arrow.names
+    except (OSError, pa.ArrowException) as error:
+        findings.add(_unreadable(label, error))
+        return None
+    settings = _settings(columns, where)
+    missing = [column for column in settings if column not in known]
+    for column in missing:
+        findings.missing_column(label, column, known, settings[column])
+    if missing:
+        return None
+    for one in columns.values():
+        found = file.schema_arrow.field(one.column).type
+        if target_type(found, one.kind) is None:
+            findings.add(
+                f"{_found(label, one, found)} for {one.setting}; {_type_hint(found, one.kind)}"
+            )
+            return None
+    return OpenFile(label, file)
+
+
+def read_rows(
+    file: OpenFile,
+    row_groups: range | None,
+    columns: Mapping[str, Wanted],
+    where: Sequence[Filter],
+    findings: Findings,
+) -> ReadRows | None:
+    """Read some row groups, or all; None leaves a finding."""
+    metadata = file.parquet.metadata
+    groups = range(metadata.num_row_groups) if row_groups is None else row_groups
+    first = sum(metadata.row_group(group).num_rows for group in range(groups.start))
+    try:
+        table = file.parquet.read_row_groups(list(groups), columns=list(_settings(columns, where)))
+    except (OSError, pa.ArrowException) as error:
+        findings.add(_unreadable(file.label, error))
+        return None
+    row_numbers: Sequence[int] | np.ndarray = range(first, first + table.num_rows)
+    if where:
+        passed = _passing(table, file.label, where, findings)
+        if passed is None:
+            return None
+        table, row_numbers = table.take(pa.array(passed)), passed + first
+    arrays = {}
+    for column, one in columns.items():
+        array = _canonical(table[column], one, file.label, findings)
+        if array is None:
+            return None
+        arrays[column] = array
+    return ReadRows(pa.table(arrays), row_numbers)
 
 
 def null_rows(column: pa.Array) -> Bool[np.ndarray, " rows"]:
@@ -119,42 +217,14 @@ def key_texts(keys: pa.Array) -> pa.Array:
     return keys.cast(pa.large_string())
 
 
-def _read_file(
-    source: Source,
-    label: str,
-    columns: Mapping[str, Wanted],
-    where: Sequence[Filter],
-    findings: Findings,
-) -> tuple[pa.Table, np.ndarray | None] | None:
-    """Read one file; with a filter, also the numbers of the rows that passed it."""
-    label = label if source.path.endswith(label) else source.path
-    try:
-        file = pq.ParquetFile(source.filesystem.open_input_file(source.path))
-        known = file.schema_arrow.names
-        settings = {one.column: one.setting for one in columns.values()}
-        settings |= {column: f"where {_written([test])}" for test in where for column in test[:1]}
-        missing = [column for column in settings if column not in known]
-        for column in missing:
-            findings.missing_column(label, column, known, settings[column])
-        if missing:
-            return None
-        table = file.read(columns=list(settings))
-    except (OSError, pa.ArrowException) as error:
-        findings.add(f"{label}: cannot be read as Parquet ({error}); write the file anew")
-        return None
-    row_numbers = None
-    if where:
-        passed = _passing(table, label, where, findings)
-        if passed is None:
-            return None
-        table, row_numbers = table.take(pa.array(passed)), passed
-    arrays = {}
-    for column, one in columns.items():
-        array = _canonical(table[column], one, label, findings)
-        if array is None:
-            return None
-        arrays[column] = array
-    return pa.table(arrays), row_numbers
+def _settings(columns: Mapping[str, Wanted], where: Sequence[Filter]) -> dict[str, str]:
+    """List every column to read, with the setting that names it."""
+    settings = {one.column: one.setting for one in columns.values()}
+    return settings | {column: f"where {_written([test])}" for test in where for column in test[:1]}
+
+
+def _unreadable(label: str, error: Exception) -> str:
+    return f"{label}: cannot be read as Parquet ({error}); write the file anew"
 
 
 def _passing(
@@ -178,36 +248,45 @@ def _canonical(
     column: pa.ChunkedArray, wanted: Wanted, label: str, findings: Findings
 ) -> pa.ChunkedArray | None:
     """Cast a column to the type its kind promises."""
-    target = _target_type(column.type, wanted.kind)
-    found = f"{label}: {wanted.column!r} is {column.type}, wanted {wanted.kind.value} "
-    if target is None:
-        findings.add(f"{found}for {wanted.setting}; {_type_hint(column.type, wanted.kind)}")
-        return None
+    target = target_type(column.type, wanted.kind)
+    # The file would not be open otherwise.
+    assert target is not None
     try:
         # Nanoseconds may be cut to microseconds; a number must keep its value.
         return column.cast(target, safe=not pa.types.is_timestamp(target))
     except pa.ArrowInvalid as error:
-        findings.add(f"{found}that fits {target} ({error}); store it as a string, or smaller")
+        findings.add(
+            f"{_found(label, wanted, column.type)} that fits {target} ({error}); store it as a "
+            "string, or smaller"
+        )
         return None
 
 
-def _target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
+def target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
+    """Give the type a column of some kind becomes; None if it cannot be of that kind."""
     types = pa.types
     value = found.value_type if types.is_dictionary(found) else found
     is_text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
     if kind is Kind.ANY:
         return found
     if types.is_null(value):
-        return pa.large_string() if kind is not Kind.TIME else pa.int64()
+        return {Kind.TIME: pa.int64(), Kind.WEIGHT: pa.float64()}.get(kind, pa.large_string())
     if kind is Kind.TIME:
         if types.is_timestamp(value) or types.is_date(value):
             return pa.timestamp("us")
         if types.is_integer(value):
             return pa.int64()
         return pa.float64() if types.is_floating(value) else None
+    if kind is Kind.WEIGHT:
+        is_number = types.is_integer(value) or types.is_floating(value)
+        return pa.float64() if is_number or types.is_decimal(value) else None
     if is_text:
         return pa.large_string()
     return pa.int64() if kind is Kind.KEY and types.is_integer(value) else None
+
+
+def _found(label: str, wanted: Wanted, found: pa.DataType) -> str:
+    return f"{label}: {wanted.column!r} is {found}, wanted {wanted.kind.value}"
 
 
 def _type_hint(found: pa.DataType, kind: Kind) -> str:

@@ -6,8 +6,9 @@ A compiled function here calls only compiled functions of its own file, besides 
 
 from pinsage.kernels.cooccurrence import weighted_cooccurrence
 from pinsage.kernels.csr import build_csr, transpose
+from pinsage.kernels.gather import gather_rows
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
-from pinsage.kernels.reindex import extend_with_neighbors, unique_in_order
+from pinsage.kernels.reindex import layers_from_table, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
 from pinsage.kernels.visits import importance_weights, top_visited
 from pinsage.kernels.walks import (
@@ -21,9 +22,10 @@ from pinsage.kernels.walks import (
 __all__ = [
     "PackedAdjacency",
     "build_csr",
-    "extend_with_neighbors",
+    "gather_rows",
     "gram",
     "importance_weights",
+    "layers_from_table",
     "pack",
     "pool_rows",
     "random_walks",

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64
 
-from pinsage.kernels.reindex import extend_with_neighbors
+from pinsage.kernels.reindex import layers_from_table
+
+_COPIED_BYTES = 2**29
+"""Whole tables of up to this size are copied by whoever builds minibatches from them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Block:
 
 def build_blocks(
     seeds: Int64[np.ndarray, " seeds"],
-    neighbor_ids: Int32[np.ndarray, "items neighbors"],
+    neighbor_ids: Int[np.ndarray, "items neighbors"],
     neighbor_weights: Float32[np.ndarray, "items neighbors"],
     *,
     num_layers: int,
@@ -37,23 +40,38 @@ def build_blocks(
 
     Args:
         seeds: distinct item ids.
-        neighbor_ids: the neighborhood table's ids, -1 where missing.
-        neighbor_weights: the table's weights; a row is scaled to sum to 1 again, in case the
-            table was cut to fewer neighbors than it was made with.
+        neighbor_ids: the neighborhood table's ids, -1 where missing; see `cut_table`.
+        neighbor_weights: the table's weights.
         num_layers: K.
         scratch: filled with -1; left so.
 
     Returns:
         The blocks from the features up, and the ids whose features layer 0 needs, in slot order.
+
+    Raises:
+        ValueError: seeds that repeat, or an id of no item among seeds or neighbors.
     """
-    blocks: list[Block] = []
-    ids = seeds
-    for _ in range(num_layers):
-        sources, slots = extend_with_neighbors(ids, neighbor_ids[ids], scratch)
-        weights = renormalized(neighbor_weights[ids])
-        blocks.append(Block(slots, weights, len(sources)))
-        ids = sources.astype(np.int64)
-    return blocks[::-1], ids
+    layers, ids = layers_from_table(
+        seeds, neighbor_ids, neighbor_weights, num_layers=num_layers, scratch=scratch
+    )
+    return [Block(*layer) for layer in reversed(layers)], ids
+
+
+def cut_table(
+    ids: Int[np.ndarray, "items neighbors"],
+    weights: Float32[np.ndarray, "items neighbors"],
+    width: int,
+) -> tuple[Int[np.ndarray, "items width"], Float32[np.ndarray, "items width"]]:
+    """Keep the first neighbors of every item, whose weights sum to 1 again.
+
+    A table kept whole is read in place if it is large. A small one is copied, because memory has
+    larger pages than a mapped file, which makes minibatches half again as fast.
+    """
+    if width == ids.shape[1] and ids.nbytes + weights.nbytes > _COPIED_BYTES:
+        return np.ascontiguousarray(ids), np.ascontiguousarray(weights)
+    if width == ids.shape[1]:
+        return np.array(ids), np.array(weights)
+    return np.ascontiguousarray(ids[:, :width]), renormalized(np.asarray(weights[:, :width]))
 
 
 def renormalized(

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pinsage.base.config import Config
 from pinsage.kernels.reindex import unique_in_order
-from pinsage.sampling.block import Block, build_blocks
+from pinsage.sampling.block import Block, build_blocks, cut_table
 from pinsage.sampling.curriculum import num_hard_negatives
 from pinsage.sampling.negatives import hard_negatives, shared_negatives
 from pinsage.sampling.neighborhood import Neighborhoods
@@ -90,8 +90,7 @@ class MinibatchBuilder:
         width = config.num_neighbors or neighborhoods.ids.shape[1]
         self._pairs = (queries, positives)
         self._features = features
-        self._neighbor_ids = np.ascontiguousarray(neighborhoods.ids[:, :width])
-        self._neighbor_weights = np.ascontiguousarray(neighborhoods.weights[:, :width])
+        self._table = cut_table(neighborhoods.ids, neighborhoods.weights, width)
         self._candidates = neighborhoods.hard_negatives
         self._config = config
         self._num_layers = num_layers
@@ -152,11 +151,7 @@ class MinibatchBuilder:
         hard_slots = np.full(hard.shape, -1, np.int32)
         hard_slots[present] = slots[2 * count + len(shared) :]
         blocks, input_ids = build_blocks(
-            seeds,
-            self._neighbor_ids,
-            self._neighbor_weights,
-            num_layers=self._num_layers,
-            scratch=self._scratch,
+            seeds, *self._table, num_layers=self._num_layers, scratch=self._scratch
         )
         return Minibatch(
             queries=slots[:count],

@@ -3,7 +3,8 @@ import signal
 
 import pytest
 
-from pinsage.cluster.session import available_cpus, stop_on_signals, threads_for
+from pinsage.base.machine import available_cpus
+from pinsage.cluster.session import stop_on_signals, threads_for
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

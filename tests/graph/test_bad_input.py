@@ -188,6 +188,24 @@ CASES = {
         {"edges.0.timestamp": "day", "pairs": None},
         ["edges.parquet: 'day' is null or not a finite time in 3 of 6 rows, first at row 2"],
     ),
+    "weights that are not numbers above 0": (
+        {"edges": EDGES | {"weight": [1.0, 0.0, -2.0, NAN, None, float("inf")]}},
+        {"edges.0.weight": "weight"},
+        [
+            "edges.parquet: 'weight' is null, or not a finite number above 0 in 5 of 6 rows, "
+            "first at row 1 ('0.0'); fill in positive numbers",
+        ],
+    ),
+    "weights that float32 cannot hold": (
+        {"edges": EDGES | {"weight": [1.0, 1e300, 1e-300, 1.0, 1.0, 1.0]}},
+        {"edges.0.weight": "weight"},
+        ["edges.parquet: 'weight' is null, or not a finite number above 0 in 2 of 6 rows"],
+    ),
+    "weights that are text": (
+        {"edges": EDGES | {"weight": ["1"] * 6}},
+        {"edges.0.weight": "weight"},
+        ["edges.parquet: 'weight' is string, wanted a weight (a number) for data.edges.0.weight"],
+    ),
     "times in one table only": (
         {"edges": EDGES | {"day": [1, 2, 3, 4, 5, 6]}},
         {
@@ -229,6 +247,13 @@ def test_bad_input_is_refused_with_a_message_for(bench, changed, monkeypatch, ca
         assert piece in message[position:]
         position = message.index(piece, position) + len(piece)
     assert message.count("\n  - ") == 1, message
+    assert not draft.path.exists()
+
+
+def test_more_shards_than_items_are_refused(bench):
+    draft = Draft(bench.folder / "draft")
+    with pytest.raises(DataError, match=r"graph\.num_shards is 7, but there are only 6 items"):
+        ingest(bench.six(), draft, num_shards=7, seed=0)
     assert not draft.path.exists()
 
 

@@ -59,7 +59,17 @@ def with_random_items(edges, rows):
     return edges | {"item_id": np.where(rows, drawn, edges["item_id"])}
 
 
-def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0, structure=None):
+def make(
+    bench,
+    edges,
+    *,
+    timestamp=None,
+    weight=None,
+    pairs=None,
+    pairs_config=None,
+    seed=0,
+    structure=None,
+):
     """Write tables and ingest them."""
     items = {"item_id": KEYS, "size": [[float(number)] for number in range(NUM_ITEMS)]}
     tree = {
@@ -67,7 +77,13 @@ def make(bench, edges, *, timestamp=None, pairs=None, pairs_config=None, seed=0,
             "path": bench.write("items.parquet", items),
             "features": [{"name": "size", "column": "size"}],
         },
-        "edges": [{"path": bench.write("edges.parquet", edges), "timestamp": timestamp}],
+        "edges": [
+            {
+                "path": bench.write("edges.parquet", edges),
+                "timestamp": timestamp,
+                "weight": weight,
+            }
+        ],
     }
     if pairs is not None:
         tree["pairs"] = {"path": bench.write("pairs.parquet", pairs)} | (pairs_config or {})
@@ -123,6 +139,26 @@ def test_poison_added_to_the_future_changes_nothing_that_training_sees(bench, st
     clean = make(bench, edge_columns(), **TIMED, structure=structure)
     future = poison(np.arange(CUT, CUT + 500))
     poisoned = make(bench, concatenated(edge_columns(), future), **TIMED, structure=structure)
+    assert what_training_sees(poisoned) == what_training_sees(clean)
+
+
+@pytest.mark.parametrize("derive", [False, True])
+def test_weights_and_ages_of_repeated_edges_do_not_see_the_future(bench, derive):
+    settings = ({"timestamp": "day"} if derive else TIMED) | {"weight": "weight"}
+    edges = edge_columns()
+    cut = 288 if derive else CUT
+    edges |= {"weight": 1.0 + np.arange(360)}
+    late = (edges["day"] >= cut) & (edges["day"] % 3 == 0)
+    clean = make(bench, edges, **settings)
+    # Future rows repeat edges of the past, and weigh a thousand times as much.
+    past = np.flatnonzero(edges["day"] < cut)[: np.count_nonzero(late)]
+    repeats = {name: edges[name].copy() for name in ("item_id", "context_id", "weight")}
+    for name in ("item_id", "context_id"):
+        repeats[name][late] = edges[name][past]
+    repeats["weight"][late] *= 1_000
+    poisoned = make(bench, edges | repeats, **settings)
+    assert poisoned.counts.repeated_edges > clean.counts.repeated_edges
+    assert clean.adjacency().item_weights is not None
     assert what_training_sees(poisoned) == what_training_sees(clean)
 
 

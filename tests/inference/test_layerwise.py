@@ -11,7 +11,7 @@ from pinsage.inference.export import read_embeddings, write_part
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import to_device_block
-from pinsage.sampling.block import build_blocks
+from pinsage.sampling.block import build_blocks, cut_table
 from tests.worlds import random_world
 
 NUM_ITEMS = 40
@@ -46,8 +46,7 @@ def by_minibatch(model: PinSage, num_neighbors: int | None) -> np.ndarray:
     width = num_neighbors or neighborhoods.ids.shape[1]
     blocks, ids = build_blocks(
         np.arange(NUM_ITEMS),
-        neighborhoods.ids[:, :width],
-        neighborhoods.weights[:, :width],
+        *cut_table(neighborhoods.ids, neighborhoods.weights, width),
         num_layers=model.config.num_layers,
         scratch=np.full(NUM_ITEMS, -1, np.int32),
     )

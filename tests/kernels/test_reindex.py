@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pinsage.kernels import extend_with_neighbors, unique_in_order
+from pinsage.kernels import layers_from_table, unique_in_order
 from tests import reference
 
 NUM_ITEMS = 15
@@ -31,35 +31,47 @@ def test_unique_in_order_equals_np_unique_in_order_of_sight(ids):
     assert (scratch == -1).all()
 
 
+@st.composite
+def tables(draw):
+    shape = (NUM_ITEMS, draw(st.integers(0, 4)))
+    dtype = draw(st.sampled_from([np.int32, np.int64]))
+    ids = draw(hnp.arrays(dtype, shape, elements=st.integers(-1, NUM_ITEMS - 1)))
+    weights = np.arange(ids.size, dtype=np.float32).reshape(shape)
+    return ids, weights
+
+
 @settings(deadline=None)
-@given(data=st.data(), ids=id_arrays, width=st.integers(0, 4))
-def test_extend_with_neighbors_equals_looking_each_one_up(data, ids, width):
+@given(
+    ids=hnp.arrays(np.int64, st.integers(0, 15), elements=st.integers(0, 14), unique=True),
+    table=tables(),
+    num_layers=st.integers(0, 3),
+)
+def test_layers_from_a_table_equal_looking_each_neighbor_up(ids, table, num_layers):
     scratch = clean_scratch()
-    unique, _ = unique_in_order(ids, scratch)
-    neighbor_ids = data.draw(
-        hnp.arrays(np.int32, (unique.size, width), elements=st.integers(-1, NUM_ITEMS - 1))
-    )
-    all_ids, slots = extend_with_neighbors(unique, neighbor_ids, scratch)
-    expected_ids, expected_slots = reference.extend_with_neighbors(unique, neighbor_ids)
-    assert all_ids.dtype == unique.dtype
-    assert slots.dtype == np.int32
+    layers, all_ids = layers_from_table(ids, *table, num_layers=num_layers, scratch=scratch)
+    expected_layers, expected_ids = reference.layers_from_table(ids, table[0], num_layers)
     np.testing.assert_array_equal(all_ids, expected_ids)
-    np.testing.assert_array_equal(slots, expected_slots)
+    assert len(layers) == num_layers
+    for layer, (slots, num_sources) in zip(layers, expected_layers, strict=True):
+        assert layer.num_sources == num_sources
+        assert layer.neighbors.dtype == np.int32
+        np.testing.assert_array_equal(layer.neighbors, slots)
+        np.testing.assert_array_equal(layer.weights, table[1][all_ids[: len(slots)]])
     assert (scratch == -1).all()
 
 
-def test_a_missing_neighbor_gets_slot_zero():
-    neighbor_ids = np.array([[4, -1], [-1, -1]], np.int32)
-    all_ids, slots = extend_with_neighbors(np.array([9, 2]), neighbor_ids, clean_scratch())
-    assert all_ids.tolist() == [9, 2, 4]
-    assert slots.tolist() == [[2, 0], [0, 0]]
-
-
-def test_neighbors_in_column_order_of_memory_read_the_same():
-    neighbor_ids = np.asfortranarray(np.array([[4, 5], [6, 4]], np.int32))
-    all_ids, slots = extend_with_neighbors(np.array([0, 1]), neighbor_ids, clean_scratch())
-    assert all_ids.tolist() == [0, 1, 4, 5, 6]
-    assert slots.tolist() == [[2, 3], [4, 2]]
+def test_more_rows_than_are_read_ahead_give_the_same_layers():
+    rng = np.random.default_rng(4)
+    table = rng.integers(-1, 300, (300, 17)).astype(np.int32)
+    weights = rng.random(table.shape).astype(np.float32)
+    scratch = np.full(300, -1, np.int32)
+    seeds = rng.permutation(300)[:20]
+    layers, ids = layers_from_table(seeds, table, weights, num_layers=2, scratch=scratch)
+    expected, expected_ids = reference.layers_from_table(seeds, table, 2)
+    np.testing.assert_array_equal(ids, expected_ids)
+    for layer, (slots, _) in zip(layers, expected, strict=True):
+        np.testing.assert_array_equal(layer.neighbors, slots)
+        np.testing.assert_array_equal(layer.weights, weights[ids[: len(slots)]])
 
 
 @pytest.mark.parametrize(
@@ -77,18 +89,33 @@ def test_unique_in_order_refuses(ids, scratch, message):
         unique_in_order(np.array(ids), scratch)
 
 
+TABLE = (np.full((NUM_ITEMS, 1), 3, np.int32), np.ones((NUM_ITEMS, 1), np.float32))
+
+
 @pytest.mark.parametrize(
-    ("unique", "neighbor_ids", "message"),
+    ("seeds", "table", "message"),
     [
-        ([1, 15], [[0], [0]], r"unique must lie in 0\.\.14; found 15 at place 1"),
-        ([1, 2], [[0], [15]], r"neighbor_ids must lie in -1\.\.14; found 15 at place 1"),
-        ([1, 2], [[0], [-2]], r"neighbor_ids must lie in -1\.\.14; found -2 at place 1"),
-        ([1, 2], [[0]], r"one row for each of the 2 ids; found shape \(1, 1\)"),
-        ([1, 2, 1], [[0], [0], [0]], "unique must not repeat an id"),
+        ([1, 15], TABLE, r"seeds must lie in 0\.\.14; found 15 at place 1"),
+        ([1, 2, 1], TABLE, "seeds must not repeat an id"),
+        ([1], (TABLE[0][1:], TABLE[1][1:]), r"each of the 15 items.*ids of shape \(14, 1\)"),
+        ([1], (TABLE[0], TABLE[1].T), r"weights of shape \(1, 15\)"),
+        ([1], (TABLE[0], TABLE[1].astype(float)), "found int32 and float64"),
+        ([1], tuple(np.tile(part, 2)[:, ::2] for part in TABLE), "row after row in memory"),
     ],
 )
-def test_extend_with_neighbors_refuses_and_leaves_scratch_clean(unique, neighbor_ids, message):
+def test_layers_from_table_refuses_and_leaves_scratch_clean(seeds, table, message):
     scratch = clean_scratch()
     with pytest.raises(ValueError, match=message):
-        extend_with_neighbors(np.array(unique), np.array(neighbor_ids, np.int32), scratch)
+        layers_from_table(np.array(seeds), *table, num_layers=1, scratch=scratch)
+    assert (scratch == -1).all()
+
+
+@pytest.mark.parametrize("bad", [-2, NUM_ITEMS, -(2**31), 2**31 - 1])
+def test_a_neighbor_that_is_no_item_is_named_and_never_looked_up(bad):
+    scratch = clean_scratch()
+    ids = TABLE[0].copy()
+    ids[3] = bad
+    message = rf"must lie in -1\.\.14; found {bad} among those of item 3"
+    with pytest.raises(ValueError, match=message):
+        layers_from_table(np.array([7]), ids, TABLE[1], num_layers=2, scratch=scratch)
     assert (scratch == -1).all()

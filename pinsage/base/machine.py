@@ -1,0 +1,17 @@
+"""What this machine has to offer."""
+
+import os
+from pathlib import Path
+
+
+def available_cpus() -> int:
+    """Count the cores this process may use: its affinity, and its container's quota."""
+    # Not every system can tell a process's affinity; macOS cannot.
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        used, period = quota.read_text(encoding="ascii").split()
+        if used != "max":
+            count = min(count, max(int(used) // int(period), 1))
+    return count

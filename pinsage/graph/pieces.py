@@ -1,0 +1,69 @@
+"""Pieces of a graph being built: arrays on disk that belong together, whole or not at all.
+
+A piece is a folder. It is written under a temporary name and renamed, so that a build that was
+killed goes on with the pieces it finds.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_FACTS = "facts.json"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece, opened; its arrays are memory-mapped."""
+
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+    """What else is known of it, as JSON holds it."""
+
+    def get(self, name: str) -> np.ndarray | None:
+        """Give an array, or None if the piece has none of that name."""
+        return self.arrays.get(name)
+
+
+def save_piece(
+    folder: Path,
+    arrays: Mapping[str, np.ndarray | None],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a piece; arrays that are None are left out."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, array in arrays.items():
+        if array is not None:
+            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+    (temporary / _FACTS).write_text(json.dumps(facts or {}), encoding="utf-8")
+    for path in temporary.iterdir():
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
+    temporary.rename(folder)
+
+
+def open_piece(folder: Path) -> Piece:
+    """Open a whole piece.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    arrays = {
+        # As a plain array: compiled code then takes it as it takes any other.
+        path.stem: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        for path in sorted(folder.glob("*.npy"))
+    }
+    return Piece(arrays, facts)
+
+
+def has_piece(folder: Path) -> bool:
+    """Tell whether a whole piece is there."""
+    return (folder / _FACTS).exists()

@@ -1,0 +1,367 @@
+"""The compiled heart of a walk by rounds: one shard's part of every step of many walks.
+
+Step by step as `engine` walks, draw for draw; but a shard reads its own rows alone, and passes each
+walk on to the shard of the node it goes to. The same three things make it fast: a pass a memory
+level, each asking for what the next one reads; no branch on what cannot be predicted; and what
+leaves is grouped by its shard with one counting sort, so that it travels as few large arrays.
+
+A walker is one number: `(seed - first seed of the batch) << walk_bits | walk`. Any shard hashes a
+walk's draws from it, so that draws never travel.
+
+`graph` is (words, edges): of each row the packed word `start << 24 | degree`, and ids of the other
+side; where edges have chances, three numbers an edge: id, other id, threshold. `draws` is (first
+seed, key, walk bits, step, end below), `shards` is (how many, the reciprocal of that).
+"""
+
+import numpy as np
+from numba import njit
+
+from pinsage.kernels.engine import ITEM_STRIDE, NEXT_DRAW, STEP_STRIDE, WALK_STRIDE
+from pinsage.kernels.intrinsics import multiply_high, prefetch
+
+BLOCK = 256
+"""Walkers moved together: what they ask for stays in the second-level cache until it is read."""
+
+_AHEAD = 16
+_DEGREE_BITS = np.uint64(24)
+_DEGREE_MASK = np.uint64(0xFFFFFF)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+_TWO = np.uint64(2)
+_THREE = np.uint64(3)
+_HALF_WORD = np.uint64(32)
+
+
+@njit(cache=True, nogil=True)
+def _mix(x):  # type: ignore[no-untyped-def]
+    """The splitmix64 finalizer: every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _place(node, shards):  # type: ignore[no-untyped-def]
+    """Give a node's shard and its row there."""
+    count, reciprocal = shards
+    row = multiply_high(node, reciprocal) if count > _ONE else node
+    return row, node - row * count
+
+
+@njit(cache=True, nogil=True)
+def _hash_draws(walkers, draws, draw):  # type: ignore[no-untyped-def]
+    """Hash the draws of a step of some walkers: a loop of its own, which fills vector registers."""
+    first, key, bits, step, _ = draws
+    mask = (_ONE << bits) - _ONE
+    base = key + (first + _ONE) * ITEM_STRIDE
+    for w in range(walkers.size):
+        walker = np.uint64(walkers[w])
+        origin = _mix(base + (walker >> bits) * ITEM_STRIDE)
+        draw[w] = _mix(origin + (walker & mask) * WALK_STRIDE + step * STEP_STRIDE)
+
+
+@njit(cache=True, nogil=True)
+def depart(  # type: ignore[no-untyped-def]
+    by_chance, graph, draws, shards, shard, first_row, num_seeds, num_walks, groups, walks, totals
+):
+    """Choose the first context of every walk of a shard's seeds.
+
+    Walks of a seed that go to one context form a group. Writes groups (seed, counted from the
+    batch's first; the seed's degree; context; how many walks) and the walk numbers group by group;
+    adds to `totals` the groups and the walks of every shard. Returns how many there are of both.
+    """
+    words, edges = graph
+    seeds, degrees, nodes, sizes = groups
+    first, key, bits, _, _ = draws
+    count, _ = shards
+    places = np.empty(num_walks, np.uint32)
+    at = np.zeros(num_walks + 1, np.uint32)
+    num_groups, num_walkers = _ZERO, _ZERO
+    for row in range(first_row, first_row + num_seeds):
+        seed = row * count + shard
+        ahead = min(row + _TWO, np.uint64(words.size) - _ONE)
+        prefetch(edges, words[ahead] >> _DEGREE_BITS)
+        start, degree = words[row] >> _DEGREE_BITS, words[row] & _DEGREE_MASK
+        if degree == _ZERO:
+            continue
+        origin = _mix(key + (seed + _ONE) * ITEM_STRIDE)
+        wanted = degree * _TWO if by_chance else degree
+        single = wanted > np.uint64(num_walks)
+        for walk in range(np.uint64(num_walks)):
+            draw = _mix(origin + walk * WALK_STRIDE)
+            place = multiply_high(draw, degree)
+            if by_chance:
+                slot = _THREE * (start + place)
+                own = (draw * degree) >> _HALF_WORD < np.uint64(edges[slot + _TWO])
+                place = place * _TWO + np.uint64(not own)
+            places[walk] = place
+            if not single:
+                at[place] += np.uint32(1)
+        num_places = np.uint64(num_walks) if single else wanted
+        filled = _ZERO
+        for place in range(num_places):
+            chosen = np.uint64(places[place]) if single else place
+            size = _ONE if single else np.uint64(at[place])
+            position = start + chosen
+            if by_chance:
+                position = _THREE * (start + (chosen >> _ONE)) + (chosen & _ONE)
+            node = np.uint64(edges[position])
+            seeds[num_groups] = seed - first
+            degrees[num_groups] = degree
+            nodes[num_groups] = node
+            sizes[num_groups] = size
+            _, to = _place(node, shards)
+            totals[0, to] += np.int64(size > _ZERO)
+            totals[1, to] += np.int64(size)
+            num_groups += np.uint64(size > _ZERO)
+            at[place] = filled
+            filled += size
+        for walk in range(np.uint64(num_walks)):
+            place = walk if single else np.uint64(places[walk])
+            walks[num_walkers + np.uint64(at[place])] = walk
+            at[place] += np.uint32(1)
+        at[:num_places] = 0
+        num_walkers += np.uint64(num_walks)
+    return num_groups, num_walkers
+
+
+@njit(cache=True, nogil=True)
+def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_groups, sorted_walks):  # type: ignore[no-untyped-def]
+    """Group what departs by the shard of its context; contexts become rows of that shard.
+
+    `group_at` and `walk_at` hold where each shard's part begins; they are moved to its end.
+    """
+    seeds, degrees, nodes, sizes = groups
+    to_seeds, to_degrees, to_rows, to_sizes = sorted_groups
+    taken = _ZERO
+    for group in range(num_groups):
+        row, shard = _place(np.uint64(nodes[group]), shards)
+        to = np.uint64(group_at[shard])
+        to_seeds[to] = seeds[group]
+        to_degrees[to] = degrees[group]
+        to_rows[to] = row
+        to_sizes[to] = sizes[group]
+        group_at[shard] += 1
+        size = np.uint64(sizes[group])
+        to = np.uint64(walk_at[shard])
+        for place in range(size):
+            sorted_walks[to + place] = walks[taken + place]
+        walk_at[shard] += np.int64(size)
+        taken += size
+
+
+@njit(cache=True, nogil=True)
+def _arrive(
+    by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals
+):  # type: ignore[no-untyped-def]
+    """Read the items that a block's positions lead to; returns how many walks go on."""
+    position, fraction, walker = block
+    going = _ZERO
+    for w in range(num):
+        if by_chance:
+            slot = position[w]
+            own = fraction[w] >> _ONE < np.uint64(edges[slot + _TWO])
+            node = edges[slot + np.uint64(not own)]
+            more = fraction[w] & goes_on
+        else:
+            node = edges[position[w]]
+            more = np.uint64(fraction[w] >= end_below) & goes_on
+        items[w] = node
+        walkers[going] = walker[w]
+        nodes[going] = node
+        _, shard = _place(np.uint64(node), shards)
+        totals[shard] += np.int64(more)
+        going += more
+    return going
+
+
+@njit(cache=True, nogil=True)
+def _choose_item(by_chance, word, draw, degree, end_below):  # type: ignore[no-untyped-def]
+    """Give the position of a context's choice, and the fraction that decides the rest."""
+    start, size = word >> _DEGREE_BITS, word & _DEGREE_MASK
+    if by_chance:
+        draw = _mix(draw ^ NEXT_DRAW)
+        goes_on = np.uint64(_mix(draw ^ NEXT_DRAW) >= end_below)
+        position = _THREE * (start + multiply_high(draw, size))
+        return position, (draw * size) >> _HALF_WORD << _ONE | goes_on
+    left = draw * degree
+    return start + multiply_high(left, size), left * size
+
+
+@njit(cache=True, nogil=True)
+def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, going, at, totals):  # type: ignore[no-untyped-def]
+    """Move walks that have just departed from their contexts to items.
+
+    Writes the item of every walk, in the order they came, and from place `at` on the walkers that
+    go on and their items; adds to `totals` how many go to every shard. Returns the place after the
+    last.
+    """
+    words, edges = graph
+    seeds, degrees, rows, sizes = groups
+    walkers, nodes = going
+    first, key, bits, _, end_below = draws
+    room = BLOCK + int(sizes.max()) if sizes.size else 1
+    position, fraction = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    walker = np.empty(room, np.uint32)
+    block = (position, fraction, walker)
+    taken, written, waiting = _ZERO, _ZERO, _ZERO
+    last = np.uint64(seeds.size) - _ONE
+    for group in range(np.uint64(seeds.size)):
+        prefetch(words, np.uint64(rows[min(group + np.uint64(_AHEAD), last)]))
+        word, degree = words[rows[group]], np.uint64(degrees[group])
+        seed = np.uint64(seeds[group])
+        origin = _mix(key + (first + seed + _ONE) * ITEM_STRIDE)
+        for place in range(taken, taken + np.uint64(sizes[group])):
+            walk = np.uint64(walks[place])
+            draw = _mix(origin + walk * WALK_STRIDE)
+            chosen, rest = _choose_item(by_chance, word, draw, degree, end_below)
+            prefetch(edges, chosen)
+            position[waiting] = chosen
+            fraction[waiting] = rest
+            walker[waiting] = seed << bits | walk
+            waiting += _ONE
+        taken += np.uint64(sizes[group])
+        if waiting >= np.uint64(BLOCK) or group == last:
+            at += _arrive(
+                by_chance, edges, block, end_below, goes_on, waiting, shards,
+                items[written:], walkers[at:], nodes[at:], totals,
+            )  # fmt: skip
+            written += waiting
+            waiting = _ZERO
+    return at
+
+
+@njit(cache=True, nogil=True)
+def pass_walkers(  # type: ignore[no-untyped-def]
+    by_chance, graph, draws, shards, goes_on, arriving, visits, visit_at, going, at, totals
+):
+    """Move walkers from contexts to items, as `pass_groups`.
+
+    From place `visit_at` on it writes of each visit the seed, counted from the batch's first, and
+    the item; adds to `totals[0]` the visits of every seed's shard, to `totals[1]` who goes where.
+    """
+    words, edges = graph
+    came, rows, degrees = arriving
+    seeds, items = visits
+    walkers, nodes = going
+    first, _, bits, _, end_below = draws
+    position, fraction = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
+    for begin in range(_ZERO, np.uint64(came.size), np.uint64(BLOCK)):
+        num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
+        walker = came[begin : begin + num]
+        for w in range(num):
+            prefetch(words, np.uint64(rows[begin + w]))
+        _hash_draws(walker, draws, fraction)
+        for w in range(num):
+            degree = _ONE if by_chance else np.uint64(degrees[begin + w])
+            word = words[rows[begin + w]]
+            chosen, rest = _choose_item(by_chance, word, fraction[w], degree, end_below)
+            prefetch(edges, chosen)
+            position[w] = chosen
+            fraction[w] = rest
+        to = visit_at + begin
+        for w in range(num):
+            seed = np.uint64(walker[w]) >> bits
+            seeds[to + w] = seed
+            _, home = _place(first + seed, shards)
+            totals[0, home] += 1
+        at += _arrive(
+            by_chance, edges, (position, fraction, walker), end_below, goes_on, num, shards,
+            items[to:], walkers[at:], nodes[at:], totals[1],
+        )  # fmt: skip
+    return at
+
+
+@njit(cache=True, nogil=True)
+def leave_items(by_chance, graph, draws, shards, arriving, going, at, totals):  # type: ignore[no-untyped-def]
+    """Choose the next context of walkers that stand on a shard's items.
+
+    From place `at` on it writes walkers, their contexts and their items' degrees; adds to `totals`
+    how many go to every shard. Returns the smallest degree; 0 stands for edges that two shards
+    don't agree on.
+    """
+    words, edges = graph
+    came, rows = arriving
+    walkers, nodes, degrees = going
+    position, draw = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
+    smallest = _DEGREE_MASK
+    for begin in range(_ZERO, np.uint64(came.size), np.uint64(BLOCK)):
+        num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
+        for w in range(num):
+            prefetch(words, np.uint64(rows[begin + w]))
+        _hash_draws(came[begin : begin + num], draws, draw)
+        to = at + begin
+        for w in range(num):
+            word = words[rows[begin + w]]
+            degree = word & _DEGREE_MASK
+            smallest = min(smallest, degree)
+            position[w] = (word >> _DEGREE_BITS) + multiply_high(draw[w], degree)
+            if by_chance:
+                position[w] *= _THREE
+            draw[w] = (draw[w] * degree) >> _HALF_WORD
+            degrees[to + w] = degree
+            prefetch(edges, position[w])
+        if smallest == _ZERO:
+            break
+        for w in range(num):
+            slot = position[w]
+            if by_chance:
+                slot += np.uint64(draw[w] >= np.uint64(edges[slot + _TWO]))
+            node = edges[slot]
+            walkers[to + w] = came[begin + w]
+            nodes[to + w] = node
+            _, shard = _place(np.uint64(node), shards)
+            totals[shard] += 1
+    return smallest
+
+
+@njit(cache=True, nogil=True)
+def sort_walkers(num, walkers, nodes, degrees, shards, at, sorted_walkers):  # type: ignore[no-untyped-def]
+    """Group walkers by the shard of their node, as `sort_groups`; degrees may be empty."""
+    to_walkers, to_rows, to_degrees = sorted_walkers
+    with_degrees = to_degrees.size > 0
+    for w in range(np.uint64(num)):
+        row, shard = _place(np.uint64(nodes[w]), shards)
+        to = np.uint64(at[shard])
+        to_walkers[to] = walkers[w]
+        to_rows[to] = row
+        if with_degrees:
+            to_degrees[to] = degrees[w]
+        at[shard] += 1
+
+
+@njit(cache=True, nogil=True)
+def sort_visits(num, seeds, items, first, shards, at, sorted_visits):  # type: ignore[no-untyped-def]
+    """Group visits by the shard of their seed; seeds become rows, counted from the first seed's."""
+    to_rows, to_items = sorted_visits
+    first_row, _ = _place(first, shards)
+    for visit in range(np.uint64(num)):
+        row, shard = _place(first + np.uint64(seeds[visit]), shards)
+        to = np.uint64(at[shard])
+        to_rows[to] = row - first_row
+        to_items[to] = items[visit]
+        at[shard] += 1
+
+
+@njit(cache=True, nogil=True)
+def take_first_visits(rows, sizes, items, visited, filled):  # type: ignore[no-untyped-def]
+    """Add the visits of departed groups to their seeds' rows; one group's follow the other's."""
+    taken = _ZERO
+    for group in range(np.uint64(rows.size)):
+        row = np.uint64(rows[group])
+        at, size = np.uint64(filled[row]), np.uint64(sizes[group])
+        for place in range(size):
+            visited[row, at + place] = items[taken + place]
+        filled[row] += size
+        taken += size
+
+
+@njit(cache=True, nogil=True)
+def take_visits(rows, skipped, items, visited, filled):  # type: ignore[no-untyped-def]
+    """Add visits to their seeds' rows; `skipped` rows of the batch are not of this shard."""
+    for visit in range(np.uint64(rows.size)):
+        row = np.uint64(rows[visit]) - skipped
+        visited[row, np.uint64(filled[row])] = items[visit]
+        filled[row] += 1
