@@ -20,7 +20,7 @@ from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE
 from pinsage.inference.export import read_embeddings
-from pinsage.kernels.walks import pack
+from pinsage.kernels.packing import pack
 
 
 def evaluate_all(run: Run, draft: Draft) -> None:
