@@ -8,6 +8,9 @@ whole neighborhoods of 4,096 seeds a call: walks, visit counts, the top T, impor
 A random step is half of item -> context -> item: a visit takes two of them. They are useful if they
 end in a visit that is counted. The chase makes as many random reads as it can of 1 GiB, in 32
 chains.
+
+DGL 2.1.0 needs an interpreter of its own, with: `pip install 'numpy<2' scipy networkx requests tqdm
+psutil pandas pyyaml pydantic torch==2.2.1`, then `pip install --no-deps dgl==2.1 torchdata==0.7.1`.
 """
 
 import statistics

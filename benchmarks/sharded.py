@@ -25,7 +25,8 @@ from pinsage.cluster.store_actor import Kept, Spent
 from pinsage.cluster.stores import StoreConfig, Stores, open_stores
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig
-from pinsage.kernels.walks import pack, walk_neighborhoods
+from pinsage.kernels.packing import pack
+from pinsage.kernels.walks import walk_neighborhoods
 from pinsage.sampling.messages import SeedRange, ranges_of
 
 SHARDS = (1, 2, 4)

@@ -13,8 +13,9 @@ from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig, edge_chances
+from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.visits import importance_weights
-from pinsage.kernels.walks import MAX_VISITS, PackedAdjacency, pack, walk_neighborhoods
+from pinsage.kernels.walks import MAX_VISITS, walk_neighborhoods
 
 STAGE = "neighborhoods"
 
@@ -58,7 +59,7 @@ class HardNegativeConfig(Config):
     """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3).
 
     Far ranks need long walks. The defaults cost some 80 times as much as the short walks of
-    `WalkConfig`: about half a CPU second for 1,000 items (`python -m benchmarks.neighborhoods`).
+    `WalkConfig`: 0.4 CPU seconds for 1,000 items (`python -m benchmarks.neighborhoods`).
     """
 
     first_rank: PositiveInt = 2_000

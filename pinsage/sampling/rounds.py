@@ -19,9 +19,9 @@ from jaxtyping import Float64, Int, Int32, UInt, UInt32, UInt64
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.kernels import rounds
-from pinsage.kernels.alias import alias_tables
+from pinsage.kernels.packing import choices_of, packed_words
 from pinsage.kernels.visits import top_visited
-from pinsage.kernels.walks import end_limits, packed_words
+from pinsage.kernels.walks import end_limits
 from pinsage.sampling.messages import MAX_WALKERS, Arrivals, Departures, SeedRange, Walkers
 
 
@@ -72,11 +72,7 @@ class PackedShard:
         edges = ids.astype(np.uint32 if ids.itemsize == 4 else np.uint64)
         if not self.by_chance:
             return _Side(words, edges)
-        thresholds, others = alias_tables(starts, np.ones(len(ids)) if chances is None else chances)
-        choices = np.empty((len(ids), 3), edges.dtype)
-        choices[:, 0] = edges
-        choices[:, 1] = edges[others + np.repeat(starts[:-1], np.diff(starts))]
-        choices[:, 2] = thresholds
+        choices = choices_of(f"{name}_chances", starts, edges, chances)
         return _Side(words, choices.reshape(-1))
 
 

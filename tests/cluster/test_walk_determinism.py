@@ -11,7 +11,7 @@ from pinsage.cluster import walkers
 from pinsage.cluster.stores import StoreConfig
 from pinsage.cluster.walkers import is_local, walk_all
 from pinsage.graph.choice import ChoiceConfig, edge_chances
-from pinsage.kernels.walks import pack
+from pinsage.kernels.packing import pack
 from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, walk_chunk
 from tests.cluster.graphs import NUM_ITEMS, publish_graph, small_graph
 

@@ -9,7 +9,8 @@ from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig, edge_chances
 from pinsage.kernels.csr import EdgeRows, transpose_rows
-from pinsage.kernels.walks import pack, walk_neighborhoods
+from pinsage.kernels.packing import pack
+from pinsage.kernels.walks import walk_neighborhoods
 from pinsage.sampling.messages import SeedRange, ranges_of
 from pinsage.sampling.rounds import PackedShard, ShardWalk, walk_in_turn
 from tests.kernels.graphs import graph_of, power_law_graph
