@@ -8,6 +8,9 @@ whole neighborhoods of 4,096 seeds a call: walks, visit counts, the top T, impor
 A random step is half of item -> context -> item: a visit takes two of them. They are useful if they
 end in a visit that is counted. The chase makes as many random reads as it can of 1 GiB, in 32
 chains.
+
+DGL 2.1.0 needs an interpreter of its own, with: `pip install 'numpy<2' scipy networkx requests tqdm
+psutil pandas pyyaml pydantic torch==2.2.1`, then `pip install --no-deps dgl==2.1 torchdata==0.7.1`.
 """
 
 import statistics
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -38,7 +42,7 @@ _SEEDS_A_CALL = 4_096
 _LONG_SEEDS = 256
 _CHAINS = 32
 _READS = 4_000_000
-_WALK = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
+_WALK: dict[str, Any] = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
 _KEY = 1
 
 

@@ -141,6 +141,7 @@ def _ingest(run: Run, draft: Draft) -> None:
             num_shards=config.graph.num_shards,
             seed=config.seed,
             structure=config.graph.structure,
+            order=config.graph.order,
             build=config.graph.build,
             tasks=ClusterTasks if spread else None,
         )

@@ -10,8 +10,8 @@ from pinsage.base.artifacts import Draft, whole_file
 from pinsage.base.errors import WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.graph import Graph
-from pinsage.kernels.walks import pack
-from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, walk_chunk
+from pinsage.graph.choice import ChoiceConfig
+from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, pack_graph, walk_chunk
 
 _TIMEOUT_S = 3_600.0
 _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_negatives"}
@@ -20,15 +20,9 @@ _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_
 class Walker:
     """The graph, packed for walking; each kernel call uses every core of its node."""
 
-    def __init__(self, graph: Path) -> None:
-        """Pack the graph's adjacency."""
-        adjacency = Graph.open(graph).adjacency()
-        self._packed = pack(
-            adjacency.item_starts,
-            adjacency.item_contexts,
-            adjacency.context_starts,
-            adjacency.context_items,
-        )
+    def __init__(self, graph: Path, choice: ChoiceConfig) -> None:
+        """Pack the graph's adjacency for walks that choose among edges as configured."""
+        self._packed = pack_graph(Graph.open(graph).adjacency(), choice)
 
     def walk(
         self,
@@ -74,7 +68,7 @@ def walk_all(
         for chunk in chunks
         if not all(_part(folder, name, *chunk).exists() for name in _ARRAYS)
     ]
-    walker = WalkerActor.remote(graph)
+    walker = WalkerActor.remote(graph, walk.choice)
     try:
         with Progress("walk", num_items, "items") as progress:
             progress.resume_at(num_items - sum(stop - start for start, stop in todo))

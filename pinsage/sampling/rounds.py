@@ -15,15 +15,16 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, UInt, UInt32, UInt64
+from jaxtyping import Float64, Int, Int32, UInt, UInt32, UInt64
 
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.graph.partition import num_ids_in
 from pinsage.kernels import rounds
 from pinsage.kernels.alias import alias_tables
+from pinsage.kernels.packing import packed_words
 from pinsage.kernels.visits import top_visited
-from pinsage.kernels.walks import end_limits, packed_words
+from pinsage.kernels.walks import end_limits
 
 _MAX_WALKERS = 2**32
 
