@@ -82,6 +82,12 @@ class HardNegativeConfig(Config):
             raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         return self
 
+    def columns(self) -> Int64[np.ndarray, " candidates"]:
+        """List the ranks that are kept, counted from 0: an even spread of the band."""
+        band = self.last_rank - self.first_rank + 1
+        width = min(self.num_candidates, band)
+        return self.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Neighborhoods:
@@ -181,10 +187,8 @@ def hard_negative_candidates(
 
     An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
     """
-    band = hard.last_rank - hard.first_rank + 1
-    width = min(hard.num_candidates, band)
-    columns = hard.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
-    candidates = np.empty((len(item_ids), width), adjacency.id_dtype)
+    columns = hard.columns()
+    candidates = np.empty((len(item_ids), len(columns)), adjacency.id_dtype)
     rows = max(_RANKS_PER_CALL // hard.last_rank, 1)
     for start in range(0, len(item_ids), rows):
         ranked, _ = walk_neighborhoods(
