@@ -70,6 +70,7 @@ class MinibatchStream(Iterator[Minibatch]):
         world_size: int,
         prefetch: int,
         timeout_s: float,
+        parts: int = 1,
     ) -> None:
         """Ask for the first minibatches.
 
@@ -82,13 +83,16 @@ class MinibatchStream(Iterator[Minibatch]):
             world_size: how many workers share it.
             prefetch: most minibatches under way.
             timeout_s: how long to wait for one.
+            parts: minibatches that a step's share comes in, one after another.
         """
         self.wait_s = 0.0
         self._producers = producers
-        self._next_step = first_step
-        self._last_step = last_step
+        self._next_part = first_step * parts
+        self._last_part = last_step * parts
+        self._parts = parts
         self._steps_per_epoch = steps_per_epoch
-        self._share = {"world_rank": world_rank, "world_size": world_size}
+        self._world_rank = world_rank
+        self._world_size = world_size
         self._timeout_s = timeout_s
         self._under_way: deque[tuple[int, Any]] = deque()
         for _ in range(prefetch):
@@ -102,25 +106,30 @@ class MinibatchStream(Iterator[Minibatch]):
         """
         if not self._under_way:
             raise StopIteration
-        step, reference = self._under_way.popleft()
+        part, reference = self._under_way.popleft()
         started = time.monotonic()
         try:
             minibatch: Minibatch = ray.get(reference, timeout=self._timeout_s)
         except ray.exceptions.GetTimeoutError as error:
             raise WorkerTimeoutError(
-                f"producer {step % len(self._producers)} gave no minibatch for step {step} within "
-                f"{self._timeout_s:g} s; look for a lost node in `ray status`, or raise "
-                "train.request_timeout_s"
+                f"producer {part % len(self._producers)} gave no minibatch for step "
+                f"{part // self._parts} within {self._timeout_s:g} s; look for a lost node in "
+                "`ray status`, or raise train.request_timeout_s"
             ) from error
         self.wait_s += time.monotonic() - started
         self._ask()
         return minibatch
 
     def _ask(self) -> None:
-        if self._next_step >= self._last_step:
+        if self._next_part >= self._last_part:
             return
-        step = self._next_step
-        producer = self._producers[step % len(self._producers)]
-        reference = producer.build.remote(*divmod(step, self._steps_per_epoch), **self._share)
-        self._under_way.append((step, reference))
-        self._next_step += 1
+        step, part = divmod(self._next_part, self._parts)
+        producer = self._producers[self._next_part % len(self._producers)]
+        reference = producer.build.remote(
+            *divmod(step, self._steps_per_epoch),
+            # As if every part were a worker's: their shares, one after another, are this one's.
+            world_rank=self._world_rank * self._parts + part,
+            world_size=self._world_size * self._parts,
+        )
+        self._under_way.append((self._next_part, reference))
+        self._next_part += 1

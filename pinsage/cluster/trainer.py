@@ -26,6 +26,7 @@ from pinsage.training import (
     TrainingState,
     TrainingStep,
     load_state,
+    make_optimizer,
     save_state,
     train,
 )
@@ -135,7 +136,7 @@ def _train_rank(task: TrainTask, producers: list[Any], board: Any) -> None:
     torch.set_num_threads(threads_for(task.train.threads_per_worker, world_size))
     device = ray.train.torch.get_device()
     model = initial_model(task).to(device)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = make_optimizer(model)
     state = resume(task.checkpoints, model, optimizer)
     minibatches = MinibatchStream(
         producers,
@@ -146,6 +147,7 @@ def _train_rank(task: TrainTask, producers: list[Any], board: Any) -> None:
         world_size=world_size,
         prefetch=task.train.prefetch,
         timeout_s=task.train.request_timeout_s,
+        parts=task.train.accumulate,
     )
     started, written = time.monotonic(), 0.0
 

@@ -14,8 +14,8 @@ from numba import njit, prange
 from pinsage.kernels.checks import require_ids, require_matrix, require_per_column
 from pinsage.kernels.intrinsics import prefetch_far
 
-_PIECES = 32
-"""Pieces of the destinations that threads share out."""
+PIECES = 32
+"""Pieces of the rows that threads share out, whatever their number."""
 
 _FLOATS_PER_LINE = np.uint64(16)
 
@@ -99,6 +99,7 @@ def relu_pool_back(
     first_column: int,
     first: int,
     out: Float32[np.ndarray, "some width"],
+    sums: Float32[np.ndarray, "pieces width"],
 ) -> None:
     """Write the gradients of some sources' rows, `len(out)` of them from `first` on, into `out`.
 
@@ -110,12 +111,15 @@ def relu_pool_back(
         first_column: The first of these.
         first: The first source.
         out: Overwritten.
+        sums: `PIECES` rows that what is written is added to; all sources done, their sum is the
+            gradient of the bias.
 
     Raises:
         ValueError: Arrays of other types, or that don't fit together.
     """
     require_matrix("rows", rows)
     require_matrix("out", out)
+    require_matrix("sums", sums, (PIECES, rows.shape[1]))
     require_per_column("bias", bias, rows)
     if len(block.starts) != len(rows) + 1 or not 0 <= first <= len(rows) - len(out):
         raise ValueError(
@@ -125,7 +129,7 @@ def relu_pool_back(
     _require_columns("gradient", gradient, first_column, (len(gradient), rows.shape[1]))
     if out.shape[1] != rows.shape[1]:
         raise ValueError(f"out must have {rows.shape[1]} columns; found {out.shape[1]}")
-    _relu_pool_back(rows, bias, *block, gradient, first_column, first, out)
+    _relu_pool_back(rows, bias, *block, gradient, first_column, first, out, sums)
 
 
 def _require_columns(name: str, array: np.ndarray, first: int, shape: tuple[int, int]) -> None:
@@ -159,9 +163,9 @@ def _relu_pool(rows, bias, neighbors, weights, out, first_column):  # type: igno
     num_destinations, num_neighbors = neighbors.shape
     width = np.uint64(rows.shape[1])
     flat, target = rows.reshape(-1), out.reshape(-1)
-    for piece in prange(_PIECES):
-        first = num_destinations * piece // _PIECES
-        stop = num_destinations * (piece + 1) // _PIECES
+    for piece in prange(PIECES):
+        first = num_destinations * piece // PIECES
+        stop = num_destinations * (piece + 1) // PIECES
         starts = np.empty(num_neighbors, np.uint64)
         shares = np.empty(num_neighbors, np.float32)
         for destination in range(first, stop):
@@ -233,12 +237,14 @@ def _transpose(neighbors, weights, num_neighbors, num_sources):  # type: ignore[
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"contract"})
-def _relu_pool_back(rows, bias, starts, destinations, weights, gradient, first_column, first, out):  # type: ignore[no-untyped-def]
+def _relu_pool_back(  # type: ignore[no-untyped-def]
+    rows, bias, starts, destinations, weights, gradient, first_column, first, out, sums
+):
     count, width = out.shape[0], np.uint64(out.shape[1])
     step = np.uint64(gradient.shape[1])
     given, flat, target = gradient.reshape(-1), rows.reshape(-1), out.reshape(-1)
-    for piece in prange(_PIECES):
-        for number in range(count * piece // _PIECES, count * (piece + 1) // _PIECES):
+    for piece in prange(PIECES):
+        for number in range(count * piece // PIECES, count * (piece + 1) // PIECES):
             row, at = np.uint64(first + number) * width, np.uint64(number) * width
             begin, last = starts[first + number], starts[first + number + 1] - 1
             if last < begin:
@@ -249,17 +255,14 @@ def _relu_pool_back(rows, bias, starts, destinations, weights, gradient, first_c
                 start = np.uint64(destinations[edge]) * step + np.uint64(first_column)
                 _add_given(given, start, weights[edge], target, at, width, edge == begin)
             start = np.uint64(destinations[last]) * step + np.uint64(first_column)
-            share = weights[last]
-            if last == begin:
-                for column in range(width):
-                    passed = share * given[start + column]
-                    closed = flat[row + column] + bias[column] <= np.float32(0)
-                    target[at + column] = np.float32(0) if closed else passed
-            else:
-                for column in range(width):
-                    passed = target[at + column] + share * given[start + column]
-                    closed = flat[row + column] + bias[column] <= np.float32(0)
-                    target[at + column] = np.float32(0) if closed else passed
+            share, alone, total = weights[last], last == begin, sums[piece]
+            for column in range(width):
+                before = np.float32(0) if alone else target[at + column]
+                passed = before + share * given[start + column]
+                closed = flat[row + column] + bias[column] <= np.float32(0)
+                passed = np.float32(0) if closed else passed
+                target[at + column] = passed
+                total[column] += passed
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})

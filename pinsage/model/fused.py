@@ -18,11 +18,14 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from pinsage.kernels.relu_pool import relu_pool, relu_pool_back, transpose_block
+from pinsage.kernels.relu_pool import PIECES, relu_pool, relu_pool_back, transpose_block
 from pinsage.kernels.unit_rows import relu_unit, relu_unit_back, scale_columns
 
-_ROWS = 2_048
-"""Sources whose gradients are made at a time: some for the cache, enough for a matrix product."""
+_ROWS = 4_096
+"""Sources worked on at a time: few enough for the cache, enough for a matrix product."""
+
+_SMALL = 2**18
+"""Numbers below which threads cost more than they bring."""
 
 _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -64,7 +67,7 @@ def scaled_columns(
 ) -> torch.Tensor:
     """Compute `(rows - shift) * scale` in one pass, [N, I]; no gradient goes through."""
     out_NI = torch.empty(rows_NI.shape)
-    with _threads_of_torch():
+    with _threads_of_torch(rows_NI.numel()):
         scale_columns(
             rows_NI.contiguous().numpy(), shift_I.numpy(), scale_I.numpy(), out_NI.numpy()
         )
@@ -84,10 +87,13 @@ class _Convolution(torch.autograd.Function):
         weights_DT: torch.Tensor,
     ) -> torch.Tensor:
         num_destinations, width = len(neighbors_DT), hidden_NI.shape[1]
-        projected_NM = hidden_NI @ weight_MI.T
+        projected_NM = torch.empty(len(hidden_NI), len(weight_MI))
+        for start in range(0, len(hidden_NI), _ROWS):
+            chunk = slice(start, start + _ROWS)
+            torch.mm(hidden_NI[chunk], weight_MI.T, out=projected_NM[chunk])
         joined_DJ = torch.empty(num_destinations, joint_HJ.shape[1])
         joined_DJ[:, :width] = hidden_NI[:num_destinations]
-        with _threads_of_torch():
+        with _threads_of_torch(projected_NM.numel()):
             relu_pool(
                 projected_NM.numpy(),
                 bias_M.numpy(),
@@ -108,7 +114,7 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, given_DH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         joined_DJ, next_DH, lengths_D = ctx.saved_tensors[7:]
-        with _threads_of_torch():
+        with _threads_of_torch(len(ctx.saved_tensors[0]) * next_DH.shape[1]):
             through_DH = torch.empty_like(next_DH)
             relu_unit_back(
                 next_DH.numpy(), lengths_D.numpy(), given_DH.contiguous().numpy(),
@@ -132,29 +138,33 @@ def _back_to_sources(
     first = width if wanted else 0
     joined = (through_DH @ (joint_HJ if wanted else joint_HJ[:, width:])).numpy()
     block = transpose_block(neighbors_DT.numpy(), weights_DT.numpy(), num_sources)
-    to_weight_MI, to_bias_M = torch.zeros_like(weight_MI), torch.zeros_like(bias_M)
+    to_weight_IM = torch.zeros(width, len(weight_MI))
     to_hidden_NI = torch.empty_like(hidden_NI) if wanted else None
-    rows_M, ones = torch.empty(min(_ROWS, num_sources), len(weight_MI)), torch.ones(_ROWS)
+    rows_M, sums_M = (
+        torch.empty(min(_ROWS, num_sources), len(weight_MI)),
+        torch.zeros(PIECES, len(weight_MI)),
+    )
     for start in range(0, num_sources, _ROWS):
         stop = min(start + _ROWS, num_sources)
         chunk_M = rows_M[: stop - start]
         relu_pool_back(
-            projected_NM.numpy(), bias_M.numpy(), block, joined, first, start, chunk_M.numpy()
-        )
-        to_weight_MI.addmm_(chunk_M.T, hidden_NI[start:stop])
-        to_bias_M.addmv_(chunk_M.T, ones[: stop - start])
+            projected_NM.numpy(), bias_M.numpy(), block, joined, first, start, chunk_M.numpy(),
+            sums_M.numpy(),
+        )  # fmt: skip
+        to_weight_IM.addmm_(hidden_NI[start:stop].T, chunk_M)
         if to_hidden_NI is not None:
             torch.mm(chunk_M, weight_MI, out=to_hidden_NI[start:stop])
     if to_hidden_NI is not None:
         to_hidden_NI[: len(joined)] += torch.from_numpy(joined[:, :width])
-    return to_hidden_NI, to_weight_MI, to_bias_M
+    return to_hidden_NI, to_weight_IM.T, sums_M.sum(0)
 
 
 @contextmanager
-def _threads_of_torch() -> Iterator[None]:
-    """Have kernels use as many threads as Torch's own operations do."""
+def _threads_of_torch(size: int) -> Iterator[None]:
+    """Have kernels use as many threads as Torch's own operations do, or one for little work."""
     before = numba.get_num_threads()
-    numba.set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
+    wanted = torch.get_num_threads() if size >= _SMALL else 1
+    numba.set_num_threads(min(wanted, _MOST_THREADS))
     try:
         yield
     finally:

@@ -2,6 +2,14 @@
 
 from pinsage.training.loop import TrainConfig, train
 from pinsage.training.state import TrainingState, load_state, save_state
-from pinsage.training.step import TrainingStep
+from pinsage.training.step import TrainingStep, make_optimizer
 
-__all__ = ["TrainConfig", "TrainingState", "TrainingStep", "load_state", "save_state", "train"]
+__all__ = [
+    "TrainConfig",
+    "TrainingState",
+    "TrainingStep",
+    "load_state",
+    "make_optimizer",
+    "save_state",
+    "train",
+]

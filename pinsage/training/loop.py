@@ -1,9 +1,10 @@
 """The whole training loop on one page (paper, section 3.3)."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Literal, Protocol, runtime_checkable
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
 from pinsage.model.loss import LossConfig
@@ -23,6 +24,9 @@ class TrainConfig(Config):
     """Center and scale every feature column by its mean and deviation over the items."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` trains on GPUs if the cluster has any."""
+    accumulate: PositiveInt = 1
+    """Parts that a worker cuts its share of each minibatch into, so as to need memory for one of
+    them at a time; the result does not depend on it beyond rounding."""
     num_workers: PositiveInt = 1
     """Workers that share each minibatch; the result does not depend on it beyond rounding."""
     threads_per_worker: PositiveInt | None = None
@@ -39,6 +43,16 @@ class TrainConfig(Config):
     """Newest checkpoints kept."""
     max_failures: NonNegativeInt = 3
     """Lost workers after which training is given up."""
+
+    @model_validator(mode="after")
+    def _in_batch_negatives_are_of_the_whole_minibatch(self) -> "TrainConfig":
+        if self.accumulate > 1 and self.loss.in_batch_negatives:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, and a part of a minibatch does not see the "
+                "negatives that loss.in_batch_negatives wants from the others; switch one of the "
+                "two off, or use more workers"
+            )
+        return self
 
 
 @runtime_checkable
@@ -65,7 +79,7 @@ def train(
     Args:
         training_step: makes one update.
         state: changed in place.
-        minibatches: in order, the first one being that of step `state.step`.
+        minibatches: in order, `config.accumulate` parts a step, from step `state.step` on.
         steps_per_epoch: minibatches in an epoch.
         config: schedule, minibatch size, checkpoint interval.
         observe: called after every step.
@@ -79,7 +93,8 @@ def train(
             steps_per_epoch=steps_per_epoch,
             minibatch_size=config.minibatch.size,
         )
-        loss = training_step.run(next(minibatches), learning_rate=rate)
+        parts = islice(minibatches, config.accumulate)
+        loss = training_step.run(parts, learning_rate=rate)
         state.step += 1
         state.epoch_loss += loss
         if state.step % steps_per_epoch == 0:

@@ -29,7 +29,9 @@ class RingSpec:
         )
 
 
-def stream(producers: list, first_step: int = 0, timeout_s: float = 60) -> MinibatchStream:
+def stream(
+    producers: list, first_step: int = 0, timeout_s: float = 60, parts: int = 1
+) -> MinibatchStream:
     return MinibatchStream(
         producers,
         first_step=first_step,
@@ -39,6 +41,7 @@ def stream(producers: list, first_step: int = 0, timeout_s: float = 60) -> Minib
         world_size=1,
         prefetch=3,
         timeout_s=timeout_s,
+        parts=parts,
     )
 
 
@@ -58,6 +61,19 @@ def test_the_stream_gives_every_step_in_order_whoever_builds_it(producers: list)
         wanted = builder.build(*divmod(step, STEPS), world_rank=0, world_size=1)
         np.testing.assert_array_equal(minibatch.features, wanted.features)
         np.testing.assert_array_equal(minibatch.hard_negatives, wanted.hard_negatives)
+
+
+def test_a_step_in_parts_has_the_pairs_of_the_whole(producers: list) -> None:
+    builder = RingSpec().builder()
+    parts = [
+        minibatch.seed_ids[minibatch.queries]
+        for minibatch in stream(producers, first_step=2 * STEPS - 2, parts=3)
+    ]
+    assert len(parts) == 2 * 3
+    for step in range(2):
+        whole = builder.build(1, STEPS - 2 + step, world_rank=0, world_size=1)
+        found = np.concatenate(parts[3 * step : 3 * step + 3])
+        np.testing.assert_array_equal(found, whole.seed_ids[whole.queries])
 
 
 def test_a_killed_producer_is_replaced_and_builds_the_same(producers: list) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from pinsage.kernels.relu_pool import relu_pool, relu_pool_back, transpose_block
+from pinsage.kernels.relu_pool import PIECES, relu_pool, relu_pool_back, transpose_block
 
 
 class Case(NamedTuple):
@@ -39,13 +39,15 @@ def pooled(of: Case) -> np.ndarray:
     return out
 
 
-def gradients(of: Case, chunk: int = 10**9) -> np.ndarray:
+def gradients(of: Case, chunk: int = 10**9) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows, and of the bias."""
     out = np.full_like(of.rows, 7)
+    sums = np.zeros((PIECES, of.rows.shape[1]), np.float32)
     block = transpose_block(of.neighbors, of.weights, len(of.rows))
     for first in range(0, len(of.rows), chunk):
         part = out[first : first + chunk]
-        relu_pool_back(of.rows, of.bias, block, of.gradient, 2, first, part)
-    return out
+        relu_pool_back(of.rows, of.bias, block, of.gradient, 2, first, part, sums)
+    return out, sums.sum(axis=0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,10 +76,12 @@ def test_pooling_both_ways_equals_embedding_bag_after_a_relu(
     wanted.backward(torch.from_numpy(made.gradient[:, 2:]))
     assert rows.grad is not None
     terms = max(np.bincount(made.neighbors.ravel(), minlength=1).max(), 1)
-    np.testing.assert_allclose(gradients(made), rows.grad.numpy(), atol=4e-6 * terms)
+    of_rows, of_bias = gradients(made)
+    np.testing.assert_allclose(of_rows, rows.grad.numpy(), atol=4e-6 * terms)
+    np.testing.assert_allclose(of_bias, of_rows.sum(axis=0), atol=1e-5 * (1 + terms))
 
 
-def test_threads_and_chunks_change_no_bit() -> None:
+def test_threads_change_no_bit_nor_do_chunks_of_a_rows_gradient() -> None:
     made = case(0, 900, 700, 10, 33)
     found = []
     for threads in (1, 2, numba.config.NUMBA_NUM_THREADS):
@@ -85,8 +89,10 @@ def test_threads_and_chunks_change_no_bit() -> None:
         found.append((pooled(made), gradients(made), gradients(made, chunk=64)))
     for values, whole, chunked in found:
         np.testing.assert_array_equal(values, found[0][0])
-        np.testing.assert_array_equal(whole, found[0][1])
-        np.testing.assert_array_equal(chunked, found[0][1])
+        np.testing.assert_array_equal(whole[0], found[0][1][0])
+        np.testing.assert_array_equal(chunked[0], found[0][1][0])
+        np.testing.assert_array_equal(whole[1], found[0][1][1])
+        np.testing.assert_array_equal(chunked[1], found[0][2][1])
 
 
 def test_a_neighbor_of_weight_zero_is_not_read_and_nan_stays() -> None:
@@ -107,5 +113,6 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="out must have 4 rows, and 2 columns from column 2 on"):
         pooled(made._replace(gradient=made.gradient[:, :3].copy()))
     block = transpose_block(made.neighbors, made.weights, 5)
+    sums = np.zeros((PIECES, 2), np.float32)
     with pytest.raises(ValueError, match=r"sources 3\.\.5 must be among the block's 5"):
-        relu_pool_back(made.rows, made.bias, block, made.gradient, 2, 3, made.rows[:3].copy())
+        relu_pool_back(made.rows, made.bias, block, made.gradient, 2, 3, made.rows[:3].copy(), sums)
