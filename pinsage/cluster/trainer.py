@@ -15,6 +15,7 @@ import torch
 from pinsage.base.artifacts import is_published, open_artifact, publish
 from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
+from pinsage.base.machine import ALLOCATOR
 from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.cluster.board import BoardActor, shown
 from pinsage.cluster.producers import MinibatchStream, ProducerActor, ProducerSpec
@@ -36,13 +37,6 @@ _SCALE_SAMPLE = 100_000
 _BOARD_INTERVAL_S = 0.3
 _GRADIENT_TIMEOUT_S = 300
 """How long ranks wait for each other before the step counts as lost."""
-
-_ALLOCATOR = {
-    # Large buffers come and go every step: huge pages, and no return to the system in between.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ def run_training(task: TrainTask) -> Path:
             # Ray Train wants a folder that all nodes share; all that counts is in checkpoints.
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
-            worker_runtime_env={"env_vars": _ALLOCATOR},  # type: ignore[call-arg]
+            worker_runtime_env={"env_vars": ALLOCATOR},  # type: ignore[call-arg]
         ),
     )
     try:
