@@ -85,7 +85,13 @@ def prepare(folder: Path) -> WorldSpec:
         )[:, 0].astype(np.int64)
         features = draw.standard_normal((num_items, FEATURES), np.float32)
         positives = np.where(reached < 0, queries, reached)
-        made = (ids, importance_weights(counts), features, queries, positives)
+        made: tuple[np.ndarray, ...] = (
+            ids,
+            importance_weights(counts),
+            features,
+            queries,
+            positives,
+        )
         for name, values in zip(_NAMES, made, strict=True):
             with whole_file(folder / f"train-{name}.npy") as path, path.open("wb") as file:
                 np.save(file, values, allow_pickle=False)

@@ -72,6 +72,5 @@ def _load_moments(
     for name, value in moments.items():
         parameter_name, key = name.rsplit("/", 1)
         parameter = parameters[parameter_name]
-        # Adam keeps its step counts on the CPU.
-        device = torch.device("cpu") if key == "step" else parameter.device
-        optimizer.state[parameter][key] = value.to(device)
+        # A fused optimizer keeps its step counts beside the parameters too.
+        optimizer.state[parameter][key] = value.to(parameter.device)

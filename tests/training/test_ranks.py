@@ -44,6 +44,8 @@ def gradients(world_rank: int, world_size: int) -> list[torch.Tensor]:
 
 
 def one_rank(number: int, folder: Path) -> None:
+    """Compute one rank's gradients beside the others'; -1 is rank 0, in the test's own process."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -54,6 +56,7 @@ def one_rank(number: int, folder: Path) -> None:
     )
     torch.save(gradients(number + 1, WORLD_SIZE), folder / f"{number + 1}.pt")
     distributed.destroy_process_group()
+    torch.set_num_threads(before)
 
 
 def test_in_batch_negatives_of_three_workers_give_the_gradient_of_one(tmp_path: Path) -> None:
