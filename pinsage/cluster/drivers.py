@@ -156,6 +156,7 @@ def _walk(run: Run, draft: Draft) -> None:
             walk=config.walk,
             hard=config.hard_negatives,
             seed=config.seed,
+            stores=config.stores,
         )
     _count_neighbors(draft)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
+from pinsage.cluster.stores import StoreConfig
 from pinsage.evaluation.report import EvaluationConfig
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
@@ -94,6 +95,7 @@ class RunConfig(Config):
     walk: WalkConfig = WalkConfig()
     hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
     """None does without hard negatives."""
+    stores: StoreConfig = StoreConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     embed: EmbedConfig = EmbedConfig()

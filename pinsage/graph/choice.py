@@ -29,7 +29,7 @@ def edge_chances(
     adjacency: BipartiteAdjacency | AdjacencyShard,
     choice: ChoiceConfig,
     item_degrees: Int64[np.ndarray, " items"],
-) -> tuple[Chances | None, Chances | None]:
+) -> tuple[Float64[np.ndarray, " item_edges"] | None, Float64[np.ndarray, " context_edges"] | None]:
     """Weigh the edges of items, and of contexts, for the choices of a walk.
 
     Args:

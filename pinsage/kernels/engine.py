@@ -64,23 +64,18 @@ def _mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> np.uint64(31))
 
 
+# `walkers` holds for each walk still going the sum that its draws are hashed from, a position among
+# the edges (or the item it stands on), and the unspent fraction of its draw.
+
+
 @njit(cache=True, nogil=True)
-def _walk_uniformly(  # type: ignore[no-untyped-def]
-    graph, own_words, seed_word, seed_draws, limits, walkers, visited, earlier, tally
-):
-    """Walk from one seed, every edge of a node alike, and count the visits of an earlier seed.
-
-    `walkers` holds for each walk still going the sum that its draws are hashed from, a position
-    among the edges, or the item it stands on, and the unspent fraction of its draw.
-
-    Returns the number of visits written, and how many cells the earlier seed fills.
-    """
-    item_words, context_words, context_items = graph
+def _set_out(graph, own_words, seed_word, seed_draws, going, walkers):  # type: ignore[no-untyped-def]
+    """Send walks to their first context, and ask for the item each goes on to."""
+    _, _, context_items = graph
     origin, position, fraction = walkers
-    walk_length, end_below = limits
     start, degree = seed_word >> _DEGREE_BITS, seed_word & _DEGREE_MASK
-    for w in range(position.size):
-        origin[w] = seed_draws + np.uint64(w) * WALK_STRIDE
+    for w in range(going):
+        origin[w] = seed_draws + w * WALK_STRIDE
         draw = _mix(origin[w])
         word = own_words[start + multiply_high(draw, degree)]
         left = draw * degree
@@ -88,108 +83,116 @@ def _walk_uniformly(  # type: ignore[no-untyped-def]
         position[w] = (word >> _DEGREE_BITS) + multiply_high(left, size)
         fraction[w] = left * size
         prefetch(context_items, position[w])
-    num_visits, counted, end = _ZERO, _ZERO, _FIRST_PLACE
-    going = np.uint64(position.size)
-    for step in range(1, walk_length):
-        still_going = _ZERO
-        arrived = visited[num_visits:]
-        for w in range(going):
-            item = context_items[position[w]]
-            goes_on = fraction[w] >= end_below
-            prefetch(item_words, np.uint64(item if goes_on else 0))
-            arrived[w] = item
-            position[still_going] = np.uint64(item)
-            origin[still_going] = origin[w]
-            still_going += np.uint64(goes_on)
-        num_visits += going
-        going = still_going
-        step_draws = np.uint64(step) * STEP_STRIDE
-        for group in range(_ZERO, going, _GROUP):
-            for w in range(group, min(group + _GROUP, going)):
-                word = item_words[position[w]]
-                draw = _mix(origin[w] + step_draws)
-                degree = word & _DEGREE_MASK
-                position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
-                fraction[w] = draw * degree
-                prefetch(context_words, position[w])
-            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
-        for group in range(_ZERO, going, _GROUP):
-            for w in range(group, min(group + _GROUP, going)):
-                word = context_words[position[w]]
-                size = word & _DEGREE_MASK
-                position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], size)
-                fraction[w] *= size
-                prefetch(context_items, position[w])
-            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
-    counted, end = _count(earlier, counted, _LAST, tally, end)
-    arrived = visited[num_visits:]
-    for w in range(going):
-        arrived[w] = context_items[position[w]]
-    return num_visits + going, end
 
 
 @njit(cache=True, nogil=True)
-def _walk_by_chance(  # type: ignore[no-untyped-def]
-    graph, own_choices, seed_word, seed_draws, limits, walkers, visited, earlier, tally
-):
-    """Walk from one seed, edges by their chances; all else as `_walk_uniformly`.
-
-    A choice is three numbers side by side: what the slot itself leads to, what its other choice
-    leads to, and below which fraction the slot itself is taken. `fraction` ends in a bit that
-    tells whether the walk goes on.
-    """
-    item_words, item_choices, context_choices = graph
+def _arrive(graph, going, end_below, not_last, walkers, arrived):  # type: ignore[no-untyped-def]
+    """Write the items arrived at; keep the walks that go on, ask for their items' words."""
+    item_words, _, context_items = graph
     origin, position, fraction = walkers
-    walk_length, end_below = limits
+    still_going = _ZERO
+    for w in range(going):
+        item = context_items[position[w]]
+        goes_on = np.uint64(fraction[w] >= end_below) & not_last
+        prefetch(item_words, np.uint64(item) * goes_on)
+        arrived[w] = item
+        position[still_going] = np.uint64(item)
+        origin[still_going] = origin[w]
+        still_going += goes_on
+    return still_going
+
+
+@njit(cache=True, nogil=True)
+def _to_contexts(graph, first, stop, step_draws, walkers):  # type: ignore[no-untyped-def]
+    """Draw where some walks go next, and ask for the words of their contexts."""
+    item_words, context_words, _ = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        word = item_words[position[w]]
+        draw = _mix(origin[w] + step_draws)
+        degree = word & _DEGREE_MASK
+        position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
+        fraction[w] = draw * degree
+        prefetch(context_words, position[w])
+
+
+@njit(cache=True, nogil=True)
+def _to_items(graph, first, stop, walkers):  # type: ignore[no-untyped-def]
+    """Choose an item of some walks' contexts, and ask for it."""
+    _, context_words, context_items = graph
+    _, position, fraction = walkers
+    for w in range(first, stop):
+        word = context_words[position[w]]
+        size = word & _DEGREE_MASK
+        position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], size)
+        fraction[w] *= size
+        prefetch(context_items, position[w])
+
+
+# The same by chances. A choice is three numbers side by side: what the slot itself leads to, what
+# its other choice leads to, and below which fraction the slot itself is taken. At a context, a
+# walk's fraction ends in a bit that tells whether it goes on.
+
+
+@njit(cache=True, nogil=True)
+def _set_out_by_chance(  # type: ignore[no-untyped-def]
+    graph, own_choices, seed_word, seed_draws, end_below, going, walkers
+):
+    _, _, context_choices = graph
+    origin, position, fraction = walkers
     start, degree = seed_word >> _DEGREE_BITS, seed_word & _DEGREE_MASK
-    for w in range(position.size):
-        origin[w] = seed_draws + np.uint64(w) * WALK_STRIDE
+    for w in range(going):
+        origin[w] = seed_draws + w * WALK_STRIDE
         draw = _mix(origin[w])
         slot = _THREE * (start + multiply_high(draw, degree))
         own = (draw * degree) >> _HALF_WORD < own_choices[slot + _TWO]
         word = own_choices[slot + np.uint64(not own)]
         position[w], fraction[w] = _choose_item(word, draw, end_below)
         _prefetch_choice(context_choices, position[w])
-    num_visits, counted, end = _ZERO, _ZERO, _FIRST_PLACE
-    going = np.uint64(position.size)
-    for step in range(1, walk_length + 1):
-        still_going = _ZERO
-        arrived = visited[num_visits:]
-        for w in range(going):
-            slot = position[w]
-            own = fraction[w] >> _ONE < np.uint64(context_choices[slot + _TWO])
-            item = context_choices[slot + np.uint64(not own)]
-            goes_on = fraction[w] & _ONE
-            prefetch(item_words, np.uint64(item) * goes_on)
-            arrived[w] = item
-            position[still_going] = np.uint64(item)
-            origin[still_going] = origin[w]
-            still_going += goes_on
-        num_visits += going
-        if step == walk_length:
-            break
-        going = still_going
-        step_draws = np.uint64(step) * STEP_STRIDE
-        for group in range(_ZERO, going, _GROUP):
-            for w in range(group, min(group + _GROUP, going)):
-                word = item_words[position[w]]
-                draw = _mix(origin[w] + step_draws)
-                degree = word & _DEGREE_MASK
-                position[w] = _THREE * ((word >> _DEGREE_BITS) + multiply_high(draw, degree))
-                fraction[w] = (draw * degree) >> _HALF_WORD
-                _prefetch_choice(item_choices, position[w])
-            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
-        for group in range(_ZERO, going, _GROUP):
-            for w in range(group, min(group + _GROUP, going)):
-                slot = position[w]
-                own = fraction[w] < item_choices[slot + _TWO]
-                word = item_choices[slot + np.uint64(not own)]
-                draw = _mix(origin[w] + step_draws)
-                position[w], fraction[w] = _choose_item(word, draw, end_below)
-                _prefetch_choice(context_choices, position[w])
-            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
-    counted, end = _count(earlier, counted, _LAST, tally, end)
-    return num_visits, end
+
+
+@njit(cache=True, nogil=True)
+def _arrive_by_chance(graph, going, not_last, walkers, arrived):  # type: ignore[no-untyped-def]
+    item_words, _, context_choices = graph
+    origin, position, fraction = walkers
+    still_going = _ZERO
+    for w in range(going):
+        slot = position[w]
+        own = fraction[w] >> _ONE < np.uint64(context_choices[slot + _TWO])
+        item = context_choices[slot + np.uint64(not own)]
+        goes_on = fraction[w] & not_last
+        prefetch(item_words, np.uint64(item) * goes_on)
+        arrived[w] = item
+        position[still_going] = np.uint64(item)
+        origin[still_going] = origin[w]
+        still_going += goes_on
+    return still_going
+
+
+@njit(cache=True, nogil=True)
+def _to_contexts_by_chance(graph, first, stop, step_draws, walkers):  # type: ignore[no-untyped-def]
+    item_words, item_choices, _ = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        word = item_words[position[w]]
+        draw = _mix(origin[w] + step_draws)
+        degree = word & _DEGREE_MASK
+        position[w] = _THREE * ((word >> _DEGREE_BITS) + multiply_high(draw, degree))
+        fraction[w] = (draw * degree) >> _HALF_WORD
+        _prefetch_choice(item_choices, position[w])
+
+
+@njit(cache=True, nogil=True)
+def _to_items_by_chance(graph, first, stop, step_draws, end_below, walkers):  # type: ignore[no-untyped-def]
+    _, item_choices, context_choices = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        slot = position[w]
+        own = fraction[w] < item_choices[slot + _TWO]
+        word = item_choices[slot + np.uint64(not own)]
+        draw = _mix(origin[w] + step_draws)
+        position[w], fraction[w] = _choose_item(word, draw, end_below)
+        _prefetch_choice(context_choices, position[w])
 
 
 @njit(cache=True, nogil=True)
@@ -372,15 +375,46 @@ def _scratch(num_visits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _walk(job, row, walkers, visited, earlier, tally):  # type: ignore[no-untyped-def]
-    """Walk from the seed of one row, and count an earlier one's visits."""
-    by_chance, uniform, weighted, own, seeds, seed_words, key, limits, _ = job
+    """Walk from the seed of one row, and count the visits of an earlier one.
+
+    Returns the number of visits written, and how many cells the earlier seed fills.
+    """
+    by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
+    walk_length, end_below = limits
     word = seed_words[row]
-    if word & _DEGREE_MASK == _ZERO:
-        return _ZERO, _count(earlier, _ZERO, _LAST, tally, _FIRST_PLACE)[1]
     draws = _mix(key + (np.uint64(seeds[row]) + _ONE) * ITEM_STRIDE)
+    going = np.uint64(num_walks) if word & _DEGREE_MASK != _ZERO else _ZERO
     if by_chance:
-        return _walk_by_chance(weighted, own, word, draws, limits, walkers, visited, earlier, tally)
-    return _walk_uniformly(uniform, own, word, draws, limits, walkers, visited, earlier, tally)
+        _set_out_by_chance(weighted, own, word, draws, end_below, going, walkers)
+    else:
+        _set_out(uniform, own, word, draws, going, walkers)
+    num_visits, counted, end = _ZERO, _ZERO, _FIRST_PLACE
+    for step in range(1, walk_length + 1):
+        not_last = np.uint64(step < walk_length)
+        if not not_last:
+            counted, end = _count(earlier, counted, _LAST, tally, end)
+        arrived = visited[num_visits:]
+        num_visits += going
+        if by_chance:
+            going = _arrive_by_chance(weighted, going, not_last, walkers, arrived)
+        else:
+            going = _arrive(uniform, going, end_below, not_last, walkers, arrived)
+        step_draws = np.uint64(step) * STEP_STRIDE
+        for group in range(_ZERO, going, _GROUP):
+            stop = min(group + _GROUP, going)
+            if by_chance:
+                _to_contexts_by_chance(weighted, group, stop, step_draws, walkers)
+            else:
+                _to_contexts(uniform, group, stop, step_draws, walkers)
+            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
+        for group in range(_ZERO, going, _GROUP):
+            stop = min(group + _GROUP, going)
+            if by_chance:
+                _to_items_by_chance(weighted, group, stop, step_draws, end_below, walkers)
+            else:
+                _to_items(uniform, group, stop, walkers)
+            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
+    return num_visits, end
 
 
 @njit(cache=True, nogil=True)

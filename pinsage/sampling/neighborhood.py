@@ -13,8 +13,9 @@ from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig, edge_chances
+from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.visits import importance_weights
-from pinsage.kernels.walks import MAX_VISITS, PackedAdjacency, pack, walk_neighborhoods
+from pinsage.kernels.walks import MAX_VISITS, walk_neighborhoods
 
 STAGE = "neighborhoods"
 
@@ -58,7 +59,7 @@ class HardNegativeConfig(Config):
     """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3).
 
     Far ranks need long walks. The defaults cost some 80 times as much as the short walks of
-    `WalkConfig`: about half a CPU second for 1,000 items (`python -m benchmarks.neighborhoods`).
+    `WalkConfig`: 0.4 CPU seconds for 1,000 items (`python -m benchmarks.neighborhoods`).
     """
 
     first_rank: PositiveInt = 2_000
@@ -80,6 +81,12 @@ class HardNegativeConfig(Config):
         if self.last_rank < self.first_rank:
             raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         return self
+
+    def columns(self) -> Int64[np.ndarray, " candidates"]:
+        """List the ranks that are kept, counted from 0: an even spread of the band."""
+        band = self.last_rank - self.first_rank + 1
+        width = min(self.num_candidates, band)
+        return self.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -180,10 +187,8 @@ def hard_negative_candidates(
 
     An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
     """
-    band = hard.last_rank - hard.first_rank + 1
-    width = min(hard.num_candidates, band)
-    columns = hard.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
-    candidates = np.empty((len(item_ids), width), adjacency.id_dtype)
+    columns = hard.columns()
+    candidates = np.empty((len(item_ids), len(columns)), adjacency.id_dtype)
     rows = max(_RANKS_PER_CALL // hard.last_rank, 1)
     for start in range(0, len(item_ids), rows):
         ranked, _ = walk_neighborhoods(

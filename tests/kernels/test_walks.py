@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinsage.kernels import csr, pack, random_walks, walk_neighborhoods, walk_new_items, walks
+from pinsage.kernels import csr, pack, packing, random_walks, walk_neighborhoods, walk_new_items
 from tests import reference
 from tests.kernels.graphs import graph_of, power_law_graph, small_graphs
 
@@ -229,14 +229,14 @@ def test_walk_neighborhoods_refuses(changed, message, num_seeds):
 
 def test_pack_refuses_a_degree_that_overflows_its_word(monkeypatch):
     graph = graph_of([(0, 0), (1, 0), (1, 1), (1, 2)], num_items=2, num_contexts=3)
-    monkeypatch.setattr(walks, "MAX_DEGREE", 2)
+    monkeypatch.setattr(packing, "MAX_DEGREE", 2)
     with pytest.raises(ValueError, match="a degree must be at most 2; item 1 has 3 edges"):
         _ = graph.packed
 
 
 def test_pack_refuses_a_row_start_that_overflows_its_word(monkeypatch):
     graph = graph_of([(0, 0), (1, 0), (1, 1)], num_items=2, num_contexts=2)
-    monkeypatch.setattr(walks, "MAX_START", 2)
+    monkeypatch.setattr(packing, "MAX_START", 2)
     with pytest.raises(ValueError, match="a graph must have at most 2 edges; found 3"):
         _ = graph.packed
 
@@ -510,4 +510,4 @@ def test_pack_refuses_chances_for_another_number_of_edges():
 
 def test_packed_words_refuse_a_start_beyond_their_bits():
     with pytest.raises(ValueError, match="at most 1099511627775 edges; found 1099511627776"):
-        walks.packed_words("item", np.linspace(0, 2**40, 2**17 + 1).astype(np.int64))
+        packing.packed_words("item", np.linspace(0, 2**40, 2**17 + 1).astype(np.int64))

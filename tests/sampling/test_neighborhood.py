@@ -8,7 +8,8 @@ from pinsage.base.errors import DataError
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.kernels.csr import EdgeRows, build_csr, transpose, transpose_rows
-from pinsage.kernels.walks import PackedAdjacency, pack, random_walks
+from pinsage.kernels.packing import PackedAdjacency, pack
+from pinsage.kernels.walks import random_walks
 from pinsage.sampling.neighborhood import (
     HardNegativeConfig,
     WalkConfig,
