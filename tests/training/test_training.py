@@ -134,49 +134,12 @@ def test_workers_with_shares_make_the_update_of_one_with_the_whole(
         torch.testing.assert_close(averaged, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_a_share_in_parts_makes_the_update_of_the_whole(parts: int) -> None:
-    whole, parted = Learner(), Learner()
-    minibatch = whole.builder.build(2, 1, world_rank=0, world_size=1)
-    loss = whole.step.run(minibatch, learning_rate=0.0)
-    shares = (
-        parted.builder.build(2, 1, world_rank=part, world_size=parts) for part in range(parts)
-    )
-    assert parted.step.run(shares, learning_rate=0.0) == pytest.approx(loss, rel=1e-5)
-    for one, two in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
-
-
-def test_parts_and_in_batch_negatives_are_refused_together() -> None:
-    loss = LossConfig(kind="softmax", in_batch_negatives=True)
-    with pytest.raises(ValueError, match=r"accumulate is 2.*use more workers"):
-        TrainConfig(accumulate=2, loss=loss)
-
-
-def test_a_loss_that_is_not_finite_stops_training_and_touches_no_weight() -> None:
-    learner, untouched = Learner(), Learner()
-    for one in (learner, untouched):
-        one.step.run(one.builder.build(0, 0, world_rank=0, world_size=1), learning_rate=0.1)
-    minibatch = learner.builder.build(0, 1, world_rank=0, world_size=1)
+def test_a_loss_that_is_not_finite_stops_training() -> None:
+    learner = Learner()
+    minibatch = learner.builder.build(0, 0, world_rank=0, world_size=1)
     minibatch.features[:] = np.nan
     with pytest.raises(TrainingError, match="learning_rate"):
         learner.step.run(minibatch, learning_rate=0.1)
-    for one in (learner, untouched):
-        one.step.run(one.builder.build(0, 2, world_rank=0, world_size=1), learning_rate=0.1)
-    for one, two in zip(learner.model.parameters(), untouched.model.parameters(), strict=True):
-        assert torch.equal(one, two)
-
-
-def test_another_optimizer_is_refused() -> None:
-    model = Learner().model
-    with pytest.raises(ValueError, match="make_optimizer"):
-        TrainingStep(
-            model,
-            torch.optim.Adam(model.parameters()),
-            LossConfig(),
-            device=torch.device("cpu"),
-            world_size=1,
-        )
 
 
 def test_the_rate_climbs_to_its_peak_and_then_decays_by_the_epoch() -> None:
