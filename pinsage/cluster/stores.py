@@ -145,9 +145,7 @@ class Store:
             walk = self._walk(token)
             return self._send(token, walk.at_items(step, self._received(token, arriving)))
 
-    def neighborhoods(
-        self, token: Token, kept: Kept, *arriving: Arrivals | None
-    ) -> int:
+    def neighborhoods(self, token: Token, kept: Kept, *arriving: Arrivals | None) -> int:
         """End a walk, and keep its rows until they are written; says how many there are."""
         with self._timed():
             walk = self._walk(token)
@@ -323,8 +321,7 @@ class Stores:
     def write(self, tokens: Sequence[Token], paths: Sequence[Mapping[str, Path]]) -> None:
         """Have every store write its rows of some walks; see `Store.write`."""
         self.get([
-            actor.write.remote(tokens, own)
-            for actor, own in zip(self.actors, paths, strict=True)
+            actor.write.remote(tokens, own) for actor, own in zip(self.actors, paths, strict=True)
         ])
 
     def forget(self, start: int) -> None:

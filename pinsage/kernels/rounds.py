@@ -153,7 +153,9 @@ def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_gro
 
 
 @njit(cache=True, nogil=True)
-def _arrive(by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals):  # type: ignore[no-untyped-def]
+def _arrive(
+    by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals
+):  # type: ignore[no-untyped-def]
     """Read the items that a block's positions lead to; returns how many walks go on."""
     position, fraction, walker = block
     going = _ZERO
