@@ -29,3 +29,12 @@ def descendants(root: int) -> dict[int, str]:
 def actors(root: int, name: str) -> list[int]:
     """List the processes below one that are actors of a class."""
     return [pid for pid, title in descendants(root).items() if title.startswith(f"ray::{name}")]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there, and not merely waiting to be buried."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
