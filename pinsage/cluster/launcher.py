@@ -37,6 +37,9 @@ _READ_TIMEOUT_S = 60
 _STOP_S = 20.0
 """How long the workers have to save a checkpoint and leave."""
 
+_END_S = 20.0
+"""How long the workers have to end once the work cannot go on."""
+
 _HEALTH_INTERVAL_S = "0.5"
 """How often Ray Train looks whether a worker is lost; it has no other way to be told."""
 
@@ -190,7 +193,7 @@ def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask
     with progress:
         fitting.start()
         try:
-            while fitting.is_alive():
+            while fitting.is_alive() and not follower.has_waited_to_end():
                 fitting.join(_LOOK_INTERVAL_S)
                 follower.look()
         except KeyboardInterrupt:
@@ -214,11 +217,14 @@ class _Follower:
         self._progress = progress
         self._stuck_after_s = stuck_after_s
         self._warned = 0
+        self._failed_at: float | None = None
 
     def look(self) -> None:
         """Look once."""
         view: View = ray.get(self._board.read.remote(), timeout=_READ_TIMEOUT_S)
         self.error = view.error
+        if view.error is not None and self._failed_at is None:
+            self._failed_at = time.monotonic()
         for text in view.warnings[self._warned :]:
             _log.warning("%s", text)
         self._warned = len(view.warnings)
@@ -234,6 +240,10 @@ class _Follower:
                 "again to go on from the newest checkpoint, or raise train.stuck_after_s"
             )
             ray.get(self._board.fail.remote(error), timeout=_READ_TIMEOUT_S)
+
+    def has_waited_to_end(self) -> bool:
+        """Tell whether the workers had their time to end after an error; one may be frozen."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at > _END_S
 
 
 def _stop(board: Any, fitting: threading.Thread, follower: _Follower) -> None:
