@@ -24,7 +24,7 @@ from pinsage.cluster.watchdog import stuck
 from pinsage.graph import Graph
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.training import best_step, is_finished, load_progress
-from pinsage.training.memory import MemoryPlan, TrainingFacts, check_memory
+from pinsage.training.memory import MemoryPlan, TrainingFacts, check_memory, doubts
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def run_training(task: TrainTask) -> Path:
 
 
 def plan_training(task: TrainTask, num_pairs: int) -> MemoryPlan:
-    """Add up what training will hold on a node of the cluster.
+    """Add up what training will hold on a node of the cluster; warn of what may not fit.
 
     Raises:
         ResourceError: it cannot fit.
@@ -123,8 +123,14 @@ def plan_training(task: TrainTask, num_pairs: int) -> MemoryPlan:
         workers_per_node=math.ceil(task.train.most_workers / len(with_cpus)),
         on_gpu=uses_gpu(task),
     )
-    smallest = min(int(node.get("memory", 0)) for node in with_cpus)
-    return check_memory(task.model, task.train, facts, node_bytes=smallest)
+    node_bytes, store_bytes = (
+        min(int(node.get(kind, 0)) for node in with_cpus)
+        for kind in ("memory", "object_store_memory")
+    )
+    plan = check_memory(task.model, task.train, facts, node_bytes=node_bytes)
+    for text in doubts(plan, node_bytes=node_bytes, store_bytes=store_bytes):
+        _log.warning("%s", text)
+    return plan
 
 
 def find_result(task: TrainTask) -> Path | None:

@@ -106,6 +106,29 @@ def plan_memory(model: ModelConfig, train: TrainConfig, facts: TrainingFacts) ->
     )
 
 
+def doubts(plan: MemoryPlan, *, node_bytes: int, store_bytes: int) -> list[str]:
+    """Say what may not fit, if minibatches are as large as they can be.
+
+    Args:
+        plan: what will be held.
+        node_bytes: memory of the smallest node.
+        store_bytes: its object store.
+    """
+    found = []
+    if plan.most > node_bytes:
+        found.append(
+            f"training may need up to {_size(plan.most)} on a node of {_size(node_bytes)}; if a "
+            "worker is killed for it, lower train.minibatch.size or train.minibatch.num_neighbors"
+        )
+    if plan.minibatches > store_bytes:
+        found.append(
+            f"minibatches in flight may need up to {_size(plan.minibatches)} of an object store of "
+            f"{_size(store_bytes)}, and go through the disk; lower train.prefetch or "
+            "train.minibatch.num_neighbors, or raise ray.object_store_bytes"
+        )
+    return found
+
+
 def num_weights(model: ModelConfig, feature_width: int) -> int:
     """Count the network's weights.
 

@@ -7,7 +7,13 @@ from pinsage.base.errors import ResourceError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.sampling.minibatch import MinibatchConfig
 from pinsage.training import Snapshot, TrainConfig
-from pinsage.training.memory import TrainingFacts, check_memory, num_weights, plan_memory
+from pinsage.training.memory import (
+    TrainingFacts,
+    check_memory,
+    doubts,
+    num_weights,
+    plan_memory,
+)
 
 MODEL = ModelConfig(num_layers=2, projected_width=512, embedding_width=128)
 TRAIN = TrainConfig(num_producers=2, minibatch=MinibatchConfig(num_neighbors=10))
@@ -58,6 +64,14 @@ def test_every_part_of_a_plan_is_counted_where_it_is_held() -> None:
     assert gpu.most == gpu.certain
     for words in ("389.1 MiB in producers", "mapped", "checkpoint copy", "object store"):
         assert words in plan.line()
+
+
+def test_what_may_not_fit_is_a_warning_that_names_the_settings() -> None:
+    plan = plan_memory(MODEL, TRAIN, facts())
+    assert doubts(plan, node_bytes=plan.most, store_bytes=plan.minibatches) == []
+    memory, store = doubts(plan, node_bytes=plan.most - 1, store_bytes=plan.minibatches - 1)
+    assert "train.minibatch.size" in memory
+    assert "ray.object_store_bytes" in store
 
 
 @given(st.integers(1, 10**9))
