@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from pinsage.graph.adjacency import ARRAYS, BipartiteAdjacency
+from pinsage.graph.ordering import locality_order
 from pinsage.kernels.csr import build_csr, transpose
 
 _ITEMS_PER_TOPIC = 500
@@ -103,6 +104,16 @@ def cached_graph(folder: Path, name: str) -> BipartiteAdjacency:
     return BipartiteAdjacency(**{
         array: np.load(path, allow_pickle=False) for array, path in files.items()
     })
+
+
+def in_locality_order(graph: BipartiteAdjacency) -> BipartiteAdjacency:
+    """Renumber a graph as `graph.order: locality` does at ingest."""
+    item_places, context_places = locality_order(graph)
+    items = np.repeat(np.arange(graph.num_items), graph.item_degrees)
+    starts, columns = build_csr(
+        item_places[items], context_places[graph.item_contexts], graph.num_items
+    )
+    return BipartiteAdjacency(starts, columns, *transpose(starts, columns, graph.num_contexts))
 
 
 def _unique(edges: Ids) -> Ids:

@@ -6,13 +6,14 @@ what the kernels are strict about: ties fall as they may, and visits to the seed
 
 import json
 import mmap
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from numba import njit, prange
 
 from pinsage.graph.adjacency import BipartiteAdjacency
 
@@ -106,7 +107,7 @@ class Chase:
     def read(self, num_reads: int) -> int:
         """Read about so many cells; returns how many exactly."""
         rounds = num_reads // self._chains
-        _chase(self._cells, self._chains, rounds)
+        _chase(self._cells, self._chains, rounds, np.empty(1, np.uint64))
         return rounds * self._chains
 
 
@@ -125,6 +126,7 @@ class DglSampler:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "DGLBACKEND": "pytorch", "OMP_WAIT_POLICY": "passive"},
         )
         self.cpu_s = 0.0
         self._answer()
@@ -166,10 +168,18 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _next_draw(draw):  # type: ignore[no-untyped-def]
+    """Xorshift: the cheapest there is."""
+    draw ^= draw << np.uint64(13)
+    draw ^= draw >> np.uint64(7)
+    return draw ^ (draw << np.uint64(17))
+
+
+@njit
 def _naive(graph, seeds, num_walks, walk_length, restart, ids, weights):  # type: ignore[no-untyped-def]
     item_starts, item_contexts, context_starts, context_items = graph
     slots = 4
-    while slots < 3 * num_walks * walk_length:
+    while slots < 2 * num_walks * walk_length:
         slots *= 2
     keys = np.full(slots, -1, np.int32)
     counts = np.zeros(slots, np.int32)
@@ -186,7 +196,7 @@ def _naive(graph, seeds, num_walks, walk_length, restart, ids, weights):  # type
                 degree = item_starts[item + 1] - first
                 if degree == 0:
                     break
-                draw = _mix(draw + _STRIDE)
+                draw = _next_draw(draw)
                 low, high = np.int64(draw & np.uint64(0xFFFFFFFF)), np.int64(draw >> np.uint64(32))
                 context = np.int64(item_contexts[first + (low * degree >> 32)])
                 first = context_starts[context]
@@ -200,7 +210,7 @@ def _naive(graph, seeds, num_walks, walk_length, restart, ids, weights):  # type
                     used[num_used] = slot
                     num_used += 1
                 counts[slot] += 1
-                draw = _mix(draw + _STRIDE)
+                draw = _next_draw(draw)
                 if np.int64(draw >> np.uint64(32)) < end_below:
                     break
         _choose(keys, counts, used[:num_used], num_with, ids[row], weights[row])
@@ -234,14 +244,18 @@ def _choose(keys, counts, used, num_with, ids, weights):  # type: ignore[no-unty
         weights[place] *= scale
 
 
-@njit
-def _chase(cells, chains, rounds):  # type: ignore[no-untyped-def]
+@njit(parallel=True)
+def _chase(cells, chains, rounds, sums):  # type: ignore[no-untyped-def]
     mask = np.uint64(cells.size - 1)
-    at = np.empty(chains, np.uint64)
-    for chain in range(chains):
-        at[chain] = np.uint64(chain + 1) * _STRIDE
-    for _ in range(rounds):
+    # As a thread's work, though there is one: only so does the compiler see that `at` is not among
+    # the cells, and follow eight chains with one instruction. That is twice as fast.
+    for thread in prange(sums.size):
+        at = np.empty(chains, np.uint64)
         for chain in range(chains):
-            # Cells are 0, which only the reader knows: the next address hangs on this one's value.
-            at[chain] = _mix(at[chain] + _STRIDE + cells[at[chain] & mask])
-    return at.sum()
+            at[chain] = np.uint64(chain + 1) * _STRIDE
+        for _ in range(rounds):
+            for chain in range(chains):
+                # Cells are 0, which only the reader knows: the next address hangs on this value.
+                x = at[chain]
+                at[chain] = _mix(x + _STRIDE + cells[np.int64(x & mask)])
+        sums[thread] = at.sum()

@@ -9,7 +9,9 @@ ids for nothing. `gather_share`: bytes gathered a second from a memory-mapped fe
 share of what np.copyto writes, both into memory that is in use already.
 """
 
+import os
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +23,8 @@ from numba import set_num_threads
 from benchmarks._timing import median_ratio, parser, report, take_turns
 from pinsage.base.artifacts import whole_file
 from pinsage.base.seeding import Stream, stream
-from pinsage.graph.features import FeatureShard, FeatureStore
+from pinsage.graph.features import FEATURES_FILE, FeatureShard, FeatureStore
+from pinsage.graph.partition import shard_name
 from pinsage.graph.powerlaw import PowerLaw
 from pinsage.kernels import build_csr, pack, transpose, unique_in_order
 from pinsage.sampling.block import build_blocks, cut_table
@@ -32,6 +35,13 @@ from pinsage.sampling.pairs import epoch_order, rank_share
 
 PAIRS, SHARED, LAYERS, STEPS = 1_024, 500, 2, 8
 GRAPH = PowerLaw()
+ALLOCATOR = {
+    # As in training: what is freed is used again, not returned to the system and zeroed by it.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
+}
+WRITE_ROWS = 65_536
 
 
 class NoFeatures:
@@ -55,6 +65,9 @@ def main() -> None:
         help="where the walked table and the features are kept (2 GB)",
     )
     arguments = flags.parse_args()
+    if not ALLOCATOR.items() <= os.environ.items():
+        # The allocator reads its settings once, when a process starts.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | ALLOCATOR)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     table = walked_table(arguments.folder)
     set_num_threads(1)
@@ -209,21 +222,32 @@ def time_gathering(
 
 def feature_store(folder: Path, width: int, num_shards: int) -> FeatureStore:
     """Map shards of features, written first if they are not there; item v's begin with v."""
+    directory = folder / f"features-{width}"
     shards = []
     for number in range(num_shards):
-        path = folder / f"features-{width}-{number}-of-{num_shards}.npy"
+        path = directory / shard_name(number, num_shards) / FEATURES_FILE
         items = np.arange(number, GRAPH.num_items, num_shards, dtype=np.float32)
         if not path.exists():
-            with whole_file(path) as temporary:
-                written = np.lib.format.open_memmap(
-                    temporary, "w+", np.float32, (len(items), width)
-                )
-                written[:] = items[:, None]
-                written.flush()
-        shards.append(FeatureShard(np.load(path, mmap_mode="r", allow_pickle=False)))
+            write_features(path, items, width)
+        shards.append(FeatureShard.open(directory, number, num_shards))
     store = FeatureStore(shards)
     assert (store.gather(np.arange(GRAPH.num_items))[:, 0] == np.arange(GRAPH.num_items)).all()
     return store
+
+
+def write_features(path: Path, items: np.ndarray, width: int) -> None:
+    """Write rows as ingest does, and read them back from the disk as a later run would.
+
+    What was just written stays in memory in smaller pages than what is read.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(items), width)}
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(items), WRITE_ROWS):
+            file.write(np.repeat(items[start : start + WRITE_ROWS], width).data)
+    with path.open("rb") as written:
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ whole neighborhoods of 4,096 seeds a call: walks, visit counts, the top T, impor
 A random step is half of item -> context -> item: a visit takes two of them. They are useful if they
 end in a visit that is counted. The chase makes as many random reads as it can of 1 GiB, in 32
 chains.
+
+DGL 2.1.0 needs an interpreter of its own, with: `pip install 'numpy<2' scipy networkx requests tqdm
+psutil pandas pyyaml pydantic torch==2.2.1`, then `pip install --no-deps dgl==2.1 torchdata==0.7.1`.
 """
 
 import statistics
@@ -16,15 +19,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 
-from benchmarks._graphs import SIZES, cached_graph
+from benchmarks._graphs import SIZES, cached_graph, in_locality_order
 from benchmarks._peers import Chase, DglSampler, TorchWalks, naive_neighborhoods
 from benchmarks._timing import median_ratio, parser, report, take_turns
-from pinsage.graph.adjacency import BipartiteAdjacency
+from pinsage.graph.adjacency import ARRAYS, BipartiteAdjacency
 from pinsage.kernels import (
     PackedAdjacency,
     importance_weights,
@@ -38,8 +42,12 @@ _SEEDS_A_CALL = 4_096
 _LONG_SEEDS = 256
 _CHAINS = 32
 _READS = 4_000_000
-_WALK = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
+_WALK: dict[str, Any] = {"num_walks": 200, "walk_length": 2, "restart": 0.5}
 _KEY = 1
+_OURS = {"ours": "", "ordered": "_ordered"}
+"""Our candidates, to what is added to the names of ratios with them."""
+_UNORDERED = ("weighted", "long")
+"""Ours too, on the graph as given; they are not compared with ours in locality order."""
 
 
 def main() -> None:
@@ -82,15 +90,18 @@ def _candidates(
     """Give what to time, and how many seeds, or reads of the chase, one call is good for."""
     chosen = np.random.default_rng(7).permutation(graph.num_items)
     seeds, more = chosen[:_SEEDS_A_CALL], chosen[: 4 * _SEEDS_A_CALL]
-    uniform = pack(
-        graph.item_starts, graph.item_contexts, graph.context_starts, graph.context_items
-    )
+    uniform = pack(*(getattr(graph, name) for name in ARRAYS))
     weighted = _weighted(graph)
+    moved = in_locality_order(graph)
+    ordered = pack(*(getattr(moved, name) for name in ARRAYS))
+    firsts = np.linspace(0, graph.num_items - _SEEDS_A_CALL, 4).astype(np.int64)
+    runs = (firsts[:, None] + np.arange(_SEEDS_A_CALL)).reshape(-1)
     walk = {**_WALK, "num_neighbors": num_neighbors}
     chase = Chase(_CHAINS)
     calls: dict[str, Callable[[], object]] = {
         "ours": partial(_ours, uniform, more, num_neighbors),
         "chase": partial(chase.read, _READS),
+        "ordered": partial(_ours, ordered, runs, num_neighbors),
         "weighted": partial(_ours, weighted, more, num_neighbors),
         "naive": partial(naive_neighborhoods, graph, seeds, **walk),
         "torch": partial(TorchWalks(graph).neighborhoods, seeds, **walk),
@@ -103,7 +114,7 @@ def _candidates(
         ),
     }
     units: dict[str, float] = dict.fromkeys([*calls, *dgl], len(seeds))
-    units |= {"ours": len(more), "weighted": len(more), "long": _LONG_SEEDS}
+    units |= {"ours": len(more), "ordered": len(more), "weighted": len(more), "long": _LONG_SEEDS}
     # Steps a seed times seeds a read: the chase is then counted in seeds as well.
     visits = random_walks(uniform, seeds, key=_KEY, **_WALK)
     units["chase"] = _READS / (2 * float((visits >= 0).sum()) / len(seeds))
@@ -141,18 +152,26 @@ def _weighted(graph: BipartiteAdjacency) -> PackedAdjacency:
 def _report(
     graph: str, num_neighbors: int, per_unit: dict[str, list[float]], *, as_json: bool
 ) -> None:
-    ours = per_unit["ours"]
+    peers = {name: taken for name, taken in per_unit.items() if name not in _OURS}
     ratios = {
-        f"ratio_{name}": median_ratio(taken, ours)
-        for name, taken in per_unit.items()
-        if name != "ours"
+        f"ratio_{name}{suffix}": median_ratio(taken, per_unit[ours])
+        for ours, suffix in _OURS.items()
+        for name, taken in peers.items()
+        if not (suffix and name in _UNORDERED)
     }
-    rows: list[tuple[object, ...]] = [("candidate", "us a seed", "seeds/s", "ours against it")]
+    gain = median_ratio(per_unit["ours"], per_unit["ordered"])
+    rows: list[tuple[object, ...]] = [
+        ("candidate", "us a seed", "seeds/s", "ours against it", "ours, ordered")
+    ]
     for name, taken in per_unit.items():
         typical = statistics.median(taken)
-        ratio = "" if name == "ours" else f"{ratios[f'ratio_{name}']:.2f}x"
-        rows.append((_named(name), f"{typical * 1e6:.2f}", f"{1 / typical:,.0f}", ratio))
+        against = [ratios.get(f"ratio_{name}{suffix}") for suffix in _OURS.values()]
+        if name == "ordered":
+            against = [None, gain]
+        cells = ["" if ratio is None else f"{ratio:.2f}x" for ratio in against]
+        rows.append((_named(name), f"{typical * 1e6:.2f}", f"{1 / typical:,.0f}", *cells))
     figures: dict[str, object] = {name: round(ratio, 3) for name, ratio in ratios.items()}
+    figures |= {"gain_ordered": round(gain, 3)}
     figures |= {
         f"us_{name}": round(statistics.median(taken) * 1e6, 3) for name, taken in per_unit.items()
     }
@@ -167,6 +186,7 @@ def _named(name: str) -> str:
     return {
         "ours": "pinsage.kernels",
         "chase": f"pointer chase, {_CHAINS} chains, as many reads as ours takes steps",
+        "ordered": "ours, ids in locality order",
         "weighted": "ours, edges weighted both ways (wanted: <= 1.5)",
         "naive": "naive Numba kernel (wanted: >= 9)",
         "torch": "vectorized Torch (wanted: >= 16)",

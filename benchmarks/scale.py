@@ -39,7 +39,13 @@ from pinsage.graph.ingest import ingest
 from pinsage.graph.powerlaw import PowerLaw
 from pinsage.kernels import pack, walk_neighborhoods
 
-_WALK = {"num_walks": 200, "walk_length": 2, "restart": 0.5, "num_neighbors": 50, "key": 1}
+_WALK: dict[str, Any] = {
+    "num_walks": 200,
+    "walk_length": 2,
+    "restart": 0.5,
+    "num_neighbors": 50,
+    "key": 1,
+}
 _SEEDS = 60_000
 _SEEDS_A_CALL = 4_000
 _ROUNDS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray.exceptions import RayTaskError
 
-from pinsage.base.config import dump_config, load_config
+from pinsage.base.config import ConfigT, dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
@@ -27,7 +27,24 @@ def run_stage(stage: str) -> int:
 
 
 def run_job(work: Callable[[Run], None], *, description: str) -> int:
-    """Read the flags, do the work, and turn its outcome into an exit code.
+    """Read the flags and a recipe, do the work, and turn its outcome into an exit code.
+
+    Returns:
+        As `run_with_config`.
+    """
+
+    def start(config: RunConfig) -> None:
+        run = Run(config)
+        run.save_config()
+        work(run)
+
+    return run_with_config(RunConfig, start, description=description)
+
+
+def run_with_config(
+    kind: type[ConfigT], work: Callable[[ConfigT], None], *, description: str
+) -> int:
+    """Read the flags and settings of some kind, do the work, and turn its outcome into a code.
 
     Returns:
         0, or 1 after an error that the user can mend, or 2 after one in the configuration.
@@ -36,13 +53,11 @@ def run_job(work: Callable[[Run], None], *, description: str) -> int:
     set_up_logging()
     stop_on_signals()
     try:
-        config = load_config(RunConfig, arguments.config, arguments.set)
+        config = load_config(kind, arguments.config, arguments.set)
         if arguments.print_config:
             print(dump_config(config), end="")
             return 0
-        run = Run(config)
-        run.save_config()
-        work(run)
+        work(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -23,9 +23,14 @@ install_import_hook(
 )
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from pinsage.cluster.run_config import RayConfig  # noqa: E402
 from pinsage.cluster.session import session  # noqa: E402
+
+# No test's verdict hangs on the clock: kernels compile on their first call.
+settings.register_profile("pinsage", deadline=None)
+settings.load_profile("pinsage")
 
 
 @pytest.fixture(scope="session")

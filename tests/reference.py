@@ -71,16 +71,23 @@ def top_visited(visits, seed, num_neighbors):
     return sorted(visit_counts.items(), key=lambda pair: (-pair[1], pair[0]))[:num_neighbors]
 
 
-def visit_shares(contexts_of, items_of, seed, *, walk_length, restart):
-    """The exact share of all expected visits that each item gets, the seed itself included."""
+def visit_shares(
+    contexts_of, items_of, seed, *, walk_length, restart, context_weights=None, item_weights=None
+):
+    """The exact share of all expected visits that each item gets, the seed itself included.
+
+    The weights are lists parallel to the other two; without them, all choices are alike.
+    """
+    context_weights = context_weights or [[1] * len(row) for row in contexts_of]
+    item_weights = item_weights or [[1] * len(row) for row in items_of]
     expected = defaultdict(Fraction)
     standing = {seed: Fraction(1)}
     for _ in range(walk_length):
         arrived = defaultdict(Fraction)
         for item, chance in standing.items():
-            for context in contexts_of[item]:
-                for reached in items_of[context]:
-                    arrived[reached] += chance / len(contexts_of[item]) / len(items_of[context])
+            for context, share in _shares(contexts_of[item], context_weights[item]):
+                for reached, part in _shares(items_of[context], item_weights[context]):
+                    arrived[reached] += chance * share * part
         for item, chance in arrived.items():
             expected[item] += chance
         standing = {item: chance * (1 - Fraction(restart)) for item, chance in arrived.items()}
@@ -163,6 +170,11 @@ def _mix(x):
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB % _WORD
     return x ^ (x >> 31)
+
+
+def _shares(choices, weights):
+    total = sum(map(Fraction, weights))
+    return [(c, Fraction(weight) / total) for c, weight in zip(choices, weights, strict=True)]
 
 
 def _pick(choices, fraction):

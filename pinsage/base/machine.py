@@ -15,3 +15,14 @@ def available_cpus() -> int:
         if used != "max":
             count = min(count, max(int(used) // int(period), 1))
     return count
+
+
+def memory_bytes() -> int:
+    """Tell how much memory this process may use: the machine's, or its container's limit."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists():
+        text = limit.read_text(encoding="ascii").strip()
+        if text != "max":
+            total = min(total, int(text))
+    return total

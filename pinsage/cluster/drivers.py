@@ -146,6 +146,7 @@ def _ingest(run: Run, draft: Draft) -> None:
             num_shards=config.graph.num_shards,
             seed=config.seed,
             structure=config.graph.structure,
+            order=config.graph.order,
             build=config.graph.build,
             tasks=ClusterTasks if spread else None,
         )
@@ -160,6 +161,7 @@ def _walk(run: Run, draft: Draft) -> None:
             walk=config.walk,
             hard=config.hard_negatives,
             seed=config.seed,
+            stores=config.stores,
         )
     _count_neighbors(draft)
 

@@ -20,7 +20,7 @@ from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE
 from pinsage.inference.export import read_embeddings
-from pinsage.kernels.walks import pack
+from pinsage.sampling.neighborhood import pack_graph
 
 
 def evaluate_all(run: Run, draft: Draft) -> None:
@@ -56,12 +56,7 @@ def _show(progress: Progress, done: int, total: int, method: str) -> None:
 def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
     """Ours first, then what it is compared with: one cosine a feature group among them."""
     adjacency = graph.adjacency()
-    packed = pack(
-        adjacency.item_starts,
-        adjacency.item_contexts,
-        adjacency.context_starts,
-        adjacency.context_items,
-    )
+    packed = pack_graph(adjacency, run.config.walk.choice)
     rows = graph.features().gather(np.arange(graph.num_items))
     return {
         "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory)),

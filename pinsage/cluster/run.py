@@ -73,6 +73,7 @@ class Run:
             "inputs": input_facts(self.config.data),
             "num_shards": self.config.graph.num_shards,
             "structure": _dump(self.config.graph.structure),
+            "order": self.config.graph.order,
             "seed": self.config.seed,
         }
         return self._stage("graph", settings, ())

@@ -6,8 +6,10 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
+from pinsage.cluster.stores import StoreConfig
 from pinsage.evaluation.report import EvaluationConfig
 from pinsage.graph.build import BuildConfig
+from pinsage.graph.ingest import Order
 from pinsage.graph.schema import DataConfig
 from pinsage.graph.structure import StructureConfig
 from pinsage.inference.layerwise import EmbedConfig
@@ -27,6 +29,10 @@ class GraphConfig(Config):
     publishes the graph, and all that is made from it, anew."""
     structure: StructureConfig | None = None
     """Features made from the training graph, as a group named `structure`; none adds none."""
+    order: Order = "given"
+    """How ids are given: `given` numbers items as their table does; `locality` puts those together
+    that walks meet together, which makes walks and minibatches of large graphs with communities
+    faster (`python -m benchmarks.locality`)."""
     build: BuildConfig = BuildConfig()
 
 
@@ -89,6 +95,7 @@ class RunConfig(Config):
     walk: WalkConfig = WalkConfig()
     hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
     """None does without hard negatives."""
+    stores: StoreConfig = StoreConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     embed: EmbedConfig = EmbedConfig()

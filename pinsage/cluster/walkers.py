@@ -1,49 +1,93 @@
-"""Actors that walk chunks of items, and the driver that hands the chunks out."""
+"""The neighborhood table: handing out chunks of items, to one process or to the shards' stores."""
 
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+from numba import get_num_threads, set_num_threads
 
 from pinsage.base.artifacts import Draft, whole_file
-from pinsage.base.errors import WorkerTimeoutError
+from pinsage.base.errors import ResourceError, WorkerTimeoutError
 from pinsage.base.logs import Progress
+from pinsage.base.machine import memory_bytes
+from pinsage.base.seeding import Stream, stream_key
+from pinsage.cluster.store_actor import Kept, Token
+from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
-from pinsage.kernels.walks import pack
-from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, walk_chunk
+from pinsage.graph.adjacency import AdjacencyShard
+from pinsage.graph.choice import ChoiceConfig
+from pinsage.sampling.messages import SeedRange, ranges_of
+from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, pack_graph, walk_chunk
+
+_log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 3_600.0
 _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_negatives"}
+_UNIFORM_EDGE_BYTES = 12
+_CHANCE_EDGE_BYTES = 36
+
+Chunk = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class WalkTask:
+    """Which table is made: the graph, and all that its rows depend on."""
+
+    graph: Path
+    walk: WalkConfig
+    hard: HardNegativeConfig | None
+    seed: int
+
+    def walks(self, start: int, stop: int) -> list[tuple[SeedRange, Kept]]:
+        """List the walks from the items in [start, stop), and what is kept of each."""
+        settings = [(Stream.WALKS, self.walk, Kept(self.walk.num_neighbors))]
+        if self.hard is not None:
+            columns = tuple(self.hard.columns().tolist())
+            settings.append((Stream.LONG_WALKS, self.hard, Kept(self.hard.last_rank, columns)))  # type: ignore[arg-type]
+        return [
+            (
+                SeedRange(
+                    start,
+                    stop,
+                    key=stream_key(self.seed, purpose),
+                    num_walks=config.num_walks,
+                    walk_length=config.walk_length,
+                    restart=config.restart,
+                ),
+                kept,
+            )
+            for purpose, config, kept in settings
+        ]
 
 
 class Walker:
-    """The graph, packed for walking; each kernel call uses every core of its node."""
+    """The graph, packed for walking; for kernel calls that use many cores."""
 
-    def __init__(self, graph: Path) -> None:
-        """Pack the graph's adjacency."""
-        adjacency = Graph.open(graph).adjacency()
-        self._packed = pack(
-            adjacency.item_starts,
-            adjacency.item_contexts,
-            adjacency.context_starts,
-            adjacency.context_items,
-        )
+    def __init__(self, task: WalkTask, threads: int | None) -> None:
+        """Pack the graph's adjacency.
 
-    def walk(
-        self,
-        start: int,
-        stop: int,
-        folder: Path,
-        *,
-        walk: WalkConfig,
-        hard: HardNegativeConfig | None,
-        seed: int,
-    ) -> int:
+        Args:
+            task: which table is made.
+            threads: cores to walk with; None for all.
+        """
+        self._task = task
+        self._threads = min(threads or get_num_threads(), get_num_threads())
+        self._packed = pack_graph(Graph.open(task.graph).adjacency(), task.walk.choice)
+
+    def walk(self, start: int, stop: int, folder: Path) -> int:
         """Write the rows of the items in [start, stop), and say how many there are."""
-        rows = walk_chunk(self._packed, np.arange(start, stop), walk=walk, hard=hard, seed=seed)
+        task = self._task
+        set_num_threads(self._threads)
+        rows = walk_chunk(
+            self._packed, np.arange(start, stop), walk=task.walk, hard=task.hard, seed=task.seed
+        )
         for name, attribute in _ARRAYS.items():
-            with whole_file(_part(folder, name, start, stop)) as path, path.open("wb") as out:
+            with whole_file(_part(folder, name, (start, stop))) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
         return stop - start
 
@@ -59,32 +103,74 @@ def walk_all(
     walk: WalkConfig,
     hard: HardNegativeConfig | None,
     seed: int,
+    stores: StoreConfig | None = None,
 ) -> None:
     """Write the whole neighborhood table; chunks that an earlier run finished are kept.
 
+    The table is the same, byte for byte, however it is walked.
+
     Raises:
         WorkerTimeoutError: a chunk took longer than an hour.
+        ShardUnavailableError: a store gave no answer in time.
+        ArtifactError: a shard's files were damaged.
     """
-    num_items = Graph.open(graph).num_items
+    task = WalkTask(graph, walk, hard, seed)
+    config = stores or StoreConfig()
+    opened = Graph.open(graph)
+    num_items, num_shards = opened.num_items, opened.num_shards
     folder = draft.scratch
     size = walk.items_per_chunk
     chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
-    todo = [
-        chunk
-        for chunk in chunks
-        if not all(_part(folder, name, *chunk).exists() for name in _ARRAYS)
-    ]
-    walker = WalkerActor.remote(graph)
+    todo = [chunk for chunk in chunks if not _cuts(folder, chunk, num_shards)]
+    walk_chunks = _walk_here
+    if not is_local(config.mode, packed_bytes(opened, walk.choice), config.local_memory_share):
+        walk_chunks = _walk_by_rounds
+    with Progress("walk", num_items, "items") as progress:
+        progress.resume_at(num_items - sum(stop - start for start, stop in todo))
+        if todo:
+            walk_chunks(task, config, todo, folder, progress.advance)
+    for name in _ARRAYS:
+        _join(folder, chunks, num_shards, draft, name)
+
+
+def is_local(mode: str, graph_bytes: int, memory_share: float) -> bool:
+    """Decide whether one process walks over the whole graph.
+
+    Args:
+        mode: `auto`, `local` or `sharded`.
+        graph_bytes: what the packed graph takes.
+        memory_share: of this machine's memory, the most that it may take.
+    """
+    if mode == "auto":
+        return graph_bytes <= memory_share * memory_bytes()
+    return mode == "local"
+
+
+def packed_bytes(graph: Graph, choice: ChoiceConfig) -> int:
+    """Tell how many bytes the whole graph takes, packed for walking."""
+    shard = AdjacencyShard.open(graph.artifact.path, 0, graph.num_shards)
+    by_chance = (
+        (choice.by_weight and shard.item_weights is not None)
+        or choice.half_life is not None
+        or choice.degree_power != 0.0
+    )
+    an_edge = _CHANCE_EDGE_BYTES if by_chance else _UNIFORM_EDGE_BYTES
+    return 8 * (graph.num_items + graph.num_contexts) + an_edge * graph.num_edges
+
+
+def _walk_here(
+    task: WalkTask,
+    config: StoreConfig,
+    todo: Iterable[Chunk],
+    folder: Path,
+    advance: Callable[[int], None],
+) -> None:
+    walker = WalkerActor.remote(task, config.threads)
     try:
-        with Progress("walk", num_items, "items") as progress:
-            progress.resume_at(num_items - sum(stop - start for start, stop in todo))
-            for start, stop in todo:
-                call = walker.walk.remote(start, stop, folder, walk=walk, hard=hard, seed=seed)
-                progress.advance(_get(call, start, stop))
+        for start, stop in todo:
+            advance(_get(walker.walk.remote(start, stop, folder), start, stop))
     finally:
         ray.kill(walker)
-    for name in _ARRAYS:
-        _join([_part(folder, name, *chunk) for chunk in chunks], draft, f"{name}.npy")
 
 
 def _get(call: Any, start: int, stop: int) -> int:
@@ -98,19 +184,96 @@ def _get(call: Any, start: int, stop: int) -> int:
     return done
 
 
-def _join(parts: list[Path], draft: Draft, name: str) -> None:
+def _walk_by_rounds(
+    task: WalkTask,
+    config: StoreConfig,
+    todo: Iterable[Chunk],
+    folder: Path,
+    advance: Callable[[int], None],
+) -> None:
+    with open_stores(task.graph, task.walk.choice, config) as stores:
+        pool = ThreadPoolExecutor(stores.share.under_way)
+        try:
+            walks = [
+                pool.submit(_walk_again_if_lost, task, stores, chunk, folder, config.max_attempts)
+                for chunk in todo
+            ]
+            for walk in walks:
+                advance(walk.result())
+        finally:
+            # First the stores: threads that wait for them would wait for ever.
+            stores.stop()
+            pool.shutdown(cancel_futures=True)
+
+
+def _walk_again_if_lost(
+    task: WalkTask, stores: Stores, chunk: Chunk, folder: Path, max_attempts: int
+) -> int:
+    """Walk one chunk; a store that is lost meanwhile comes back elsewhere, with the same shard."""
+    for attempt in range(max_attempts):
+        try:
+            _walk_chunk(task, stores, chunk, folder, attempt)
+        except LOST as error:
+            if stores.is_stopped:
+                raise
+            _log.warning(
+                "a store was lost; walking again from items %d to %d (%s)",
+                *chunk,
+                type(error).__name__,
+            )
+            stores.open()
+            stores.forget(chunk[0])
+        else:
+            return chunk[1] - chunk[0]
+    raise ResourceError(
+        f"stores were lost in each of {max_attempts} walks from items {chunk[0]} to {chunk[1]}; "
+        "look at their nodes' memory, lower stores.visits_per_round, or raise stores.max_attempts"
+    )
+
+
+def _walk_chunk(task: WalkTask, stores: Stores, chunk: Chunk, folder: Path, attempt: int) -> None:
+    num_shards = len(stores.actors)
+    tokens: list[Token] = []
+    for whole, kept in task.walks(*chunk):
+        for seeds in ranges_of(whole, num_shards=num_shards, visits_per_shard=stores.share.visits):
+            tokens.append((chunk[0], attempt, len(tokens)))
+            stores.walk(tokens[-1], seeds, kept)
+    stores.write(tokens, [_parts(folder, chunk, shard, num_shards) for shard in range(num_shards)])
+
+
+def _parts(folder: Path, chunk: Chunk, shard: int, num_shards: int) -> Mapping[str, Path]:
+    return {name: _part(folder, name, chunk, shard, num_shards) for name in _ARRAYS}
+
+
+def _cuts(folder: Path, chunk: Chunk, num_shards: int) -> int:
+    """In how many shards' parts a chunk was written: 1 if by one process, 0 if not whole."""
+    for cuts in (1, num_shards):
+        parts = [_parts(folder, chunk, shard, cuts).values() for shard in range(cuts)]
+        if all(path.exists() for paths in parts for path in paths):
+            return cuts
+    return 0
+
+
+def _join(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft, name: str) -> None:
     """Write the rows of all parts as one array, a part at a time."""
-    arrays = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
-    shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
-    with draft.file(name) as path:
-        joined = np.lib.format.open_memmap(path, mode="w+", dtype=arrays[0].dtype, shape=shape)
-        row = 0
-        for array in arrays:
-            joined[row : row + len(array)] = array
-            row += len(array)
+    first = _part(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
+    like = np.load(first, mmap_mode="r", allow_pickle=False)
+    with draft.file(f"{name}.npy") as path:
+        joined = np.lib.format.open_memmap(
+            path, mode="w+", dtype=like.dtype, shape=(chunks[-1][1], *like.shape[1:])
+        )
+        for start, stop in chunks:
+            cuts = _cuts(folder, (start, stop), num_shards)
+            for shard in range(cuts):
+                part = _part(folder, name, (start, stop), shard, cuts)
+                # Item id % cuts is the shard.
+                rows = slice(start + (shard - start) % cuts, stop, cuts)
+                joined[rows] = np.load(part, mmap_mode="r", allow_pickle=False)
         joined.flush()
 
 
-def _part(folder: Path, name: str, start: int, stop: int) -> Path:
+def _part(folder: Path, name: str, chunk: Chunk, shard: int = 0, num_shards: int = 1) -> Path:
     """Name a chunk by both its ends: a rerun may cut the items differently."""
-    return folder / f"{name}-{start:012d}-{stop:012d}.npy"
+    start, stop = chunk
+    of_shard = f"-{shard:05d}-of-{num_shards:05d}" if num_shards > 1 else ""
+    return folder / f"{name}-{start:012d}-{stop:012d}{of_shard}.npy"

@@ -5,7 +5,8 @@ from jaxtyping import Float32, Int64, Integer
 
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.kernels.cooccurrence import weighted_cooccurrence
-from pinsage.kernels.walks import PackedAdjacency, walk_neighborhoods
+from pinsage.kernels.packing import PackedAdjacency
+from pinsage.kernels.walks import walk_neighborhoods
 
 
 class Popularity:

@@ -80,6 +80,10 @@ class AdjacencyShard:
 
     It keeps the items and the contexts whose id leaves the remainder `shard` when divided by
     `num_shards`; rows are its own, values are ids of the whole graph.
+
+    On disk, all shards together take 8 bytes a node, and for every edge 4 bytes on either side (8
+    where ids need int64), 4 more with weights and 4 more with ages; beside them 16 bytes a
+    shard, and 128 bytes a file for its header.
     """
 
     shard: int

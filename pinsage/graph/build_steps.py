@@ -16,7 +16,7 @@ run side by side, in threads or on other nodes, and a build that was killed goes
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,17 +128,25 @@ class Build:
             of_items += np.bincount(arrays["item_ids"], minlength=self.num_items)
         findings = Findings(drop_rows=self.drop_rows)
         self.found(findings)
-        save_piece(
-            self._cuts,
+        self.save_cuts(
+            bucket_bounds(of_contexts, edges_per_bucket),
+            bucket_bounds(of_items, edges_per_bucket),
             {
-                "context_bounds": bucket_bounds(of_contexts, edges_per_bucket),
-                "item_bounds": bucket_bounds(of_items, edges_per_bucket),
-            },
-            {
-                "findings": findings.record().model_dump(mode="json"),
+                "parts": len(self.parts),
                 "rows": int(of_items.sum()),
+                "findings": findings.record().model_dump(mode="json"),
             },
         )
+
+    def save_cuts(
+        self,
+        context_bounds: Int64[np.ndarray, " context_buckets_and_1"],
+        item_bounds: Int64[np.ndarray, " item_buckets_and_1"],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Keep where buckets begin, and how many `parts` and `rows` go into them."""
+        bounds = {"context_bounds": context_bounds, "item_bounds": item_bounds}
+        save_piece(self._cuts, bounds, facts)
 
     def group(self, number: int) -> None:
         """Give one part's rows their context ids, and group them by bucket of contexts."""
@@ -150,7 +158,7 @@ class Build:
             bounds = self.bounds("context")
             edges = {"context_ids": contexts, "item_ids": piece.arrays["item_ids"]}
             edges |= {name: piece.get(name) for name in ("weights", "times")}
-            save_piece(folder, grouped(edges, _buckets(contexts, bounds), len(bounds) - 1))
+            save_piece(folder, grouped(edges, buckets_of(contexts, bounds), len(bounds) - 1))
         for step in ("read", "numbered"):
             shutil.rmtree(self._piece(step, number), ignore_errors=True)
 
@@ -173,7 +181,7 @@ class Build:
             "times": None if edges.lasts is None else edges.lasts[kept],
         }
         bounds = self.bounds("item")
-        buckets = _buckets(seen["item_ids"], bounds)
+        buckets = buckets_of(seen["item_ids"], bounds)
         handed = {"context_places": contexts.astype(id_dtype(len(used))), **seen}
         save_piece(self._piece("handed", number), grouped(handed, buckets, len(bounds) - 1))
         pairs: dict[str, np.ndarray] = {}
@@ -258,7 +266,7 @@ class Build:
     def folders(self, step: str) -> list[Path]:
         """List the pieces of `grouped`, `placed`, `handed` or `gathered`, in order."""
         counts = {
-            "grouped": len(self.parts),
+            "grouped": open_piece(self._cuts).facts["parts"],
             "placed": len(self.bounds("context")) - 1,
             "handed": len(self.bounds("context")) - 1,
             "gathered": len(self.bounds("item")) - 1,
@@ -351,7 +359,8 @@ def _distinct_sorted(parts: Iterable[np.ndarray]) -> pa.Array:
     return distinct.take(pc.sort_indices(distinct))
 
 
-def _buckets(ids: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def buckets_of(ids: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Tell in which bucket each id is."""
     if len(bounds) == 2:
         return np.zeros(len(ids), np.int32)
     return np.searchsorted(bounds, ids, side="right") - 1

@@ -1,13 +1,12 @@
 """How a walk chooses among a node's edges: alike, by weight, by age, by the item's degree."""
 
-from typing import Protocol
-
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int64
+from jaxtyping import Float32, Float64, Int64
 from pydantic import PositiveFloat
 
 from pinsage.base.config import Config
 from pinsage.base.errors import DataError
+from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
 from pinsage.kernels.alias import faded_weights
 
 Chances = Float64[np.ndarray, " edges"]
@@ -26,30 +25,11 @@ class ChoiceConfig(Config):
     popular items, below 0 rare ones."""
 
 
-class WeightedRows(Protocol):
-    """Compressed rows both ways with what is known of their edges: a whole graph, or a shard."""
-
-    @property
-    def item_starts(self) -> Int64[np.ndarray, " items_and_1"]: ...  # noqa: D102
-    @property
-    def item_weights(self) -> Float32[np.ndarray, " edges"] | None: ...  # noqa: D102
-    @property
-    def item_ages(self) -> Float32[np.ndarray, " edges"] | None: ...  # noqa: D102
-    @property
-    def context_starts(self) -> Int64[np.ndarray, " contexts_and_1"]: ...  # noqa: D102
-    @property
-    def context_items(self) -> Int[np.ndarray, " edges"]: ...  # noqa: D102
-    @property
-    def context_weights(self) -> Float32[np.ndarray, " edges"] | None: ...  # noqa: D102
-    @property
-    def context_ages(self) -> Float32[np.ndarray, " edges"] | None: ...  # noqa: D102
-
-
 def edge_chances(
-    adjacency: WeightedRows,
+    adjacency: BipartiteAdjacency | AdjacencyShard,
     choice: ChoiceConfig,
     item_degrees: Int64[np.ndarray, " items"],
-) -> tuple[Chances | None, Chances | None]:
+) -> tuple[Float64[np.ndarray, " item_edges"] | None, Float64[np.ndarray, " context_edges"] | None]:
     """Weigh the edges of items, and of contexts, for the choices of a walk.
 
     Args:

@@ -6,6 +6,7 @@ error. Items, context keys and pairs are held in memory; edges are not (`graph/b
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
 from pinsage.graph.pairs import PairRows, read_pairs
 from pinsage.graph.partition import ids_in, shard_name
+from pinsage.graph.renumber import in_locality_order, old_ids, renumbered_pairs
 from pinsage.graph.schema import (
     CONTEXT_KEY,
     CONTEXTS_FILE,
@@ -48,7 +50,9 @@ from pinsage.graph.structure import StructureConfig, structural_features
 from pinsage.graph.tables import no_rows
 from pinsage.graph.times import TimeScale, common_scale, kind_of
 
-__all__ = ["ingest", "input_facts"]
+__all__ = ["Order", "ingest", "input_facts"]
+
+Order: TypeAlias = Literal["given", "locality"]
 
 _WRITE_ROWS = 65_536
 """How many feature rows are put together at a time."""
@@ -64,6 +68,7 @@ def ingest(
     num_shards: int,
     seed: int,
     structure: StructureConfig | None = None,
+    order: Order = "given",
     build: BuildConfig | None = None,
     tasks: Callable[[Progress], Tasks] | None = None,
 ) -> None:
@@ -79,6 +84,8 @@ def ingest(
         seed: decides what is held out, where neither a split column nor time does, and where
             structural features start from.
         structure: structural features to add, from the training graph alone; None adds none.
+        order: `given` numbers items as their table does, and contexts as their keys are ordered;
+            `locality` numbers both so that what walks meet together stands together.
         build: how much is sorted at a time, and by how many workers.
         tasks: makes what runs the build's steps, of the progress line to move; None runs them in
             threads of this process.
@@ -106,17 +113,18 @@ def ingest(
         except DataError:
             draft.discard()
             raise
+        published = _published(tables, graph, order, run, settings)
         progress.advance(1, "tables")
-        _write_tables(draft, tables.items, graph)
+        _write_tables(draft, published)
         for shard in range(num_shards):
             progress.advance(1, f"shard {shard}")
-            graph.items.write_shard(draft, shard, num_shards)
-            graph.contexts.write_shard(draft, shard, num_shards)
+            published.graph.items.write_shard(draft, shard, num_shards)
+            published.graph.contexts.write_shard(draft, shard, num_shards)
         progress.advance(0, "structure")
-        added = _added_features(draft, graph, structure, num_shards=num_shards, seed=seed)
+        added = _added_features(draft, published, structure, num_shards=num_shards, seed=seed)
         for shard in range(num_shards):
             progress.advance(1, f"features {shard}")
-            _write_features(draft, tables.items, added, shard, num_shards)
+            _write_features(draft, published.items, added, shard, num_shards)
         counts = _counts(tables, graph, added, num_shards)
         progress.set(progress.total, f"{counts.items:,} items, {counts.edges:,} edges")
         draft.counts.update(counts.model_dump())
@@ -130,6 +138,29 @@ class _Tables:
     pairs: PairRows | None
     build: Build
     findings: Findings
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What is written: items, graph and pairs, with the ids they are published with."""
+
+    items: Items
+    graph: TrainingGraph
+    pairs: Callable[[], Iterator[LabeledPairs]]
+
+
+def _published(
+    tables: _Tables, graph: TrainingGraph, order: Order, run: Tasks, settings: BuildConfig
+) -> _Published:
+    """Put items and contexts in the order asked for."""
+    if order == "given":
+        return _Published(tables.items, graph, graph.pairs)
+    moved = in_locality_order(graph, run, edges_per_bucket=settings.edges_per_bucket)
+    return _Published(
+        tables.items.reordered(old_ids(moved.item_places)),
+        moved.graph,
+        lambda: renumbered_pairs(graph.pairs(), moved.item_places),
+    )
 
 
 def _check(
@@ -220,17 +251,17 @@ def _hold_out(
     return labeled, with_told_edges(holdout, tables.pairs, labeled, build.context_keys())
 
 
-def _write_tables(draft: Draft, items: Items, graph: TrainingGraph) -> None:
+def _write_tables(draft: Draft, published: _Published) -> None:
     tables: Mapping[str, pa.Table] = {
-        ITEMS_FILE: items.metadata,
-        CONTEXTS_FILE: pa.table({CONTEXT_KEY: graph.context_keys}),
+        ITEMS_FILE: published.items.metadata,
+        CONTEXTS_FILE: pa.table({CONTEXT_KEY: published.graph.context_keys}),
     }
     for name, table in tables.items():
         with draft.file(name) as path:
             pq.write_table(table, path, compression="zstd")
     with draft.file(PAIRS_FILE) as path:
         writer: pq.ParquetWriter | None = None
-        for table in _row_groups(map(_pair_table, graph.pairs())):
+        for table in _row_groups(map(_pair_table, published.pairs())):
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table, row_group_size=_ROW_GROUP)
         assert writer is not None
@@ -261,7 +292,7 @@ def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def _added_features(
     draft: Draft,
-    graph: TrainingGraph,
+    published: _Published,
     structure: StructureConfig | None,
     *,
     num_shards: int,
@@ -274,7 +305,7 @@ def _added_features(
             AdjacencyShard.open(draft.path, shard, num_shards) for shard in range(num_shards)
         ])
         groups[STRUCTURE] = structural_features(whole, structure, seed=seed)
-    groups[LOG_DEGREE] = np.log1p(graph.item_degrees).astype(np.float32)[:, None]
+    groups[LOG_DEGREE] = np.log1p(published.graph.item_degrees).astype(np.float32)[:, None]
     return groups
 
 

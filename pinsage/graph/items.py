@@ -45,6 +45,11 @@ class Items:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def reordered(self, ids: Int64[np.ndarray, " items"]) -> "Items":
+        """Give the items of these ids, in this order; each once."""
+        order = pa.array(ids)
+        return Items(self.keys.take(order), self.metadata.take(order), self.rows[ids], self.groups)
+
     def content(self, item_ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n content_width"]:
         """Copy the content features of some items, all groups side by side."""
         wanted = self.rows[item_ids]

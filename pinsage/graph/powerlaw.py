@@ -35,8 +35,9 @@ class PowerLaw(Config):
     num_edges: PositiveInt = 10_000_000
     """Edges, each (item, context) once."""
     exponent: NonNegativeFloat = 0.75
-    """The node of popularity rank r is drawn in proportion to r to the power of minus this; the
-    number of nodes of degree d then falls as d to the power of -(1 + 1 / exponent)."""
+    """Within its community and in the whole catalog, the node of popularity rank r is drawn in
+    proportion to r to the power of minus this; the number of nodes of degree d then falls about as
+    d to the power of -(1 + 1 / exponent)."""
     num_communities: PositiveInt = 2_000
     """Groups that items and contexts are in; 1 for a graph without communities."""
     stray_share: float = Field(default=0.2, ge=0, le=1)

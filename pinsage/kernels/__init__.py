@@ -7,17 +7,12 @@ A compiled function here calls only compiled functions of its own file, besides 
 from pinsage.kernels.cooccurrence import weighted_cooccurrence
 from pinsage.kernels.csr import build_csr, transpose
 from pinsage.kernels.gather import gather_rows
+from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 from pinsage.kernels.reindex import layers_from_table, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
 from pinsage.kernels.visits import importance_weights, top_visited
-from pinsage.kernels.walks import (
-    PackedAdjacency,
-    pack,
-    random_walks,
-    walk_neighborhoods,
-    walk_new_items,
-)
+from pinsage.kernels.walks import random_walks, walk_neighborhoods, walk_new_items
 
 __all__ = [
     "PackedAdjacency",

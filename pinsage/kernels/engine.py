@@ -1,6 +1,6 @@
 """The compiled heart of the walks: move walkers, count their visits, keep the top.
 
-What makes it fast, in the order of what it buys:
+What makes it fast, in the order of what it buys (`python -m benchmarks.neighborhoods`):
 
 - All walkers of a seed move in lock-step, one memory level a pass, and each pass asks for what the
   next one reads, so that cache misses overlap.
@@ -8,8 +8,11 @@ What makes it fast, in the order of what it buys:
   instead of its id: one miss fewer a step.
 - Nothing branches on what cannot be predicted: whether a walk goes on, whether an item is new,
   which of two keys is smaller.
-- A seed is counted and its neighbors are chosen while its visits are still in the cache, in tables
-  small enough to stay there.
+- A cell holds an item's count and its id in the order they are sorted by, so that choosing the top
+  is comparing cells: few enough are left by a guess to compare each with each (0.4 of 5.1 us).
+- A seed's visits are counted while the next seed's walkers wait for memory: a core drops requests
+  beyond some 24, so they come in small groups with counting in between (0.4 us).
+- Only items that a walk leaves again are asked for (0.2 us).
 
 Loop counters and positions are unsigned throughout: for a signed one Numba checks at each access
 whether it counts from the end, which costs a fifth of the whole.
@@ -31,15 +34,25 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
+_TWO = np.uint64(2)
+_THREE = np.uint64(3)
 _HALF_WORD = np.uint64(32)
 
-# A sort key is `(_MOST - count) << 40 | item`: count descending, then item ascending.
-_MOST = 1 << 23
-_ITEM_BITS = 40
-_ITEM_MASK = (1 << _ITEM_BITS) - 1
-_LAST = np.int64(2**63 - 1)
+# A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending, then by item.
+_ITEM_BITS = np.uint64(40)
+_ITEM_MASK = np.uint64(2**40 - 1)
+_ONCE_MORE = np.uint64(1 << 40)
+_NEVER = np.uint64((2**24 - 1) << 40)
+_ONCE = np.uint64((2**24 - 2) << 40)
+_LAST = np.uint64(2**64 - 1)
+# Place 0 of the cells says "free", place 1 is the seed's own.
+_FIRST_PLACE = np.uint64(2)
+
+_GROUP = np.uint64(16)
+_COUNTED_BETWEEN = np.uint64(24)
 _FEW = np.uint64(16)
 _COMPARE_ALL_UP_TO = 96
+_SLACK = np.uint64(40)
 _LANES = 16
 
 
@@ -51,20 +64,18 @@ def _mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
-def _walk_uniformly(  # type: ignore[no-untyped-def]
-    graph, own_words, seed_word, seed_draws, walk_length, end_below, walkers, visited
-):
-    """Walk from one seed, every edge of a node alike; returns the number of visits written.
+# `walkers` holds for each walk still going the sum that its draws are hashed from, a position among
+# the edges (or the item it stands on), and the unspent fraction of its draw.
 
-    `walkers` holds for each walk still going the sum that its draws are hashed from, the item it
-    stands on, a position among the edges, and the unspent fraction of its draw.
-    """
-    item_words, context_words, context_items = graph
-    origin, here, position, fraction = walkers
+
+@njit(cache=True, nogil=True)
+def _set_out(graph, own_words, seed_word, seed_draws, going, walkers):  # type: ignore[no-untyped-def]
+    """Send walks to their first context, and ask for the item each goes on to."""
+    _, _, context_items = graph
+    origin, position, fraction = walkers
     start, degree = seed_word >> _DEGREE_BITS, seed_word & _DEGREE_MASK
-    for w in range(position.size):
-        origin[w] = seed_draws + np.uint64(w) * WALK_STRIDE
+    for w in range(going):
+        origin[w] = seed_draws + w * WALK_STRIDE
         draw = _mix(origin[w])
         word = own_words[start + multiply_high(draw, degree)]
         left = draw * degree
@@ -72,136 +83,214 @@ def _walk_uniformly(  # type: ignore[no-untyped-def]
         position[w] = (word >> _DEGREE_BITS) + multiply_high(left, size)
         fraction[w] = left * size
         prefetch(context_items, position[w])
-    num_visits = _ZERO
-    going = np.uint64(position.size)
-    for step in range(1, walk_length):
-        still_going = _ZERO
-        arrived = visited[num_visits:]
-        for w in range(going):
-            item = context_items[position[w]]
-            prefetch(item_words, np.uint64(item))
-            arrived[w] = item
-            here[still_going] = np.uint64(item)
-            origin[still_going] = origin[w]
-            still_going += np.uint64(fraction[w] >= end_below)
-        num_visits += going
-        going = still_going
-        step_draws = np.uint64(step) * STEP_STRIDE
-        for w in range(going):
-            word = item_words[here[w]]
-            draw = _mix(origin[w] + step_draws)
-            degree = word & _DEGREE_MASK
-            position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
-            fraction[w] = draw * degree
-            prefetch(context_words, position[w])
-        for w in range(going):
-            word = context_words[position[w]]
-            size = word & _DEGREE_MASK
-            position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], size)
-            fraction[w] *= size
-            prefetch(context_items, position[w])
-    arrived = visited[num_visits:]
+
+
+@njit(cache=True, nogil=True)
+def _arrive(graph, going, end_below, not_last, walkers, arrived):  # type: ignore[no-untyped-def]
+    """Write the items arrived at; keep the walks that go on, ask for their items' words."""
+    item_words, _, context_items = graph
+    origin, position, fraction = walkers
+    still_going = _ZERO
     for w in range(going):
-        arrived[w] = context_items[position[w]]
-    return num_visits + going
+        item = context_items[position[w]]
+        goes_on = np.uint64(fraction[w] >= end_below) & not_last
+        prefetch(item_words, np.uint64(item) * goes_on)
+        arrived[w] = item
+        position[still_going] = np.uint64(item)
+        origin[still_going] = origin[w]
+        still_going += goes_on
+    return still_going
 
 
 @njit(cache=True, nogil=True)
-def _walk_by_chance(  # type: ignore[no-untyped-def]
-    graph, own_choices, seed_word, seed_draws, walk_length, end_below, walkers, visited
-):
-    """Walk from one seed, edges by their chances; returns the number of visits written.
+def _to_contexts(graph, first, stop, step_draws, walkers):  # type: ignore[no-untyped-def]
+    """Draw where some walks go next, and ask for the words of their contexts."""
+    item_words, context_words, _ = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        word = item_words[position[w]]
+        draw = _mix(origin[w] + step_draws)
+        degree = word & _DEGREE_MASK
+        position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
+        fraction[w] = draw * degree
+        prefetch(context_words, position[w])
 
-    A choice is three numbers side by side: what the slot itself leads to, what its other choice
-    leads to, and below which fraction the slot itself is taken. `fraction` ends in a bit that
-    tells whether the walk goes on.
-    """
-    item_words, item_choices, context_choices = graph
-    origin, here, position, fraction = walkers
-    start, degree = seed_word >> _DEGREE_BITS, seed_word & _DEGREE_MASK
-    three = np.uint64(3)
-    for w in range(position.size):
-        origin[w] = seed_draws + np.uint64(w) * WALK_STRIDE
-        draw = _mix(origin[w])
-        slot = three * (start + multiply_high(draw, degree))
-        own = (draw * degree) >> _HALF_WORD < own_choices[slot + np.uint64(2)]
-        word = own_choices[slot + np.uint64(not own)]
-        draw = _mix(draw ^ NEXT_DRAW)
+
+@njit(cache=True, nogil=True)
+def _to_items(graph, first, stop, walkers):  # type: ignore[no-untyped-def]
+    """Choose an item of some walks' contexts, and ask for it."""
+    _, context_words, context_items = graph
+    _, position, fraction = walkers
+    for w in range(first, stop):
+        word = context_words[position[w]]
         size = word & _DEGREE_MASK
-        position[w] = three * ((word >> _DEGREE_BITS) + multiply_high(draw, size))
-        goes_on = np.uint64(_mix(draw ^ NEXT_DRAW) >= end_below)
-        fraction[w] = (draw * size) >> _HALF_WORD << _ONE | goes_on
-        prefetch(context_choices, position[w])
-    num_visits = _ZERO
-    going = np.uint64(position.size)
-    for step in range(1, walk_length + 1):
-        still_going = _ZERO
-        arrived = visited[num_visits:]
-        for w in range(going):
-            slot = position[w]
-            own = fraction[w] >> _ONE < np.uint64(context_choices[slot + np.uint64(2)])
-            item = context_choices[slot + np.uint64(not own)]
-            prefetch(item_words, np.uint64(item))
-            arrived[w] = item
-            here[still_going] = np.uint64(item)
-            origin[still_going] = origin[w]
-            still_going += fraction[w] & _ONE
-        num_visits += going
-        if step == walk_length:
-            break
-        going = still_going
-        step_draws = np.uint64(step) * STEP_STRIDE
-        for w in range(going):
-            word = item_words[here[w]]
-            draw = _mix(origin[w] + step_draws)
-            degree = word & _DEGREE_MASK
-            position[w] = three * ((word >> _DEGREE_BITS) + multiply_high(draw, degree))
-            here[w] = draw
-            fraction[w] = (draw * degree) >> _HALF_WORD
-            prefetch(item_choices, position[w])
-        for w in range(going):
-            slot = position[w]
-            own = fraction[w] < item_choices[slot + np.uint64(2)]
-            word = item_choices[slot + np.uint64(not own)]
-            draw = _mix(here[w] ^ NEXT_DRAW)
-            size = word & _DEGREE_MASK
-            position[w] = three * ((word >> _DEGREE_BITS) + multiply_high(draw, size))
-            goes_on = np.uint64(_mix(draw ^ NEXT_DRAW) >= end_below)
-            fraction[w] = (draw * size) >> _HALF_WORD << _ONE | goes_on
-            prefetch(context_choices, position[w])
-    return num_visits
+        position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], size)
+        fraction[w] *= size
+        prefetch(context_items, position[w])
+
+
+# The same by chances. A choice is three numbers side by side: what the slot itself leads to, what
+# its other choice leads to, and below which fraction the slot itself is taken. At a context, a
+# walk's fraction ends in a bit that tells whether it goes on.
 
 
 @njit(cache=True, nogil=True)
-def _count(visits, table, items, counts):  # type: ignore[no-untyped-def]
-    """Count visits: afterwards `items` and `counts` hold the distinct items from place 1 on.
+def _set_out_by_chance(  # type: ignore[no-untyped-def]
+    graph, own_choices, seed_word, seed_draws, end_below, going, walkers
+):
+    _, _, context_choices = graph
+    origin, position, fraction = walkers
+    start, degree = seed_word >> _DEGREE_BITS, seed_word & _DEGREE_MASK
+    for w in range(going):
+        origin[w] = seed_draws + w * WALK_STRIDE
+        draw = _mix(origin[w])
+        slot = _THREE * (start + multiply_high(draw, degree))
+        own = (draw * degree) >> _HALF_WORD < own_choices[slot + _TWO]
+        word = own_choices[slot + np.uint64(not own)]
+        position[w], fraction[w] = _choose_item(word, draw, end_below)
+        _prefetch_choice(context_choices, position[w])
 
-    `table` maps hashes to places, 0 where free, all 0 before and after. Returns one more than the
-    number of distinct items; their `counts` must have been 0.
-    """
-    mask = np.uint64(table.size - 1)
+
+@njit(cache=True, nogil=True)
+def _arrive_by_chance(graph, going, not_last, walkers, arrived):  # type: ignore[no-untyped-def]
+    item_words, _, context_choices = graph
+    origin, position, fraction = walkers
+    still_going = _ZERO
+    for w in range(going):
+        slot = position[w]
+        own = fraction[w] >> _ONE < np.uint64(context_choices[slot + _TWO])
+        item = context_choices[slot + np.uint64(not own)]
+        goes_on = fraction[w] & not_last
+        prefetch(item_words, np.uint64(item) * goes_on)
+        arrived[w] = item
+        position[still_going] = np.uint64(item)
+        origin[still_going] = origin[w]
+        still_going += goes_on
+    return still_going
+
+
+@njit(cache=True, nogil=True)
+def _to_contexts_by_chance(graph, first, stop, step_draws, walkers):  # type: ignore[no-untyped-def]
+    item_words, item_choices, _ = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        word = item_words[position[w]]
+        draw = _mix(origin[w] + step_draws)
+        degree = word & _DEGREE_MASK
+        position[w] = _THREE * ((word >> _DEGREE_BITS) + multiply_high(draw, degree))
+        fraction[w] = (draw * degree) >> _HALF_WORD
+        _prefetch_choice(item_choices, position[w])
+
+
+@njit(cache=True, nogil=True)
+def _to_items_by_chance(graph, first, stop, step_draws, end_below, walkers):  # type: ignore[no-untyped-def]
+    _, item_choices, context_choices = graph
+    origin, position, fraction = walkers
+    for w in range(first, stop):
+        slot = position[w]
+        own = fraction[w] < item_choices[slot + _TWO]
+        word = item_choices[slot + np.uint64(not own)]
+        draw = _mix(origin[w] + step_draws)
+        position[w], fraction[w] = _choose_item(word, draw, end_below)
+        _prefetch_choice(context_choices, position[w])
+
+
+@njit(cache=True, nogil=True)
+def _choose_item(word, draw, end_below):  # type: ignore[no-untyped-def]
+    """From a context's packed word: the slot of its choices, and the fraction with the end bit."""
+    draw = _mix(draw ^ NEXT_DRAW)
+    size = word & _DEGREE_MASK
+    slot = _THREE * ((word >> _DEGREE_BITS) + multiply_high(draw, size))
+    goes_on = np.uint64(_mix(draw ^ NEXT_DRAW) >= end_below)
+    return slot, (draw * size) >> _HALF_WORD << _ONE | goes_on
+
+
+@njit(cache=True, nogil=True)
+def _prefetch_choice(choices, slot):  # type: ignore[no-untyped-def]
+    # Three numbers lie across two cache lines as often as not.
+    prefetch(choices, slot)
+    prefetch(choices, slot + _TWO)
+
+
+@njit(cache=True, nogil=True)
+def _tally(empty_table, num_visits):  # type: ignore[no-untyped-def]
+    """Make a hash table from items to places, 0 where free, and the cells at those places."""
     bits = _ZERO
-    while (_ONE << bits) < np.uint64(table.size):
+    while (_ONE << bits) < np.uint64(empty_table.size):
         bits += _ONE
-    shift = np.uint64(64) - bits
-    free = _ONE
-    for visit in range(visits.size):
-        item = visits[visit]
-        slot = ((np.uint64(item) + _ONE) * ITEM_STRIDE) >> shift
+    cells = np.zeros(num_visits + 2, np.uint64)
+    return np.zeros(empty_table.size, empty_table.dtype), cells, np.uint64(64) - bits
+
+
+@njit(cache=True, nogil=True)
+def _begin_count(seed, tally):  # type: ignore[no-untyped-def]
+    """Empty the table but for the seed, whose visits are counted apart."""
+    table, cells, shift = tally
+    table[:] = 0
+    table[((np.uint64(seed) + _ONE) * ITEM_STRIDE) >> shift] = 1
+    cells[1] = _NEVER | np.uint64(seed)
+
+
+@njit(cache=True, nogil=True)
+def _count(visits, first, stop, tally, end):  # type: ignore[no-untyped-def]
+    """Count the visits from `first` to `stop`, at most to the end; `end` is the first free cell.
+
+    Returns how far it counted, and the first free cell.
+    """
+    table, cells, shift = tally
+    mask = np.uint64(table.size - 1)
+    stop = min(stop, np.uint64(visits.size))
+    for visit in range(first, stop):
+        item = np.uint64(visits[visit])
+        slot = ((item + _ONE) * ITEM_STRIDE) >> shift
         place = np.uint64(table[slot])
+        cell = cells[place]
         # One condition: "is free or holds the item" as two would be two branches, and whether an
         # item is new cannot be predicted.
-        while min(place, np.uint64(items[place] ^ item)) != _ZERO:
+        while min(place, (cell ^ item) & _ITEM_MASK) != _ZERO:
             slot = (slot + _ONE) & mask
             place = np.uint64(table[slot])
-        is_new = place == _ZERO
-        place = free if is_new else place
+            cell = cells[place]
+        is_new = np.uint64(place == _ZERO)
+        place += end * is_new
         table[slot] = place
-        items[place] = item
-        counts[place] += 1
-        free += np.uint64(is_new)
-    table[:] = 0
-    return free
+        # The cell of a free place is 0.
+        cells[place] = (cell | (_NEVER | item) * is_new) - _ONCE_MORE
+        end += is_new
+    return stop, end
+
+
+@njit(cache=True, nogil=True)
+def _count_below(cells, end, limit):  # type: ignore[no-untyped-def]
+    found = _ZERO
+    for place in range(_FIRST_PLACE, end):
+        found += np.uint64(cells[place] < limit)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _limit_of_top(cells, end, num_items, wanted):  # type: ignore[no-untyped-def]
+    """Find a limit that the `wanted` smallest cells, and not many others, lie below."""
+    often = _count_below(cells, end, _ONCE)
+    if often >= wanted:
+        return _ONCE
+    distinct = end - _FIRST_PLACE
+    if distinct <= wanted + _SLACK:
+        return _NEVER
+    # Most items are visited once, and only the smallest ids of them are wanted. Where ids are
+    # spread evenly, the first guess at the largest of them is right; else it is bisected.
+    more = wanted - often
+    low, high = _ZERO, np.uint64(num_items)
+    guess = high * (more + more // np.uint64(4) + np.uint64(8)) // (distinct - often)
+    while True:
+        found = _count_below(cells, end, _ONCE | guess)
+        if found < wanted:
+            low = guess
+        elif found > wanted + _SLACK:
+            high = guess
+        else:
+            return _ONCE | guess
+        guess = (low + high) >> _ONE
 
 
 @njit(cache=True, nogil=True)
@@ -234,15 +323,38 @@ def _smallest_to_front(keys, size, wanted):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _write_in_order(keys, size, ranks, ids, counts):  # type: ignore[no-untyped-def]
-    """Write the items and counts of the first `size` distinct keys, the smallest key first."""
-    if size > _COMPARE_ALL_UP_TO:
+def _keep_top(num_items, tally, end, scratch, ids, counts):  # type: ignore[no-untyped-def]
+    """Write the top items of the cells before `end`, without the seed."""
+    cells = tally[1]
+    keys, ranks = scratch
+    wanted = np.uint64(ids.size)
+    limit = _limit_of_top(cells, end, num_items, wanted)
+    size = _ZERO
+    for place in range(_FIRST_PLACE, end):
+        keys[size] = cells[place]
+        size += np.uint64(cells[place] < limit)
+    if size > np.uint64(_COMPARE_ALL_UP_TO):
+        if size > wanted:
+            _smallest_to_front(keys, size, wanted)
+            size = wanted
         keys[:size].sort()
         for place in range(size):
             ids[place] = keys[place] & _ITEM_MASK
-            counts[place] = _MOST - (keys[place] >> _ITEM_BITS)
-        return
-    # Few keys: counting how many are smaller takes no branch, and fills whole vector registers.
+            counts[place] = (_NEVER - (keys[place] & _NEVER)) >> _ITEM_BITS
+    else:
+        _rank(keys, size, ranks)
+        for place in range(size):
+            rank = np.uint64(ranks[place])
+            if rank < wanted:
+                ids[rank] = keys[place] & _ITEM_MASK
+                counts[rank] = (_NEVER - (keys[place] & _NEVER)) >> _ITEM_BITS
+    ids[size:] = -1
+    counts[size:] = 0
+
+
+@njit(cache=True, nogil=True)
+def _rank(keys, size, ranks):  # type: ignore[no-untyped-def]
+    """Count for each key how many are smaller: no branch, and whole vector registers."""
     padded = (np.int64(size) + _LANES - 1) // _LANES * _LANES
     keys[size:padded] = _LAST
     for place in range(size):
@@ -251,84 +363,65 @@ def _write_in_order(keys, size, ranks, ids, counts):  # type: ignore[no-untyped-
         for other in range(padded):
             smaller += np.int64(keys[other] < key)
         ranks[place] = smaller
-    for place in range(size):
-        rank = np.uint64(ranks[place])
-        ids[rank] = keys[place] & _ITEM_MASK
-        counts[rank] = _MOST - (keys[place] >> _ITEM_BITS)
 
 
 @njit(cache=True, nogil=True)
-def _keep_top(seed, num_items, distinct, scratch, ids, counts):  # type: ignore[no-untyped-def]
-    """Write the top items but the seed; clears the counts of `_count`."""
-    items, visits, keys, ranks = scratch
-    wanted = np.uint64(ids.size)
-    num_often, num_self = _ZERO, _ZERO
-    for place in range(_ONE, distinct):
-        item, count = np.int64(items[place]), np.int64(visits[place])
-        keys[num_often] = (_MOST - count) << _ITEM_BITS | item
-        num_often += np.uint64((count > 1) & (item != seed))
-        num_self += np.uint64(item == seed)
-    kept = min(num_often, wanted)
-    if num_often > wanted:
-        _smallest_to_front(keys, num_often, wanted)
-    _write_in_order(keys, kept, ranks, ids, counts)
-    num_once = distinct - _ONE - num_often - num_self
-    more = min(wanted - kept, num_once)
-    if more > _ZERO:
-        # Most items are visited once and only the smallest ids of them are wanted, so most are left
-        # out by a guess at the largest. It may be wrong, if ids are not spread evenly.
-        guess = np.uint64(num_items) * (more + more // np.uint64(4) + np.uint64(8)) // num_once
-        found = _visited_once(items, visits, distinct, seed, np.int64(guess), keys)
-        if found < more:
-            found = _visited_once(items, visits, distinct, seed, _ITEM_MASK, keys)
-        if found > more:
-            _smallest_to_front(keys, found, more)
-        _write_in_order(keys, more, ranks, ids[kept:], counts[kept:])
-        kept += more
-    visits[:distinct] = 0
-    ids[kept:] = -1
-    counts[kept:] = 0
-
-
-@njit(cache=True, nogil=True)
-def _visited_once(items, visits, distinct, seed, below, keys):  # type: ignore[no-untyped-def]
-    """List the keys of items under `below` that were visited once; returns how many."""
-    found = _ZERO
-    for place in range(_ONE, distinct):
-        item = np.int64(items[place])
-        keys[found] = (_MOST - 1) << _ITEM_BITS | item
-        found += np.uint64((visits[place] == 1) & (item < below) & (item != seed))
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _scratch(num_visits, like):  # type: ignore[no-untyped-def]
-    """Make what counting and choosing need for seeds of at most so many visits."""
+def _scratch(num_visits):  # type: ignore[no-untyped-def]
     return (
-        np.zeros(num_visits + 1, like.dtype),
-        np.zeros(num_visits + 1, np.int32),
-        np.empty(num_visits + 1 + _LANES, np.int64),
+        np.empty(num_visits + 1 + _LANES, np.uint64),
         np.empty(_COMPARE_ALL_UP_TO, np.int64),
     )
 
 
 @njit(cache=True, nogil=True)
-def _walk(by_chance, uniform, weighted, own, seed_word, draws, limits, walkers, visited):  # type: ignore[no-untyped-def]
+def _walk(job, row, walkers, visited, earlier, tally):  # type: ignore[no-untyped-def]
+    """Walk from the seed of one row, and count the visits of an earlier one.
+
+    Returns the number of visits written, and how many cells the earlier seed fills.
+    """
+    by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
     walk_length, end_below = limits
-    if seed_word & _DEGREE_MASK == _ZERO:
-        return _ZERO
+    word = seed_words[row]
+    draws = _mix(key + (np.uint64(seeds[row]) + _ONE) * ITEM_STRIDE)
+    going = np.uint64(num_walks) if word & _DEGREE_MASK != _ZERO else _ZERO
     if by_chance:
-        return _walk_by_chance(
-            weighted, own, seed_word, draws, walk_length, end_below, walkers, visited
-        )
-    return _walk_uniformly(uniform, own, seed_word, draws, walk_length, end_below, walkers, visited)
+        _set_out_by_chance(weighted, own, word, draws, end_below, going, walkers)
+    else:
+        _set_out(uniform, own, word, draws, going, walkers)
+    num_visits, counted, end = _ZERO, _ZERO, _FIRST_PLACE
+    for step in range(1, walk_length + 1):
+        not_last = np.uint64(step < walk_length)
+        if not not_last:
+            counted, end = _count(earlier, counted, _LAST, tally, end)
+        arrived = visited[num_visits:]
+        num_visits += going
+        if by_chance:
+            going = _arrive_by_chance(weighted, going, not_last, walkers, arrived)
+        else:
+            going = _arrive(uniform, going, end_below, not_last, walkers, arrived)
+        step_draws = np.uint64(step) * STEP_STRIDE
+        for group in range(_ZERO, going, _GROUP):
+            stop = min(group + _GROUP, going)
+            if by_chance:
+                _to_contexts_by_chance(weighted, group, stop, step_draws, walkers)
+            else:
+                _to_contexts(uniform, group, stop, step_draws, walkers)
+            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
+        for group in range(_ZERO, going, _GROUP):
+            stop = min(group + _GROUP, going)
+            if by_chance:
+                _to_items_by_chance(weighted, group, stop, step_draws, end_below, walkers)
+            else:
+                _to_items(uniform, group, stop, walkers)
+            counted, end = _count(earlier, counted, counted + _COUNTED_BETWEEN, tally, end)
+    return num_visits, end
 
 
 @njit(cache=True, nogil=True)
 def _prefetch_own_edges(seed_word, own, by_chance):  # type: ignore[no-untyped-def]
     start = seed_word >> _DEGREE_BITS
     if by_chance:
-        start *= np.uint64(3)
+        start *= _THREE
     for line in range(4):
         prefetch(own, start + np.uint64(8 * line))
 
@@ -337,56 +430,65 @@ def _prefetch_own_edges(seed_word, own, by_chance):  # type: ignore[no-untyped-d
 def _walkers(num_walks):  # type: ignore[no-untyped-def]
     # A walk that has ended may be written once behind the last that goes on.
     return (
-        np.empty(num_walks + 1, np.uint64),
-        np.empty(num_walks + 1, np.uint64),
+        np.empty(num_walks, np.uint64),
         np.empty(num_walks, np.uint64),
         np.empty(num_walks, np.uint64),
     )
 
 
+@njit(cache=True, nogil=True)
+def _visits_of_some(job, first, last, empty_table, visited):  # type: ignore[no-untyped-def]
+    walkers, tally = _walkers(job[8]), _tally(empty_table, 0)
+    for row in range(first, last):
+        num_visits, _ = _walk(job, row, walkers, visited[row], visited[row, :0], tally)
+        visited[row, num_visits:] = -1
+
+
 @njit(cache=True, nogil=True, parallel=True)
-def visits_of_all(job, num_blocks, visited):  # type: ignore[no-untyped-def]
+def visits_of_all(job, num_blocks, empty_table, visited):  # type: ignore[no-untyped-def]
     """Write the visits of every seed, then -1; see `pinsage.kernels.walks.random_walks`."""
+    # Numba cannot pass tuples of tuples to its threads.
     by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
     for block in prange(num_blocks):
-        walkers = _walkers(num_walks)
-        last = seeds.size * (block + 1) // num_blocks
-        for row in range(seeds.size * block // num_blocks, last):
-            draws = _mix(key + (np.uint64(seeds[row]) + _ONE) * ITEM_STRIDE)
-            num_visits = _walk(
-                by_chance,
-                uniform,
-                weighted,
-                own,
-                seed_words[row],
-                draws,
-                limits,
-                walkers,
-                visited[row],
-            )
-            visited[row, num_visits:] = -1
+        part = (by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks)
+        first, last = seeds.size * block // num_blocks, seeds.size * (block + 1) // num_blocks
+        _visits_of_some(part, first, last, empty_table, visited)
+
+
+@njit(cache=True, nogil=True)
+def _neighborhoods_of_some(job, first, last, empty_table, ids, counts):  # type: ignore[no-untyped-def]
+    """Walk from the seeds of some rows, each while the one before is counted."""
+    by_chance, uniform, _, own, seeds, seed_words, _, limits, num_walks = job
+    num_items = uniform[0].size
+    walkers = _walkers(num_walks)
+    visited = np.empty(num_walks * limits[0], ids.dtype)
+    earlier = np.empty(num_walks * limits[0], ids.dtype)
+    num_earlier = _ZERO
+    tally, scratch = _tally(empty_table, visited.size), _scratch(visited.size)
+    for row in range(first, last):
+        if row + 2 < last:
+            _prefetch_own_edges(seed_words[row + 2], own, by_chance)
+        _begin_count(seeds[max(row - 1, first)], tally)
+        num_visits, end = _walk(job, row, walkers, visited, earlier[:num_earlier], tally)
+        if row > first:
+            _keep_top(num_items, tally, end, scratch, ids[row - 1], counts[row - 1])
+        visited, earlier = earlier, visited
+        num_earlier = num_visits
+    _begin_count(seeds[last - 1], tally)
+    _, end = _count(earlier, _ZERO, num_earlier, tally, _FIRST_PLACE)
+    _keep_top(num_items, tally, end, scratch, ids[last - 1], counts[last - 1])
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def neighborhoods_of_all(job, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
     """Write the neighborhood of every seed; see `pinsage.kernels.walks.walk_neighborhoods`."""
+    # Numba cannot pass tuples of tuples to its threads.
     by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks = job
-    num_items = uniform[0].size
     for block in prange(num_blocks):
-        walkers = _walkers(num_walks)
-        visited = np.empty(num_walks * limits[0], ids.dtype)
-        scratch = _scratch(visited.size, ids)
-        table = np.zeros(empty_table.size, empty_table.dtype)
-        last = seeds.size * (block + 1) // num_blocks
-        for row in range(seeds.size * block // num_blocks, last):
-            if row + 2 < last:
-                _prefetch_own_edges(seed_words[row + 2], own, by_chance)
-            draws = _mix(key + (np.uint64(seeds[row]) + _ONE) * ITEM_STRIDE)
-            num_visits = _walk(
-                by_chance, uniform, weighted, own, seed_words[row], draws, limits, walkers, visited
-            )
-            distinct = _count(visited[:num_visits], table, scratch[0], scratch[1])
-            _keep_top(seeds[row], num_items, distinct, scratch, ids[row], counts[row])
+        part = (by_chance, uniform, weighted, own, seeds, seed_words, key, limits, num_walks)
+        first, last = seeds.size * block // num_blocks, seeds.size * (block + 1) // num_blocks
+        if first < last:
+            _neighborhoods_of_some(part, first, last, empty_table, ids, counts)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -394,11 +496,11 @@ def top_of_all(visited, seeds, num_items, num_blocks, empty_table, ids, counts):
     """Count every row's visits and keep the top; see `pinsage.kernels.visits.top_visited`."""
     num_seeds, most = visited.shape
     for block in prange(num_blocks):
-        scratch = _scratch(most, ids)
-        table = np.zeros(empty_table.size, empty_table.dtype)
+        tally, scratch = _tally(empty_table, most), _scratch(most)
         for row in range(num_seeds * block // num_blocks, num_seeds * (block + 1) // num_blocks):
-            num_visits = 0
-            while num_visits < most and visited[row, num_visits] >= 0:
-                num_visits += 1
-            distinct = _count(visited[row, :num_visits], table, scratch[0], scratch[1])
-            _keep_top(seeds[row], num_items, distinct, scratch, ids[row], counts[row])
+            num_visits = _ZERO
+            while num_visits < np.uint64(most) and visited[row, num_visits] >= 0:
+                num_visits += _ONE
+            _begin_count(seeds[row], tally)
+            _, end = _count(visited[row], _ZERO, num_visits, tally, _FIRST_PLACE)
+            _keep_top(num_items, tally, end, scratch, ids[row], counts[row])

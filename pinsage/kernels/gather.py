@@ -61,7 +61,8 @@ def gather_rows(
             )
     places = _ALL if places is None else places
     num_blocks = 1
-    if rows.size * values.shape[1] * values.itemsize >= _SMALL_BYTES:
+    large = rows.size * values.shape[1] * values.itemsize >= _SMALL_BYTES
+    if large and get_num_threads() > 1:
         num_blocks = min(get_num_threads() * _BLOCKS_PER_THREAD, rows.size)
     copy = _copy_block if num_blocks == 1 else _copy_all
     ahead = max(1, _FLOATS_AHEAD // max(1, values.shape[1]))
@@ -80,6 +81,12 @@ def _copy_block(values, rows, out, places, ahead, block, num_blocks):  # type: i
             for column in range(np.uint64(0), width, _FLOATS_PER_LINE):
                 prefetch_far(values, source + column)
             prefetch_far(values, source + width - np.uint64(1))
+            if places.size:
+                # Rows written one after another are foreseen by the processor itself.
+                target = np.uint64(places[number + np.uint64(ahead)]) * width
+                for column in range(np.uint64(0), width, _FLOATS_PER_LINE):
+                    prefetch_far(flat, target + column)
+                prefetch_far(flat, target + width - np.uint64(1))
         source = np.uint64(rows[number]) * width
         target = (np.uint64(places[number]) if places.size else number) * width
         for column in range(width):

@@ -63,6 +63,13 @@ def _hash_draws(walkers, draws, draw):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _hash_first_draws(origin, draw):  # type: ignore[no-untyped-def]
+    """Hash the first draws of all walks of a seed."""
+    for walk in range(draw.size):
+        draw[walk] = _mix(origin + np.uint64(walk) * WALK_STRIDE)
+
+
+@njit(cache=True, nogil=True)
 def depart(  # type: ignore[no-untyped-def]
     by_chance, graph, draws, shards, shard, first_row, num_seeds, num_walks, groups, walks, totals
 ):
@@ -74,9 +81,9 @@ def depart(  # type: ignore[no-untyped-def]
     """
     words, edges = graph
     seeds, degrees, nodes, sizes = groups
-    first, key, bits, _, _ = draws
+    first, key, _, _, _ = draws
     count, _ = shards
-    places = np.empty(num_walks, np.uint32)
+    places, drawn = np.empty(num_walks, np.uint32), np.empty(num_walks, np.uint64)
     at = np.zeros(num_walks + 1, np.uint32)
     num_groups, num_walkers = _ZERO, _ZERO
     for row in range(first_row, first_row + num_seeds):
@@ -89,12 +96,12 @@ def depart(  # type: ignore[no-untyped-def]
         origin = _mix(key + (seed + _ONE) * ITEM_STRIDE)
         wanted = degree * _TWO if by_chance else degree
         single = wanted > np.uint64(num_walks)
+        _hash_first_draws(origin, drawn)
         for walk in range(np.uint64(num_walks)):
-            draw = _mix(origin + walk * WALK_STRIDE)
-            place = multiply_high(draw, degree)
+            place = multiply_high(drawn[walk], degree)
             if by_chance:
                 slot = _THREE * (start + place)
-                own = (draw * degree) >> _HALF_WORD < np.uint64(edges[slot + _TWO])
+                own = (drawn[walk] * degree) >> _HALF_WORD < np.uint64(edges[slot + _TWO])
                 place = place * _TWO + np.uint64(not own)
             places[walk] = place
             if not single:
@@ -153,9 +160,9 @@ def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_gro
 
 
 @njit(cache=True, nogil=True)
-def _arrive(
+def _arrive(  # type: ignore[no-untyped-def]
     by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals
-):  # type: ignore[no-untyped-def]
+):
     """Read the items that a block's positions lead to; returns how many walks go on."""
     position, fraction, walker = block
     going = _ZERO
@@ -213,16 +220,18 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
         word, degree = words[rows[group]], np.uint64(degrees[group])
         seed = np.uint64(seeds[group])
         origin = _mix(key + (first + seed + _ONE) * ITEM_STRIDE)
-        for place in range(taken, taken + np.uint64(sizes[group])):
-            walk = np.uint64(walks[place])
-            draw = _mix(origin + walk * WALK_STRIDE)
-            chosen, rest = _choose_item(by_chance, word, draw, degree, end_below)
+        size = np.uint64(sizes[group])
+        for place in range(size):
+            walk = np.uint64(walks[taken + place])
+            fraction[waiting + place] = _mix(origin + walk * WALK_STRIDE)
+            walker[waiting + place] = seed << bits | walk
+        for place in range(waiting, waiting + size):
+            chosen, rest = _choose_item(by_chance, word, fraction[place], degree, end_below)
             prefetch(edges, chosen)
-            position[waiting] = chosen
-            fraction[waiting] = rest
-            walker[waiting] = seed << bits | walk
-            waiting += _ONE
-        taken += np.uint64(sizes[group])
+            position[place] = chosen
+            fraction[place] = rest
+        waiting += size
+        taken += size
         if waiting >= np.uint64(BLOCK) or group == last:
             at += _arrive(
                 by_chance, edges, block, end_below, goes_on, waiting, shards,
@@ -365,3 +374,10 @@ def take_visits(rows, skipped, items, visited, filled):  # type: ignore[no-untyp
         row = np.uint64(rows[visit]) - skipped
         visited[row, np.uint64(filled[row])] = items[visit]
         filled[row] += 1
+
+
+@njit(cache=True, nogil=True)
+def end_visits(visited, filled):  # type: ignore[no-untyped-def]
+    """Write -1 behind the visits of every row."""
+    for row in range(filled.size):
+        visited[row, np.uint64(filled[row]) :] = -1

@@ -2,10 +2,13 @@
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32, UInt
-from numba import get_num_threads
+from numba import get_num_threads, njit
 
-from pinsage.kernels.checks import require_positive, require_vector
+from pinsage.kernels.checks import require_ids, require_positive, require_vector
 from pinsage.kernels.engine import top_of_all
+
+MAX_ITEMS = 2**40 - 1
+"""The most items whose ids fit in a cell of counts."""
 
 _BLOCKS_PER_THREAD = 4
 
@@ -47,6 +50,7 @@ def top_visited(
             f"visited must be int32 or int64 with one row for each of the {seeds.size} seeds;"
             f" found shape {visited.shape} of {visited.dtype}"
         )
+    require_ids("visited", visited, MAX_ITEMS, lowest=-1)
     ids = np.empty((seeds.size, num_neighbors), visited.dtype)
     counts = np.empty((seeds.size, num_neighbors), np.int32)
     top_of_all(
@@ -64,9 +68,10 @@ def top_visited(
 def count_table(num_visits: int) -> UInt[np.ndarray, " slots"]:
     """Make a table for counting up to so many visits: a power of two slots, for places of items.
 
-    At most a quarter of it gets full: a collision costs a mispredicted branch, not only a probe.
+    A few visits fill at most an eighth of it: a collision costs a mispredicted branch, not only a
+    probe. Of many visits a larger part meets the same items again, and a quarter is enough.
     """
-    slots = 1 << max(1, (4 * num_visits - 1).bit_length())
+    slots = 1 << max(1, ((8 if num_visits < 2**10 else 4) * num_visits - 1).bit_length())
     return np.empty(slots, np.uint16 if num_visits < 2**16 - 1 else np.uint32)
 
 
@@ -96,6 +101,18 @@ def importance_weights(
         )
     if counts.size and int(counts.min()) < 0:
         raise ValueError(f"counts must not be negative; found {int(counts.min())}")
-    # The floor of 1 only ever touches empty rows: a visited row sums to at least 1.
-    total = np.maximum(counts.sum(axis=1, keepdims=True, dtype=np.int64), 1)
-    return counts.astype(np.float32) / total.astype(np.float32)
+    weights = np.empty(counts.shape, np.float32)
+    _scale(counts, weights)
+    return weights
+
+
+@njit(cache=True, nogil=True)
+def _scale(counts, weights):  # type: ignore[no-untyped-def]
+    for row in range(counts.shape[0]):
+        total = np.int64(0)
+        for place in range(counts.shape[1]):
+            total += counts[row, place]
+        # The floor of 1 only ever touches empty rows: a visited row sums to at least 1.
+        total = max(total, np.int64(1))
+        for place in range(counts.shape[1]):
+            weights[row, place] = np.float32(counts[row, place]) / np.float32(total)

@@ -7,6 +7,9 @@ from jaxtyping import Float32, Int, Int32, Int64
 
 from pinsage.kernels.reindex import layers_from_table
 
+_COPIED_BYTES = 2**29
+"""Whole tables of up to this size are copied by whoever builds minibatches from them."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -61,10 +64,13 @@ def cut_table(
 ) -> tuple[Int[np.ndarray, "items width"], Float32[np.ndarray, "items width"]]:
     """Keep the first neighbors of every item, whose weights sum to 1 again.
 
-    A table cut to its own width is not copied.
+    A table kept whole is read in place if it is large. A small one is copied, because memory has
+    larger pages than a mapped file, which makes minibatches half again as fast.
     """
-    if width == ids.shape[1]:
+    if width == ids.shape[1] and ids.nbytes + weights.nbytes > _COPIED_BYTES:
         return np.ascontiguousarray(ids), np.ascontiguousarray(weights)
+    if width == ids.shape[1]:
+        return np.array(ids), np.array(weights)
     return np.ascontiguousarray(ids[:, :width]), renormalized(np.asarray(weights[:, :width]))
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt, model_validator
 
 from pinsage.base.artifacts import open_artifact
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
+from pinsage.graph.adjacency import BipartiteAdjacency
+from pinsage.graph.choice import ChoiceConfig, edge_chances
+from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.visits import importance_weights
-from pinsage.kernels.walks import MAX_VISITS, PackedAdjacency, walk_neighborhoods
+from pinsage.kernels.walks import MAX_VISITS, walk_neighborhoods
 
 STAGE = "neighborhoods"
 
@@ -41,6 +44,8 @@ class WalkConfig(Config):
     """Chance that a walk jumps home after a step."""
     num_neighbors: PositiveInt = 50
     """T: how many of the most visited items are kept (paper, table 4)."""
+    choice: ChoiceConfig = ChoiceConfig()
+    """How walks, the long ones for hard negatives too, choose among a node's edges."""
     items_per_chunk: PositiveInt = 65_536
     """Items walked by one call; a killed run repeats at most one chunk."""
 
@@ -51,7 +56,11 @@ class WalkConfig(Config):
 
 
 class HardNegativeConfig(Config):
-    """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3)."""
+    """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3).
+
+    Far ranks need long walks. The defaults cost some 80 times as much as the short walks of
+    `WalkConfig`: 0.4 CPU seconds for 1,000 items (`python -m benchmarks.neighborhoods`).
+    """
 
     first_rank: PositiveInt = 2_000
     """Best walk rank, counted from 1, that may serve as a hard negative."""
@@ -73,6 +82,12 @@ class HardNegativeConfig(Config):
             raise ValueError(f"last_rank {self.last_rank} is before first_rank {self.first_rank}")
         return self
 
+    def columns(self) -> Int64[np.ndarray, " candidates"]:
+        """List the ranks that are kept, counted from 0: an even spread of the band."""
+        band = self.last_rank - self.first_rank + 1
+        width = min(self.num_candidates, band)
+        return self.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Neighborhoods:
@@ -83,11 +98,13 @@ class Neighborhoods:
         weights: importance weights; each row sums to 1, or to 0 for a cold item.
         hard_negatives: candidates from the configured band of walk ranks; -1 where there are fewer,
             always behind the real ones.
+
+    Ids are int32, or int64 where the graph's are.
     """
 
-    ids: Int32[np.ndarray, "items neighbors"]
+    ids: Int[np.ndarray, "items neighbors"]
     weights: Float32[np.ndarray, "items neighbors"]
-    hard_negatives: Int32[np.ndarray, "items candidates"]
+    hard_negatives: Int[np.ndarray, "items candidates"]
 
     @staticmethod
     def open(directory: Path) -> "Neighborhoods":
@@ -103,6 +120,28 @@ class Neighborhoods:
                 for name in ("neighbor_ids", "weights", "hard_negatives")
             )
         )
+
+
+def pack_graph(adjacency: BipartiteAdjacency, choice: ChoiceConfig) -> PackedAdjacency:
+    """Lay a graph out for walks that choose among edges as configured.
+
+    Args:
+        adjacency: the graph, as ingested.
+        choice: what walks prefer.
+
+    Raises:
+        DataError: `choice` wants times that the graph's edges don't have.
+        ValueError: the graph does not fit the walks' words, or is not whole.
+    """
+    item_chances, context_chances = edge_chances(adjacency, choice, adjacency.item_degrees)
+    return pack(
+        adjacency.item_starts,
+        adjacency.item_contexts,
+        adjacency.context_starts,
+        adjacency.context_items,
+        item_chances=item_chances,
+        context_chances=context_chances,
+    )
 
 
 def walk_chunk(
@@ -131,7 +170,7 @@ def walk_chunk(
         restart=walk.restart,
         num_neighbors=walk.num_neighbors,
     )
-    candidates = np.empty((len(item_ids), 0), np.int32)
+    candidates = np.empty((len(item_ids), 0), adjacency.id_dtype)
     if hard is not None:
         candidates = hard_negative_candidates(adjacency, item_ids, hard=hard, seed=seed)
     return Neighborhoods(ids, importance_weights(counts), candidates)
@@ -143,15 +182,13 @@ def hard_negative_candidates(
     *,
     hard: HardNegativeConfig,
     seed: int,
-) -> Int32[np.ndarray, "seeds candidates"]:
+) -> Int[np.ndarray, "seeds candidates"]:
     """Rank what long walks from each item meet, and keep an even spread of the band.
 
     An item that reaches fewer items than the band asks for keeps fewer candidates, or none.
     """
-    band = hard.last_rank - hard.first_rank + 1
-    width = min(hard.num_candidates, band)
-    columns = hard.first_rank - 1 + np.linspace(0, band - 1, width).round().astype(np.int64)
-    candidates = np.empty((len(item_ids), width), np.int32)
+    columns = hard.columns()
+    candidates = np.empty((len(item_ids), len(columns)), adjacency.id_dtype)
     rows = max(_RANKS_PER_CALL // hard.last_rank, 1)
     for start in range(0, len(item_ids), rows):
         ranked, _ = walk_neighborhoods(

@@ -11,88 +11,18 @@ passes them on in memory.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, UInt, UInt32, UInt64
+from jaxtyping import Float64, Int, Int32, UInt, UInt32, UInt64
 
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
-from pinsage.graph.partition import num_ids_in
 from pinsage.kernels import rounds
-from pinsage.kernels.alias import alias_tables
+from pinsage.kernels.packing import choices_of, packed_words
 from pinsage.kernels.visits import top_visited
-from pinsage.kernels.walks import end_limits, packed_words
-
-_MAX_WALKERS = 2**32
-
-
-@dataclass(frozen=True)
-class SeedRange:
-    """Walks from all items with an id in [first, stop), over all shards."""
-
-    first: int
-    stop: int
-    key: int
-    """64-bit key of the draws, from `stream_key`."""
-    num_walks: int
-    walk_length: int
-    restart: float
-
-    @property
-    def walk_bits(self) -> int:
-        """How many bits of a walker's number tell its walk."""
-        return (self.num_walks - 1).bit_length()
-
-    def rows_in(self, shard: int, num_shards: int) -> tuple[int, int]:
-        """Tell which rows of a shard the seeds are: from, to."""
-        return num_ids_in(shard, num_shards, self.first), num_ids_in(shard, num_shards, self.stop)
-
-
-class Message:
-    """Arrays for one shard."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Departures(Message):
-    """Walks on the way to their first context, in groups of one seed and one context."""
-
-    seeds: UInt32[np.ndarray, " groups"]
-    """Counted from the range's first."""
-    degrees: UInt32[np.ndarray, " groups"]
-    rows: UInt[np.ndarray, " groups"]
-    """Rows of the contexts in their shard."""
-    sizes: UInt[np.ndarray, " groups"]
-    walks: UInt[np.ndarray, " walks"]
-    """Numbers of the walks, group after group."""
-
-
-@dataclass(frozen=True)
-class Walkers(Message):
-    """Walks on the way to a node, in groups of none."""
-
-    walkers: UInt32[np.ndarray, " walkers"]
-    rows: UInt[np.ndarray, " walkers"]
-    degrees: UInt[np.ndarray, " walkers_or_none"]
-    """How many contexts the items have that they come from; empty on the way to items."""
-
-
-@dataclass(frozen=True)
-class Arrivals(Message):
-    """What contexts send to a shard: visits of its seeds, and walks on the way to its items."""
-
-    rows: UInt[np.ndarray, " visits_or_none"]
-    """Rows of the seeds, counted from that of the range's first; none after the first step, whose
-    visits come in the order in which the walks departed."""
-    items: UInt[np.ndarray, " visits"]
-    walkers: UInt32[np.ndarray, " walkers"]
-    walker_rows: UInt[np.ndarray, " walkers"]
+from pinsage.kernels.walks import end_limits
+from pinsage.sampling.messages import MAX_WALKERS, Arrivals, Departures, SeedRange, Walkers
 
 
 class _Side(NamedTuple):
@@ -142,11 +72,7 @@ class PackedShard:
         edges = ids.astype(np.uint32 if ids.itemsize == 4 else np.uint64)
         if not self.by_chance:
             return _Side(words, edges)
-        thresholds, others = alias_tables(starts, np.ones(len(ids)) if chances is None else chances)
-        choices = np.empty((len(ids), 3), edges.dtype)
-        choices[:, 0] = edges
-        choices[:, 1] = edges[others + np.repeat(starts[:-1], np.diff(starts))]
-        choices[:, 2] = thresholds
+        choices = choices_of(f"{name}_chances", starts, edges, chances)
         return _Side(words, choices.reshape(-1))
 
 
@@ -159,10 +85,10 @@ class ShardWalk:
         Raises:
             ValueError: so many walks cannot be numbered, or a setting is out of its range.
         """
-        if (seeds.stop - seeds.first) << seeds.walk_bits > _MAX_WALKERS:
+        if (seeds.stop - seeds.first) << seeds.walk_bits > MAX_WALKERS:
             raise ValueError(
                 f"{seeds.stop - seeds.first} seeds of {seeds.num_walks} walks are above "
-                f"{_MAX_WALKERS} walks; walk from fewer seeds at a time"
+                f"{MAX_WALKERS} walks; walk from fewer seeds at a time"
             )
         self._packed = packed
         self._seeds = seeds
@@ -185,7 +111,7 @@ class ShardWalk:
     def depart(self) -> list[Departures]:
         """Choose the first context of every walk from this shard's seeds."""
         packed, num_walks, count = self._packed, self._seeds.num_walks, self._packed.num_shards
-        small = _smallest(num_walks)
+        small = _smallest(num_walks, np.uint8, np.uint16)
         words = packed.items.words[self._first_row : self._first_row + self._num_seeds]
         degrees = words & np.uint64(0xFFFFFF)
         most = int(np.minimum(degrees * np.uint64(1 + packed.by_chance), num_walks).sum()) + 1
@@ -298,12 +224,10 @@ class ShardWalk:
             As `walk_neighborhoods`, for the seeds of this shard in order of their ids.
         """
         self._take(arriving)
-        visited, filled = self._visited, self._filled
-        short = np.flatnonzero(filled < visited.shape[1])
-        visited[short, filled[short]] = -1
+        rounds.end_visits(self._visited, self._filled)
         rows = np.arange(self._first_row, self._first_row + self._num_seeds)
         return top_visited(
-            visited, rows * self._packed.num_shards + self._packed.shard, num_neighbors
+            self._visited, rows * self._packed.num_shards + self._packed.shard, num_neighbors
         )
 
     def _draws(self, step: int) -> tuple[np.uint64, ...]:
@@ -368,7 +292,8 @@ class ShardWalk:
                 totals,
             )
             done += len(part.walkers)
-        rows = np.empty(num, _smallest(-(-(self._seeds.stop - self._seeds.first) // count) + 1))
+        most_rows = (self._seeds.stop - self._seeds.first) // count + 1
+        rows = np.empty(num, _smallest(most_rows, np.uint16))
         items = np.empty(num, ids)
         ends = np.cumsum(totals[0])
         rounds.sort_visits(
@@ -402,7 +327,7 @@ class ShardWalk:
         by_shard = (
             np.empty(num, np.uint32),
             np.empty(num, nodes.dtype),
-            np.empty(num if with_degrees else 0, _smallest(most)),
+            np.empty(num if with_degrees else 0, _smallest(most, np.uint16)),
         )
         ends = np.cumsum(totals)
         rounds.sort_walkers(num, walkers, nodes, degrees, self._shards, ends - totals, by_shard)
@@ -432,7 +357,7 @@ def walk_in_turn(
         As `walk_neighborhoods`, for the range's seeds in order.
     """
     walks = [ShardWalk(packed, seeds) for packed in shards]
-    sent = [walk.depart() for walk in walks]
+    sent: list[Any] = [walk.depart() for walk in walks]
     for step in range(walks[0].num_steps):
         sent = [walk.at_contexts(step, part) for walk, part in zip(walks, _turn(sent), strict=True)]
         if step + 1 < walks[0].num_steps:
@@ -447,7 +372,7 @@ def walk_in_turn(
     return ids, counts
 
 
-def _turn(sent: list) -> list:
+def _turn(sent: list[Any]) -> list[Any]:
     """From what each shard sent to what each shard gets."""
     return [list(parts) for parts in zip(*sent, strict=True)]
 
@@ -456,6 +381,6 @@ def _cut(array: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
     return np.split(array, ends[:-1])
 
 
-def _smallest(most: int) -> np.dtype:
-    """The smallest type for numbers up to `most`."""
-    return np.min_scalar_type(most)
+def _smallest(most: int, *types: type[np.unsignedinteger[Any]]) -> type[np.unsignedinteger[Any]]:
+    """The first of some types, or else uint32, that holds numbers up to `most`."""
+    return next((dtype for dtype in types if most <= np.iinfo(dtype).max), np.uint32)

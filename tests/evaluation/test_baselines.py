@@ -9,7 +9,7 @@ from pinsage.evaluation.baselines import (
     Popularity,
     WalkRanks,
 )
-from pinsage.kernels.walks import pack
+from pinsage.kernels.packing import pack
 
 KEY = stream_key(0, Stream.LONG_WALKS)
 

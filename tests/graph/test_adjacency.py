@@ -70,3 +70,22 @@ def test_the_graphs_arrays_are_mapped_and_not_writable(bench):
     adjacency = bench.ingest(bench.six()).adjacency()
     assert isinstance(adjacency.item_contexts, np.memmap)
     assert not adjacency.item_contexts.flags.writeable
+
+
+@pytest.mark.parametrize(("extras", "bytes_a_side"), [({}, 4), ({"weight", "timestamp"}, 12)])
+def test_the_shards_take_the_bytes_that_are_stated(bench, changed, extras, bytes_a_side):
+    columns = {"item_id": list("abcbde"), "context_id": list("xxxyyz")}
+    columns |= {name: [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] for name in extras}
+    config = changed(bench.six(edges=columns), {f"edges.0.{name}": name for name in extras})
+    graph = bench.ingest(config, num_shards=3)
+    files = graph.artifact.manifest.files
+    found = [
+        entry.size_bytes
+        for name, entry in files.items()
+        if name.startswith("shard-") and "features" not in name
+    ]
+    nodes = graph.num_items + graph.num_contexts
+    arrays = 4 + 2 * len(extras)
+    assert len(found) == 3 * arrays
+    stated = 8 * nodes + 2 * bytes_a_side * graph.num_edges + 3 * (2 * 8 + arrays * 128)
+    assert sum(found) == stated

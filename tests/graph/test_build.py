@@ -1,5 +1,7 @@
 """The external build gives what a dictionary of edges gives, however it is cut or interrupted."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,11 +60,11 @@ def tables(folder, rows, *, row_group_size=1_000):
     })
 
 
-def published(folder, config, *, num_shards=1, build=None, tasks=None):
+def published(folder, config, *, num_shards=1, build=None, tasks=None, order="given"):
     folder.mkdir(parents=True, exist_ok=True)
     directory = folder / f"{len(list(folder.iterdir())):012d}"
     with publish(directory, stage="graph", config={}, parents={}) as draft:
-        ingest(config, draft, num_shards=num_shards, seed=0, build=build, tasks=tasks)
+        ingest(config, draft, num_shards=num_shards, seed=0, build=build, tasks=tasks, order=order)
     return Graph.open(directory, check_digests=True)
 
 
@@ -162,18 +164,20 @@ class Interrupted:
             self.done += 1
 
 
-@pytest.mark.parametrize("derive", [False, True])
-def test_a_build_stopped_after_any_step_goes_on_to_the_same_bytes(tmp_path, timed_rows, derive):
+@pytest.mark.parametrize(("derive", "order"), [(False, "given"), (True, "locality")])
+def test_a_build_stopped_after_any_step_goes_on_to_the_same_bytes(
+    tmp_path, timed_rows, derive, order
+):
     config = tables(tmp_path / "tables", timed_rows, row_group_size=50)
     if derive:
         config = config.model_copy(update={"pairs": None})
-    unbroken = published(tmp_path / "unbroken", config, num_shards=2, build=SMALL)
+    unbroken = published(tmp_path / "unbroken", config, num_shards=2, build=SMALL, order=order)
     directory = tmp_path / "graph" / ("0" * 12)
     for steps in (3, 5, 9, 2, 10, 4, 1, 10**6):
         tasks = Interrupted(steps)
         try:
             with publish(directory, stage="graph", config={}, parents={}) as draft:
-                ingest(config, draft, num_shards=2, seed=0, build=SMALL, tasks=tasks)
+                ingest(config, draft, num_shards=2, seed=0, build=SMALL, tasks=tasks, order=order)
         except Stopped:
             assert tasks.done == steps
     resumed = Graph.open(directory, check_digests=True)
@@ -240,3 +244,49 @@ def test_threads_stop_at_the_first_error():
 
     with pytest.raises(Stopped):
         Threads(1, Progress("build", 3, "steps"))(step, range(3), "steps")
+
+
+@pytest.mark.parametrize("derive", [False, True])
+def test_the_locality_order_renames_nodes_and_changes_nothing_else(tmp_path, timed_rows, derive):
+    config = tables(tmp_path / "tables", timed_rows, row_group_size=50)
+    if derive:
+        config = config.model_copy(update={"pairs": None})
+    given = published(tmp_path / "given", config, build=SMALL)
+    moved = published(tmp_path / "moved", config, num_shards=2, build=SMALL, order="locality")
+    again = published(tmp_path / "again", config, num_shards=2, order="locality")
+    assert again.artifact.manifest.files == moved.artifact.manifest.files
+    assert moved.catalog().keys != given.catalog().keys
+    assert named_edges(moved) == named_edges(given)
+    assert named_pairs(moved) == named_pairs(given)
+    degrees = [graph.features().gather(np.arange(NUM_ITEMS))[:, -1] for graph in (given, moved)]
+    by_key = [
+        dict(zip(graph.catalog().keys, values.tolist(), strict=True))
+        for graph, values in zip((given, moved), degrees, strict=True)
+    ]
+    assert by_key[0] == by_key[1]
+
+
+def named_edges(graph):
+    """Edges by the keys of their ends, from either side, with weights and ages."""
+    whole, items = graph.adjacency(), graph.catalog().keys
+    contexts = pq.read_table(graph.artifact.path / "contexts.parquet")["context_key"].to_pylist()
+    found = []
+    for starts, cols, owners, others, weights, ages in (
+        (whole.item_starts, whole.item_contexts, items, contexts, *item_extras(whole)),
+        (whole.context_starts, whole.context_items, contexts, items, *context_extras(whole)),
+    ):
+        rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        assert all(np.all(np.diff(cols[a:b]) > 0) for a, b in pairwise(starts))
+        values = zip(rows, cols, weights.tolist(), ages.tolist(), strict=True)
+        found.append(sorted((owners[row], others[col], *rest) for row, col, *rest in values))
+    return found
+
+
+def named_pairs(graph):
+    """Pairs by the keys of their items, in order, a list for each split."""
+    keys = graph.catalog().keys
+    return [
+        [(keys[query], keys[positive]) for query, positive in zip(*columns, strict=True)]
+        for split in ("train", "valid", "test")
+        for columns in [(graph.pairs(split).queries, graph.pairs(split).positives)]
+    ]

@@ -76,6 +76,7 @@ def test_no_room_for_visits_gives_empty_rows():
         (np.zeros((2, 3), np.int32), [0], 1, r"one row for each of the 1 seeds; .* \(2, 3\)"),
         (np.zeros((1, 3), np.int16), [0], 1, "visited must be int32 or int64 .* of int16"),
         (np.zeros(3, np.int32), [0], 1, r"found shape \(3,\)"),
+        (np.full((1, 3), 2**40), [0], 1, r"visited must lie in -1\.\.1099511627774; found"),
         (np.zeros((1, 3), np.int32), [0.5], 1, "seeds must be a one-dimensional integer array"),
     ],
 )
@@ -84,6 +85,7 @@ def test_top_visited_refuses(visited, seeds, num_neighbors, message):
         top_visited(visited, np.array(seeds), num_neighbors)
 
 
+@settings(deadline=None)
 @given(
     counts=hnp.arrays(
         np.int32, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, 10**6)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinsage.kernels import pack, random_walks, walk_neighborhoods, walks
+from pinsage.kernels import csr, pack, packing, random_walks, walk_neighborhoods, walk_new_items
 from tests import reference
 from tests.kernels.graphs import graph_of, power_law_graph, small_graphs
 
@@ -229,14 +229,14 @@ def test_walk_neighborhoods_refuses(changed, message, num_seeds):
 
 def test_pack_refuses_a_degree_that_overflows_its_word(monkeypatch):
     graph = graph_of([(0, 0), (1, 0), (1, 1), (1, 2)], num_items=2, num_contexts=3)
-    monkeypatch.setattr(walks, "MAX_DEGREE", 2)
+    monkeypatch.setattr(packing, "MAX_DEGREE", 2)
     with pytest.raises(ValueError, match="a degree must be at most 2; item 1 has 3 edges"):
         _ = graph.packed
 
 
 def test_pack_refuses_a_row_start_that_overflows_its_word(monkeypatch):
     graph = graph_of([(0, 0), (1, 0), (1, 1)], num_items=2, num_contexts=2)
-    monkeypatch.setattr(walks, "MAX_START", 2)
+    monkeypatch.setattr(packing, "MAX_START", 2)
     with pytest.raises(ValueError, match="a graph must have at most 2 edges; found 3"):
         _ = graph.packed
 
@@ -261,3 +261,253 @@ def test_pack_refuses(replaced, message):
     } | replaced
     with pytest.raises(ValueError, match=message):
         pack(**{name: np.array(array) for name, array in arrays.items()})
+
+
+EDGES = [(0, 0), (1, 0), (2, 0), (3, 1), (0, 1), (4, 2), (2, 2), (5, 2), (6, 3), (4, 3)]
+
+
+def _chances(graph):
+    """Chances over two orders of magnitude for both directions, flat and as lists."""
+    rng = np.random.default_rng(4)
+    of_items, of_contexts = (np.exp(rng.normal(0, 1.5, len(EDGES))) for _ in range(2))
+    lists = [
+        [chances[starts[row] : starts[row + 1]].tolist() for row in range(len(starts) - 1)]
+        for starts, chances in (
+            (graph.item_starts, of_items),
+            (graph.context_starts, of_contexts),
+        )
+    ]
+    return of_items, of_contexts, lists
+
+
+def _pack_with(graph, of_items, of_contexts):
+    return pack(
+        graph.item_starts,
+        graph.item_contexts,
+        graph.context_starts,
+        graph.context_items,
+        item_chances=of_items,
+        context_chances=of_contexts,
+    )
+
+
+def _chi_square(packed, shares, seed, *, walk_length=1, num_walks=100_000):
+    """How far visits lie from their exact shares, and the degrees of freedom."""
+    visited = random_walks(
+        packed, np.array([seed]), key=9, num_walks=num_walks, walk_length=walk_length, restart=0.5
+    )
+    found = np.bincount(visited[visited >= 0], minlength=packed.num_items)
+    expected = found.sum() * np.array([shares.get(item, 0.0) for item in range(packed.num_items)])
+    assert not found[expected == 0].any()
+    reached = expected > 0
+    return ((found - expected)[reached] ** 2 / expected[reached]).sum(), reached.sum() - 1
+
+
+@pytest.mark.parametrize("sides", ["both", "items", "contexts"])
+def test_weighted_visit_shares_fit_their_exact_probabilities_and_no_others(sides):
+    graph = graph_of(EDGES, num_items=8, num_contexts=4)
+    of_items, of_contexts, (context_weights, item_weights) = _chances(graph)
+    if sides == "items":
+        of_contexts = item_weights = None
+    if sides == "contexts":
+        of_items = context_weights = None
+    packed = _pack_with(graph, of_items, of_contexts)
+    for seed in (0, 2, 4):
+        right = reference.visit_shares(
+            *graph.lists,
+            seed,
+            walk_length=1,
+            restart=0.5,
+            context_weights=context_weights,
+            item_weights=item_weights,
+        )
+        # 2 to 4 degrees of freedom: 23.5 is passed once in 10,000 keys at most.
+        assert _chi_square(packed, right, seed)[0] < 23.5
+        uniform = reference.visit_shares(*graph.lists, seed, walk_length=1, restart=0.5)
+        assert _chi_square(packed, uniform, seed)[0] > 1_000
+
+
+def test_weighted_shares_over_several_steps_fit_their_exact_probabilities():
+    graph = graph_of(EDGES, num_items=8, num_contexts=4)
+    of_items, of_contexts, (context_weights, item_weights) = _chances(graph)
+    shares = reference.visit_shares(
+        *graph.lists,
+        0,
+        walk_length=4,
+        restart=0.5,
+        context_weights=context_weights,
+        item_weights=item_weights,
+    )
+    found, freedom = _chi_square(_pack_with(graph, of_items, of_contexts), shares, 0, walk_length=4)
+    # Visits of one walk depend on each other, at most 4 of them.
+    assert found < 4 * (freedom + 4 * (2 * freedom) ** 0.5)
+
+
+def test_chances_that_are_all_alike_give_the_shares_of_uniform_walks():
+    graph = graph_of(EDGES, num_items=8, num_contexts=4)
+    shares = reference.visit_shares(*graph.lists, 0, walk_length=1, restart=0.5)
+    packed = _pack_with(graph, np.full(len(EDGES), 0.3), None)
+    assert _chi_square(packed, shares, 0)[0] < 23.5
+
+
+def _weighted(graph, dtype):
+    rng = np.random.default_rng(1)
+    return pack(
+        graph.item_starts,
+        graph.item_contexts.astype(dtype),
+        graph.context_starts,
+        graph.context_items.astype(dtype),
+        item_chances=rng.random(len(graph.item_contexts)) + 0.1,
+        context_chances=rng.random(len(graph.context_items)) + 0.1,
+    )
+
+
+def _uniform(graph, dtype):
+    return pack(
+        graph.item_starts,
+        graph.item_contexts.astype(dtype),
+        graph.context_starts,
+        graph.context_items.astype(dtype),
+    )
+
+
+@pytest.mark.parametrize("packed_as", [_uniform, _weighted])
+def test_wide_ids_give_the_same_neighborhoods(large, packed_as):
+    narrow, wide = (
+        walk_neighborhoods(packed_as(large, dtype), np.arange(500), num_neighbors=20, **WALKS)
+        for dtype in (np.int32, np.int64)
+    )
+    assert (narrow[0].dtype, wide[0].dtype) == (np.int32, np.int64)
+    np.testing.assert_array_equal(narrow[0], wide[0])
+    np.testing.assert_array_equal(narrow[1], wide[1])
+
+
+def test_ids_become_wide_beyond_a_limit_and_nothing_else_changes(monkeypatch):
+    narrow = graph_of(EDGES, num_items=8, num_contexts=4)
+    monkeypatch.setattr(csr, "INT32_IDS", 3)
+    wide = graph_of(EDGES, num_items=8, num_contexts=4)
+    assert narrow.packed.id_dtype == np.int32
+    assert wide.packed.id_dtype == np.int64
+    found = [
+        walk_neighborhoods(graph.packed, np.arange(8), num_neighbors=5, **WALKS)[0]
+        for graph in (narrow, wide)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("packed_as", "dtype", "an_edge"),
+    [
+        (_uniform, np.int32, 12),
+        (_uniform, np.int64, 16),
+        (_weighted, np.int32, 36),
+        (_weighted, np.int64, 48),
+    ],
+)
+def test_a_packed_graph_takes_the_bytes_that_pack_states(large, packed_as, dtype, an_edge):
+    nodes = large.num_items + large.num_contexts
+    expected = 8 * nodes + an_edge * len(large.item_contexts)
+    assert packed_as(large, dtype).nbytes == expected
+
+
+@pytest.mark.parametrize("packed_as", [_uniform, _weighted])
+def test_the_order_and_company_of_seeds_change_nothing_by_chance_either(large, packed_as):
+    packed = packed_as(large, np.int32)
+    whole = walk_neighborhoods(packed, np.arange(large.num_items), num_neighbors=10, **WALKS)
+    order = np.random.default_rng(5).permutation(large.num_items)[:300]
+    for part in np.array_split(order, 3):
+        ids, counts = walk_neighborhoods(packed, part, num_neighbors=10, **WALKS)
+        np.testing.assert_array_equal(ids, whole[0][part])
+        np.testing.assert_array_equal(counts, whole[1][part])
+
+
+@pytest.mark.parametrize("packed_as", [_uniform, _weighted])
+def test_the_visits_counted_are_the_visits_listed(large, packed_as):
+    packed, seeds = packed_as(large, np.int32), np.arange(200)
+    visited = random_walks(packed, seeds, **WALKS)
+    found = walk_neighborhoods(packed, seeds, num_neighbors=15, **WALKS)
+    for row, seed in enumerate(seeds):
+        visits = [item for item in visited[row].tolist() if item >= 0]
+        expected = reference.top_visited(visits, seed, 15)
+        kept = list(zip(found[0][row].tolist(), found[1][row].tolist(), strict=True))
+        assert kept[: len(expected)] == expected
+
+
+def test_ids_in_order_of_locality_find_their_neighbors_too():
+    # All that item 0 reaches has the last ids of many: no even spread to guess from.
+    num_items = 100_000
+    near = range(num_items - 300, num_items)
+    graph = graph_of([(0, 0), *((item, 0) for item in near)], num_items, 1)
+    walk = {"key": 3, "num_walks": 300, "walk_length": 1, "restart": 1.0}
+    found = walk_neighborhoods(graph.packed, np.array([0]), num_neighbors=50, **walk)
+    visited = random_walks(graph.packed, np.array([0]), **walk)[0]
+    expected = reference.top_visited(visited.tolist(), 0, 50)
+    assert list(zip(found[0][0].tolist(), found[1][0].tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("packed_as", [_uniform, _weighted])
+def test_a_known_item_given_as_new_has_the_row_it_has(large, packed_as):
+    packed, seeds = packed_as(large, np.int32), np.array([5, 0, 1_999, 40])
+    rows = [slice(large.item_starts[seed], large.item_starts[seed + 1]) for seed in seeds]
+    contexts = np.concatenate([large.item_contexts[row] for row in rows])
+    starts = np.cumsum([0, *(row.stop - row.start for row in rows)])
+    chances = None
+    if packed.by_chance:
+        of_all = np.random.default_rng(1).random(len(large.item_contexts)) + 0.1
+        chances = np.concatenate([of_all[row] for row in rows])
+    found = walk_new_items(
+        packed, seeds, starts, contexts, num_neighbors=10, chances=chances, **WALKS
+    )
+    expected = walk_neighborhoods(packed, seeds, num_neighbors=10, **WALKS)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_new_item_reaches_its_contexts_items_and_without_contexts_nothing():
+    graph = graph_of([(0, 0), (1, 0), (2, 1)], num_items=3, num_contexts=2)
+    ids, counts = walk_new_items(
+        graph.packed, np.array([3, 4]), np.array([0, 1, 1]), np.array([0]), num_neighbors=3, **WALKS
+    )
+    assert sorted(ids[0].tolist()) == [-1, 0, 1]
+    assert counts[0].sum() >= 50
+    assert ids[1].tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"contexts": [0, 2]}, r"contexts must lie in 0\.\.1; found 2 at place 1"),
+        ({"contexts": [-1, 0]}, r"contexts must lie in 0\.\.1; found -1 at place 0"),
+        ({"starts": [0, 1]}, r"starts must run from 0 to the 2 edges; found 0\.\.1"),
+        ({"starts": [0, 1, 2]}, "starts must be 2 long; found 3"),
+        ({"seeds": [-1]}, "seeds must lie in 0"),
+        ({"chances": [1.0, 2.0]}, "chances must be None"),
+    ],
+)
+def test_walk_new_items_refuses(changed, message):
+    graph = graph_of([(0, 0), (1, 0), (2, 1)], num_items=3, num_contexts=2)
+    arguments = {"seeds": [3], "starts": [0, 2], "contexts": [0, 1], **changed}
+    arrays = {name: np.array(values) for name, values in arguments.items()}
+    with pytest.raises(ValueError, match=message):
+        walk_new_items(graph.packed, num_neighbors=3, **arrays, **WALKS)
+
+
+@pytest.mark.parametrize("side", ["item_chances", "context_chances"])
+@pytest.mark.parametrize("bad", [0.0, -2.0, float("nan"), float("inf")])
+def test_pack_refuses_chances_that_are_not_positive_and_finite(side, bad):
+    graph = graph_of(EDGES, num_items=8, num_contexts=4)
+    chances = np.ones(len(EDGES))
+    chances[7] = bad
+    with pytest.raises(ValueError, match=f"{side}: weights must be .* found {bad} at place 7"):
+        _pack_with(graph, *((chances, None) if side == "item_chances" else (None, chances)))
+
+
+def test_pack_refuses_chances_for_another_number_of_edges():
+    graph = graph_of(EDGES, num_items=8, num_contexts=4)
+    with pytest.raises(ValueError, match="item_chances: starts must run from 0 to the 9 edges"):
+        _pack_with(graph, np.ones(9), None)
+
+
+def test_packed_words_refuse_a_start_beyond_their_bits():
+    with pytest.raises(ValueError, match="at most 1099511627775 edges; found 1099511627776"):
+        packing.packed_words("item", np.linspace(0, 2**40, 2**17 + 1).astype(np.int64))

@@ -1,0 +1,99 @@
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from pinsage.base.errors import ArtifactError, ShardUnavailableError, WalkLostError
+from pinsage.cluster.store_actor import Kept, Store
+from pinsage.cluster.stores import RemoteFeatures, StoreConfig, Stores, open_stores
+from pinsage.graph.choice import ChoiceConfig
+from pinsage.graph.features import FeatureShard
+from pinsage.sampling.messages import SeedRange
+from pinsage.sampling.minibatch import FeatureSource
+from tests.cluster.graphs import NUM_ITEMS, WIDTH, publish_graph, small_graph
+
+pytestmark = pytest.mark.ray
+
+SEEDS = SeedRange(0, NUM_ITEMS, key=1, num_walks=50, walk_length=2, restart=0.5)
+KEPT = Kept(num_neighbors=10)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_graph(tmp_path_factory.mktemp("stores") / "graph", small_graph(), 2)
+
+
+@pytest.fixture
+def stores(local_ray: None, graph: Path):
+    with open_stores(graph, ChoiceConfig(), StoreConfig(request_timeout_s=60)) as opened:
+        yield opened
+
+
+def test_features_come_from_stores_and_from_files_at_hand_in_the_order_asked_for(
+    stores: Stores, graph: Path
+) -> None:
+    item_ids = np.random.default_rng(1).integers(0, NUM_ITEMS, 500)
+    expected = np.repeat(item_ids[:, None], WIDTH, axis=1).astype(np.float32)
+    for local in ({}, {1: FeatureShard.open(graph, 1, 2)}):
+        source = RemoteFeatures(stores, NUM_ITEMS, WIDTH, local)
+        assert isinstance(source, FeatureSource)
+        np.testing.assert_array_equal(source.gather(item_ids), expected)
+        assert source.gather(item_ids[:0]).shape == (0, WIDTH)
+    with pytest.raises(ValueError, match=f"item_ids must lie in 0..{NUM_ITEMS - 1}"):
+        source.gather(np.array([NUM_ITEMS]))
+
+
+def test_a_killed_store_comes_back_and_a_walk_it_had_a_part_in_is_known_to_be_lost(
+    stores: Stores,
+) -> None:
+    assert stores.walk((0, 0, 0), SEEDS, KEPT) == NUM_ITEMS
+    ray.kill(stores.actors[1], no_restart=False)
+    stores.open()
+    with pytest.raises(WalkLostError, match="shard 1 was started again while walks were"):
+        stores.write([(0, 0, 0)], [{}, {}])
+    assert stores.walk((0, 1, 0), SEEDS, KEPT) == NUM_ITEMS
+
+
+def test_a_store_that_does_not_answer_is_named(local_ray: None, graph: Path) -> None:
+    with open_stores(graph, ChoiceConfig(), StoreConfig(request_timeout_s=60)) as opened:
+        stores = Stores(opened.actors, StoreConfig(request_timeout_s=2), opened.share)
+        process = ray.get(opened.actors[1].process_id.remote())
+        os.kill(process, signal.SIGSTOP)
+        try:
+            unavailable = r"shard 1 gave no answer within 2 s; .* raise stores\.request_timeout_s"
+            with pytest.raises(ShardUnavailableError, match=unavailable):
+                stores.walk((0, 0, 0), SEEDS, KEPT)
+            with pytest.raises(ShardUnavailableError, match=unavailable):
+                RemoteFeatures(stores, NUM_ITEMS, WIDTH, {}).gather(np.arange(10))
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_shard_is_named_and_never_walked_over(damage: str, tmp_path: Path) -> None:
+    graph = publish_graph(tmp_path / "graph", small_graph(), 2)
+    path = next(graph.glob("shard-00001-*/context_items.npy"))
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[-4:]
+    else:
+        content[-4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"shard-00001-of-00002/context_items\.npy"):
+        Store(graph, 1, ChoiceConfig()).open()
+
+
+def test_a_damaged_shard_stops_the_start_of_the_stores(local_ray: None, tmp_path: Path) -> None:
+    graph = publish_graph(tmp_path / "graph", small_graph(), 2)
+    path = next(graph.glob("shard-00001-*/item_contexts.npy"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with (
+        pytest.raises(ArtifactError, match=r"shard-00001-of-00002.*SHA-256"),
+        open_stores(graph, ChoiceConfig(), StoreConfig(request_timeout_s=60)),
+    ):
+        pass
