@@ -145,7 +145,7 @@ def find_result(task: TrainTask) -> Path | None:
     state = load_progress(newest)
     if not is_finished(state, task.train, total=task.total_steps):
         return None
-    return task.folder.path(best_step(state, task.train))
+    return task.folder.require(best_step(state, task.train))
 
 
 def uses_gpu(task: TrainTask) -> bool:

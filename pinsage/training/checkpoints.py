@@ -85,6 +85,20 @@ class Checkpoints:
             )
         return Found(None, [])
 
+    def require(self, step: int) -> Path:
+        """Give the checkpoint of a step that must be there, whole.
+
+        Raises:
+            ArtifactError: it is not.
+        """
+        try:
+            return open_artifact(self.path(step), stage=_STAGE, check_digests=True).path
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"the model is the state after step {step}, but {error}; delete {self.folder} to "
+                "train anew"
+            ) from error
+
     def save(
         self, step: int, write: Callable[[Draft], None], *, best_step: int | None = None
     ) -> None:

@@ -73,6 +73,15 @@ def test_when_no_checkpoint_is_whole_it_says_so_instead_of_starting_anew(tmp_pat
         folder.find()
 
 
+def test_the_checkpoint_that_is_the_model_must_be_whole(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path)
+    folder.save(1, content())
+    assert folder.require(1) == folder.path(1)
+    os.truncate(folder.path(1) / "weights", 1)
+    with pytest.raises(ArtifactError, match=r"the model is the state after step 1.*train anew"):
+        folder.require(1)
+
+
 def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: Path) -> None:
     checkpoints(tmp_path, feature_width=17).save(1, content())
     other = checkpoints(tmp_path, feature_width=20, train={"epochs": 4})
