@@ -123,6 +123,7 @@ def minibatch_stream(producers: list[Any], *, first: int, last: int, prefetch: i
 
     return MinibatchStream(
         producers,
+        node=producers[0].node,
         first_step=first,
         last_step=last,
         steps_per_epoch=STEPS,
@@ -144,14 +145,14 @@ def producers_of(spec: Any, count: int) -> Iterator[list[Any]]:
     # Only the benchmarks of producers need Ray, and it is slow to import.
     import ray
 
-    from pinsage.cluster.producers import ProducerActor
+    from pinsage.cluster.producers import start_producers
     from pinsage.cluster.run_config import RayConfig
     from pinsage.cluster.session import session
 
     with session(RayConfig(address="local", object_store_bytes=512 * 2**20)):
-        actors = [ProducerActor.remote(spec) for _ in range(count)]
+        producers = start_producers(spec, num_per_node=count)
         try:
-            yield actors
+            yield producers
         finally:
-            for actor in actors:
-                ray.kill(actor)
+            for producer in producers:
+                ray.kill(producer.actor)
