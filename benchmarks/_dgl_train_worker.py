@@ -6,6 +6,7 @@ Answers {"cpu_s": ...} for every line it reads, having made one step of the exam
 its collator, its model, and Adam.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -54,18 +55,19 @@ def main() -> None:
 
 def import_example(folder: str) -> tuple[types.ModuleType, types.ModuleType]:
     """Import the example without torchtext, which only text features would need."""
-    for name in ("torchtext", "torchtext.data", "torchtext.data.utils", "torchtext.vocab"):
+    stand_ins: dict[str, tuple[str, ...]] = {
+        "evaluation": (),
+        "torchtext": (),
+        "torchtext.data": (),
+        "torchtext.data.functional": ("numericalize_tokens_from_iterator",),
+        "torchtext.data.utils": ("get_tokenizer",),
+        "torchtext.vocab": ("build_vocab_from_iterator",),
+    }
+    for name, contents in stand_ins.items():
         sys.modules[name] = types.ModuleType(name)
-    functional = sys.modules["torchtext.data.functional"] = types.ModuleType("functional")
-    functional.numericalize_tokens_from_iterator = None
-    sys.modules["torchtext.data.utils"].get_tokenizer = None
-    sys.modules["torchtext.vocab"].build_vocab_from_iterator = None
-    sys.modules["evaluation"] = types.ModuleType("evaluation")
+        vars(sys.modules[name]).update(dict.fromkeys(contents))
     sys.path.insert(0, folder)
-    import model
-    import sampler
-
-    return sampler, model
+    return importlib.import_module("sampler"), importlib.import_module("model")
 
 
 def load_graph(prefix: str, width: int) -> dgl.DGLGraph:
