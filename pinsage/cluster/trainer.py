@@ -82,8 +82,9 @@ class TrainTask:
 def train_worker(loop_config: dict[str, Any]) -> None:
     """Train as one rank.
 
-    An error that no retry mends goes to the board and is raised, so that Ray Train takes the other
-    ranks down too; workers that it then starts again find the board's order, and end at once.
+    An error that no retry mends goes to the board and ends this rank without raising, for Ray Train
+    would start everything again. Most come to all ranks at once; where one comes to one rank alone,
+    the hearts of the others end them, and workers started again find the order to end.
     """
     board = loop_config["board"]
     order = ray.get(board.order.remote(), timeout=_BOARD_TIMEOUT_S)
@@ -95,7 +96,6 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         raise
     except PinsageError as error:
         ray.get(board.fail.remote(error), timeout=_BOARD_TIMEOUT_S)
-        raise
 
 
 def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) -> None:
