@@ -140,13 +140,11 @@ def _back_to_sources(
     block = transpose_block(neighbors_DT.numpy(), weights_DT.numpy(), num_sources)
     to_weight_IM = torch.zeros(width, len(weight_MI))
     to_hidden_NI = torch.empty_like(hidden_NI) if wanted else None
-    rows_M, sums_M = (
-        torch.empty(min(_ROWS, num_sources), len(weight_MI)),
-        torch.zeros(PIECES, len(weight_MI)),
-    )
+    gradient_M = torch.empty(min(_ROWS, num_sources), len(weight_MI))
+    sums_M = torch.zeros(PIECES, len(weight_MI))
     for start in range(0, num_sources, _ROWS):
         stop = min(start + _ROWS, num_sources)
-        chunk_M = rows_M[: stop - start]
+        chunk_M = gradient_M[: stop - start]
         relu_pool_back(
             projected_NM.numpy(), bias_M.numpy(), block, joined, first, start, chunk_M.numpy(),
             sums_M.numpy(),
