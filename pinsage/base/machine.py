@@ -3,6 +3,14 @@
 import os
 from pathlib import Path
 
+ALLOCATOR = {
+    # Large buffers come and go every step: huge pages, and no return to the system in between.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
+}
+"""Environment that a process which trains is started with; nothing changes it later."""
+
 
 def available_cpus() -> int:
     """Count the cores this process may use: its affinity, and its container's quota."""

@@ -1,77 +1,119 @@
-"""A board that a remote worker writes its progress on, and the driver reads."""
+"""A board on which every training worker says how it does, and reads whether to go on."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import ray
 
 from pinsage.base.errors import PinsageError
-from pinsage.base.logs import Progress
 
-_INTERVAL_S = 0.5
+
+class Order(Enum):
+    """What a worker is to do."""
+
+    GO_ON = "go on"
+    STOP = "save a checkpoint, and stop"
+    END = "end at once: the work cannot go on"
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker says of itself twice a second.
+
+    Attributes:
+        rank: which worker.
+        step: steps done.
+        stage: what it is doing, as in "step" or "waiting for a minibatch".
+        for_s: how long it has been doing that.
+        since_step_s: how long ago its last step ended.
+        note: for the progress line; rank 0's is shown.
+        silent_s: how long ago it said so; the board counts.
+    """
+
+    rank: int
+    step: int
+    stage: str
+    for_s: float
+    since_step_s: float
+    note: str = ""
+    silent_s: float = 0.0
+
+
+@dataclass
+class View:
+    """All that is on the board.
+
+    Attributes:
+        first: the step that the first worker to write had reached.
+        beats: the last one of each rank, its times counted up to now.
+        warnings: in the order they came.
+        error: why the work cannot go on.
+    """
+
+    first: int | None = None
+    beats: dict[int, Beat] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    error: PinsageError | None = None
 
 
 class Board:
-    """The last word of a worker."""
+    """What the workers have said, and what they are to do."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._done = 0
-        self._first: int | None = None
-        self._note = ""
-        self._error: PinsageError | None = None
+        self._view = View()
+        self._heard: dict[int, float] = {}
+        self._stopping = False
 
-    def write(self, done: int, note: str) -> None:
-        """Say how much is done."""
-        if self._first is None:
-            self._first = done
-        self._done, self._note = done, note
+    def enter(self, rank: int, step: int) -> Order:
+        """Say that a worker starts, or starts again; ranks of an earlier start are forgotten."""
+        if rank == 0:
+            self._view.beats.clear()
+            if self._view.first is None:
+                self._view.first = step
+        return self.order()
+
+    def beat(self, beat: Beat) -> Order:
+        """Note how a worker does."""
+        self._view.beats[beat.rank] = beat
+        self._heard[beat.rank] = time.monotonic()
+        return self.order()
+
+    def order(self) -> Order:
+        """Tell what workers are to do."""
+        if self._view.error is not None:
+            return Order.END
+        return Order.STOP if self._stopping else Order.GO_ON
+
+    def warn(self, text: str) -> None:
+        """Say something that a person should read, once."""
+        if text not in self._view.warnings:
+            self._view.warnings.append(text)
 
     def fail(self, error: PinsageError) -> None:
-        """Say why the work cannot go on, for an error that no retry mends."""
-        self._error = error
+        """Say why the work cannot go on, for an error that no retry mends; the first one counts."""
+        self._view.error = self._view.error or error
 
-    def read(self) -> tuple[int | None, int, str, PinsageError | None]:
-        """Give what the first word was, how much is done, the note, and the error if any."""
-        return self._first, self._done, self._note, self._error
+    def ask_to_stop(self) -> None:
+        """Have the workers save a checkpoint and stop."""
+        self._stopping = True
+
+    def read(self) -> View:
+        """Give all of it, times counted up to now."""
+        now = time.monotonic()
+        beats = {}
+        for rank, beat in self._view.beats.items():
+            silent_s = now - self._heard[rank]
+            beats[rank] = replace(
+                beat,
+                for_s=beat.for_s + silent_s,
+                since_step_s=beat.since_step_s + silent_s,
+                silent_s=silent_s,
+            )
+        return replace(self._view, beats=beats)
 
 
-BoardActor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Board)
+BoardActor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
 """`Board` behind a mailbox."""
-
-
-@contextmanager
-def shown(board: Any, progress: Progress) -> Iterator[None]:
-    """Show a board's content on a progress line while the block runs.
-
-    Raises:
-        PinsageError: what the worker wrote as its error.
-    """
-    ended = threading.Event()
-
-    def follow() -> None:
-        resumed = False
-        while not ended.wait(_INTERVAL_S):
-            first, done, note, _ = ray.get(board.read.remote(), timeout=60)
-            if first is None:
-                continue
-            if not resumed:
-                progress.resume_at(first)
-                resumed = True
-            progress.set(done, note)
-
-    reader = threading.Thread(target=follow, daemon=True)
-    with progress:
-        reader.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            reader.join()
-            _, done, note, error = ray.get(board.read.remote(), timeout=60)
-            progress.set(done, note)
-            if error is not None:
-                # Ray's own error, if there is one, only says that a worker failed.
-                raise error

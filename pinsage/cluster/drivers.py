@@ -17,10 +17,12 @@ from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import EmbedSpec, embed_all
 from pinsage.cluster.evaluator import evaluate_all
+from pinsage.cluster.launcher import find_result, plan_training, run_training
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require
 from pinsage.cluster.session import session
-from pinsage.cluster.trainer import TrainTask, run_training
+from pinsage.cluster.trainer import TrainTask
+from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
@@ -28,6 +30,9 @@ from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
 from pinsage.sampling.pairs import steps_per_epoch
+from pinsage.training import best_step, load_progress
+from pinsage.training.scalars import LOG, check_trackers, write_repeatable
+from pinsage.training.state import PROGRESS
 
 _log = logging.getLogger(__name__)
 
@@ -183,13 +188,37 @@ def _count_neighbors(draft: Draft) -> None:
 
 def _train(run: Run, draft: Draft) -> None:
     config = run.config
-    num_pairs = len(Graph.open(run.graph.directory).pairs("train").queries)
+    graph = Graph.open(run.graph.directory)
+    num_pairs = len(graph.pairs("train"))
     if not num_pairs:
         raise DataError(
             f"{run.graph.directory}: no pair has split train, so there is nothing to train on; "
             "look at data.pairs and data.split"
         )
-    task = TrainTask(
+    check_trackers(config.train.trackers)
+    if config.train.validation is not None:
+        draw_sample(graph, config.train.validation, seed=config.seed)
+    task = _train_task(run, graph, num_pairs)
+    result = find_result(task)
+    if result is None:
+        with session(config.ray):
+            _log.info("%s", plan_training(task, num_pairs).line())
+            result = run_training(task)
+    for name in (WEIGHTS, SHAPE):
+        with draft.file(name) as path:
+            shutil.copyfile(result / name, path)
+    last = task.folder.find().path or result
+    state = load_progress(last)
+    with draft.file(PROGRESS) as path:
+        shutil.copyfile(last / PROGRESS, path)
+    with draft.file(LOG) as path:
+        write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
+    draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}
+
+
+def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
+    config = run.config
+    return TrainTask(
         producers=ProducerSpec(
             graph=run.graph.directory,
             neighborhoods=run.neighborhoods.directory,
@@ -200,15 +229,16 @@ def _train(run: Run, draft: Draft) -> None:
         model=config.model,
         train=config.train,
         checkpoints=run.checkpoints,
+        tensorboard=run.output / "tensorboard" / run.model.directory.name,
+        settings=run.model.config
+        | {
+            "graph": run.graph.directory.name,
+            "neighborhoods": run.neighborhoods.directory.name,
+            "feature_width": graph.feature_width,
+            "pairs": num_pairs,
+        },
         steps_per_epoch=steps_per_epoch(num_pairs, config.train.minibatch.size),
-        num_workers=config.train.num_workers,
     )
-    with session(config.ray):
-        final = run_training(task)
-    for name in (WEIGHTS, SHAPE, "progress.json"):
-        with draft.file(name) as path:
-            shutil.copyfile(final / name, path)
-    draft.counts |= {"pairs": num_pairs, "steps": task.total_steps}
 
 
 def _embed(run: Run, draft: Draft) -> None:

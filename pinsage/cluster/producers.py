@@ -2,17 +2,23 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pinsage.base.errors import WorkerTimeoutError
 from pinsage.graph import Graph
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
+
+_RESTART_S = 3.0
+"""How long a lost producer is passed over."""
+
+_RETRY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,59 @@ class Producer:
         return self._builder.build(epoch, step, world_rank=world_rank, world_size=world_size)
 
 
-ProducerActor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Producer)
-"""`Producer` behind a mailbox; a lost one starts again and builds the same minibatches."""
+ProducerActor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Producer)
+"""`Producer` behind a mailbox. A lost one starts again; what it was asked for is not asked of it
+again by Ray, since any other producer builds the same minibatch sooner."""
+
+
+@dataclass(frozen=True)
+class PlacedProducer:
+    """A producer, and where it stands.
+
+    Attributes:
+        actor: handle of a `ProducerActor`.
+        node: id of its node, or of the one it was started on.
+    """
+
+    actor: Any
+    node: str
+
+
+def start_producers(spec: ProducerSpec, *, num_per_node: int) -> list[PlacedProducer]:
+    """Start some producers on every node; one whose node is lost starts again on another."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    return [
+        PlacedProducer(
+            ProducerActor.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
+            ).remote(spec),
+            node,
+        )
+        for node in nodes
+        for _ in range(num_per_node)
+    ]
+
+
+def choose(number: int, nearby: Sequence[int], everyone: Sequence[int], lost: Set[int]) -> int:
+    """Choose who builds the next minibatch: nearby ones in turn, or others while those are lost.
+
+    >>> [choose(n, [0, 1], [0, 1, 2], set()) for n in range(3)]
+    [0, 1, 0]
+    >>> choose(0, [0, 1], [0, 1, 2], {0}), choose(0, [0, 1], [0, 1, 2], {0, 1})
+    (1, 2)
+    """
+    for group in (nearby, everyone):
+        present = [producer for producer in group if producer not in lost]
+        if present:
+            return present[number % len(present)]
+    return everyone[number % len(everyone)]
+
+
+@dataclass(frozen=True)
+class _Request:
+    part: int
+    producer: int
+    reference: Any
 
 
 class MinibatchStream(Iterator[Minibatch]):
@@ -61,8 +118,9 @@ class MinibatchStream(Iterator[Minibatch]):
 
     def __init__(
         self,
-        producers: Sequence[Any],
+        producers: Sequence[PlacedProducer],
         *,
+        node: str,
         first_step: int,
         last_step: int,
         steps_per_epoch: int,
@@ -70,11 +128,13 @@ class MinibatchStream(Iterator[Minibatch]):
         world_size: int,
         prefetch: int,
         timeout_s: float,
+        parts: int = 1,
     ) -> None:
         """Ask for the first minibatches.
 
         Args:
-            producers: handles of `ProducerActor`, used in turn.
+            producers: who builds them; those of the worker's own node, if there are any.
+            node: the worker's own.
             first_step: over the whole run.
             last_step: the step after the last one.
             steps_per_epoch: minibatches in an epoch.
@@ -82,17 +142,23 @@ class MinibatchStream(Iterator[Minibatch]):
             world_size: how many workers share it.
             prefetch: most minibatches under way.
             timeout_s: how long to wait for one.
+            parts: minibatches that a step's share comes in, one after another.
         """
         self.wait_s = 0.0
         self._producers = producers
-        self._next_step = first_step
-        self._last_step = last_step
+        self._everyone = range(len(producers))
+        self._nearby = [n for n in self._everyone if producers[n].node == node]
+        self._next_part = first_step * parts
+        self._last_part = last_step * parts
+        self._parts = parts
         self._steps_per_epoch = steps_per_epoch
-        self._share = {"world_rank": world_rank, "world_size": world_size}
+        self._world_rank = world_rank
+        self._world_size = world_size
         self._timeout_s = timeout_s
-        self._under_way: deque[tuple[int, Any]] = deque()
+        self._lost: dict[int, float] = {}
+        self._under_way: deque[_Request] = deque()
         for _ in range(prefetch):
-            self._ask()
+            self._ask_next()
 
     def __next__(self) -> Minibatch:
         """Wait for the next minibatch, and ask for one more.
@@ -102,25 +168,59 @@ class MinibatchStream(Iterator[Minibatch]):
         """
         if not self._under_way:
             raise StopIteration
-        step, reference = self._under_way.popleft()
         started = time.monotonic()
-        try:
-            minibatch: Minibatch = ray.get(reference, timeout=self._timeout_s)
-        except ray.exceptions.GetTimeoutError as error:
-            raise WorkerTimeoutError(
-                f"producer {step % len(self._producers)} gave no minibatch for step {step} within "
-                f"{self._timeout_s:g} s; look for a lost node in `ray status`, or raise "
-                "train.request_timeout_s"
-            ) from error
+        minibatch = self._wait_for(self._under_way.popleft(), started + self._timeout_s)
         self.wait_s += time.monotonic() - started
-        self._ask()
+        self._ask_next()
         return minibatch
 
-    def _ask(self) -> None:
-        if self._next_step >= self._last_step:
-            return
-        step = self._next_step
-        producer = self._producers[step % len(self._producers)]
-        reference = producer.build.remote(*divmod(step, self._steps_per_epoch), **self._share)
-        self._under_way.append((step, reference))
-        self._next_step += 1
+    def _wait_for(self, request: _Request, deadline: float) -> Minibatch:
+        while True:
+            try:
+                left_s = max(deadline - time.monotonic(), 0)
+                minibatch: Minibatch = ray.get(request.reference, timeout=left_s)
+                return minibatch
+            except ray.exceptions.GetTimeoutError as error:
+                raise self._late(request) from error
+            except ray.exceptions.RayActorError as error:
+                if time.monotonic() >= deadline:
+                    raise self._late(request) from error
+                self._replace(request.producer)
+                request = self._ask(request.part)
+
+    def _replace(self, lost: int) -> None:
+        """Ask others for all that a lost producer was asked for."""
+        if len(self._lost) == len(self._everyone) or len(self._everyone) == 1:
+            # Nobody else to ask; it takes seconds to start again.
+            time.sleep(_RETRY_S)
+        self._lost[lost] = time.monotonic()
+        for place, request in enumerate(self._under_way):
+            if request.producer == lost:
+                self._under_way[place] = self._ask(request.part)
+
+    def _late(self, request: _Request) -> WorkerTimeoutError:
+        return WorkerTimeoutError(
+            f"producer {request.producer} gave no minibatch for step {request.part // self._parts} "
+            f"within {self._timeout_s:g} s; look for a lost node in `ray status`, or raise "
+            "train.request_timeout_s"
+        )
+
+    def _ask_next(self) -> None:
+        if self._next_part < self._last_part:
+            self._under_way.append(self._ask(self._next_part))
+            self._next_part += 1
+
+    def _ask(self, number: int) -> _Request:
+        now = time.monotonic()
+        self._lost = {p: since for p, since in self._lost.items() if now - since < _RESTART_S}
+        # Ranks in step with each other do not all ask the same one.
+        turn = number * self._world_size + self._world_rank
+        producer = choose(turn, self._nearby, self._everyone, self._lost.keys())
+        step, part = divmod(number, self._parts)
+        reference = self._producers[producer].actor.build.remote(
+            *divmod(step, self._steps_per_epoch),
+            # As if every part were a worker's: their shares, one after another, are this one's.
+            world_rank=self._world_rank * self._parts + part,
+            world_size=self._world_size * self._parts,
+        )
+        return _Request(number, producer, reference)

@@ -18,7 +18,7 @@ GENERATION = "generation.json"
 
 GENERATION_VERSION = 1
 
-_TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features")
+_TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features", "validation")
 """The training settings that change the weights; the others say how and where it runs. Rounding is
 the exception: workers add up gradients in another order, and GPUs compute in bf16."""
 

@@ -1,7 +1,7 @@
-"""What each training worker runs, and the driver that starts them (paper, section 3.3)."""
+"""What each training worker runs (paper, section 3.3)."""
 
-import shutil
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,176 +11,292 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from torch import distributed
 
-from pinsage.base.artifacts import is_published, open_artifact, publish
-from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
-from pinsage.base.logs import Progress
+from pinsage.base.artifacts import publish
+from pinsage.base.errors import PinsageError, WorkerTimeoutError
 from pinsage.base.seeding import Stream, stream, stream_key
-from pinsage.cluster.board import BoardActor, shown
-from pinsage.cluster.producers import MinibatchStream, ProducerActor, ProducerSpec
-from pinsage.cluster.session import require_cpus, threads_for
+from pinsage.cluster import watchdog
+from pinsage.cluster.board import Order
+from pinsage.cluster.heart import Heart
+from pinsage.cluster.producers import MinibatchStream, PlacedProducer, ProducerSpec
+from pinsage.cluster.session import threads_for
+from pinsage.cluster.validator import Validator
 from pinsage.graph import Graph
 from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
+    BackgroundSaver,
+    Checkpoints,
+    Hooks,
+    Snapshot,
     TrainConfig,
     TrainingState,
     TrainingStep,
     load_state,
+    make_optimizer,
     save_state,
     train,
 )
+from pinsage.training.pace import Pace
+from pinsage.training.scalars import LOG, Scalars, open_scalars
+from pinsage.training.state import LOG_STEPS
 
-_CHECKPOINT_STAGE = "checkpoint"
+_BOARD_TIMEOUT_S = 60
 _SCALE_SAMPLE = 100_000
-_BOARD_INTERVAL_S = 0.3
-_GRADIENT_TIMEOUT_S = 300
-"""How long ranks wait for each other before the step counts as lost."""
-
-_ALLOCATOR = {
-    # Large buffers come and go every step: huge pages, and no return to the system in between.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
-}
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """What every worker of one training is told."""
+    """What every worker of one training is told.
+
+    Attributes:
+        producers: what producers open.
+        model: the network.
+        train: the training.
+        checkpoints: folder of the states of this training.
+        tensorboard: folder of its event files, if they are asked for.
+        settings: all that its result depends on; a checkpoint of others is refused.
+        steps_per_epoch: minibatches in an epoch.
+    """
 
     producers: ProducerSpec
     model: ModelConfig
     train: TrainConfig
     checkpoints: Path
+    tensorboard: Path
+    settings: Mapping[str, Any]
     steps_per_epoch: int
-    num_workers: int
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.steps_per_epoch * self.train.schedule.epochs
 
-
-def run_training(task: TrainTask) -> Path:
-    """Train on the cluster, going on from the newest checkpoint if there is one.
-
-    Returns:
-        The published checkpoint of the last step.
-
-    Raises:
-        ResourceError: the cluster is too small.
-        TrainingError: too many workers were lost, or the loss is not finite.
-    """
-    final = task.checkpoints / _step_name(task.total_steps)
-    if is_published(final):
-        return final
-    use_gpu = _use_gpu(task.train)
-    require_cpus(task.num_workers, purpose="training", setting="train.num_workers")
-    producers = [ProducerActor.remote(task.producers) for _ in range(task.train.num_producers)]
-    board = BoardActor.remote()
-    storage = task.checkpoints / ".ray-train"
-    trainer = ray.train.torch.TorchTrainer(
-        _train_worker,
-        train_loop_config={"task": task, "producers": producers, "board": board},
-        torch_config=ray.train.torch.TorchConfig(timeout_s=_GRADIENT_TIMEOUT_S),
-        scaling_config=ray.train.ScalingConfig(num_workers=task.num_workers, use_gpu=use_gpu),
-        run_config=ray.train.RunConfig(
-            name="pinsage",
-            # Ray Train wants a folder that all nodes share; all that counts is in checkpoints.
-            storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
-            worker_runtime_env={"env_vars": _ALLOCATOR},  # type: ignore[call-arg]
-        ),
-    )
-    try:
-        with shown(board, Progress("train", task.total_steps, "steps")):
-            trainer.fit()
-    except SystemExit as error:
-        # Ray Train puts its own handler in place of ours: it ends the workers, then the process.
-        raise KeyboardInterrupt from error
-    except ray.train.TrainingFailedError as error:
-        raise TrainingError(
-            f"training stopped after {task.train.max_failures} lost workers: {error}; run it again "
-            "to go on from the newest checkpoint"
-        ) from error
-    finally:
-        for actor in (*producers, board):
-            ray.kill(actor)
-        shutil.rmtree(storage, ignore_errors=True)
-    return final
+    @property
+    def folder(self) -> Checkpoints:
+        """Where its checkpoints are."""
+        return Checkpoints(self.checkpoints, self.train.keep_checkpoints, self.settings)
 
 
-def _train_worker(loop_config: dict[str, Any]) -> None:
+def train_worker(loop_config: dict[str, Any]) -> None:
     """Train as one rank.
 
-    An error that no retry mends goes to the board and is raised, so that Ray Train takes the other
-    ranks down too; workers that it then starts again find the board's error, and end at once.
+    An error that no retry mends goes to the board and ends this rank without raising, for Ray Train
+    would start everything again. Most come to all ranks at once; where one comes to one rank alone,
+    the hearts of the others end them, and workers started again find the order to end.
     """
     board = loop_config["board"]
-    *_, error = ray.get(board.read.remote(), timeout=60)
-    if error is not None:
+    order = ray.get(board.order.remote(), timeout=_BOARD_TIMEOUT_S)
+    if order is not Order.GO_ON:
         return
     try:
         _train_rank(loop_config["task"], loop_config["producers"], board)
     except WorkerTimeoutError:
         raise
     except PinsageError as error:
-        ray.get(board.fail.remote(error), timeout=60)
-        raise
+        ray.get(board.fail.remote(error), timeout=_BOARD_TIMEOUT_S)
 
 
-def _train_rank(task: TrainTask, producers: list[Any], board: Any) -> None:
+def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(threads_for(task.train.threads_per_worker, world_size))
     device = ray.train.torch.get_device()
     model = initial_model(task).to(device)
-    optimizer = torch.optim.Adam(model.parameters())
-    state = resume(task.checkpoints, model, optimizer)
-    minibatches = MinibatchStream(
-        producers,
-        first_step=state.step,
-        last_step=task.total_steps,
-        steps_per_epoch=task.steps_per_epoch,
-        world_rank=rank,
-        world_size=world_size,
-        prefetch=task.train.prefetch,
-        timeout_s=task.train.request_timeout_s,
+    optimizer = make_optimizer(model)
+    state = _resume(task, model, optimizer, board)
+    ray.get(board.enter.remote(rank, state.step), timeout=_BOARD_TIMEOUT_S)
+    heart = Heart(board, rank=rank, step=state.step)
+    saver = BackgroundSaver(
+        task.folder, Snapshot(model, optimizer), resumed_at=state.step if state.step else -1
     )
-    started, written = time.monotonic(), 0.0
-
-    def observe(state: TrainingState, *, loss: float) -> None:
-        nonlocal written
-        now = time.monotonic()
-        if rank or (now - written < _BOARD_INTERVAL_S and state.step < task.total_steps):
-            return
-        written = now
-        epoch = (state.step - 1) // task.steps_per_epoch + 1
-        share = minibatches.wait_s / max(now - started, 1e-9)
-        note = f"epoch {epoch}/{task.train.schedule.epochs}  loss {loss:.4f}  waits {share:.0%}"
-        board.write.remote(state.step, note)
-
-    def save(state: TrainingState) -> None:
-        if rank == 0:
-            save_checkpoint(task, state, model, optimizer)
-
-    train(
-        TrainingStep(
+    try:
+        minibatches = MinibatchStream(
+            producers,
+            node=ray.get_runtime_context().get_node_id(),
+            first_step=state.step,
+            last_step=task.total_steps,
+            steps_per_epoch=task.steps_per_epoch,
+            world_rank=rank,
+            world_size=world_size,
+            prefetch=task.train.prefetch,
+            timeout_s=task.train.request_timeout_s,
+            parts=task.train.accumulate,
+        )
+        worker = _Worker(task, rank, model, optimizer, device, heart, saver, minibatches)
+        step = TrainingStep(
             ray.train.torch.prepare_model(model),
             optimizer,
             task.train.loss,
             device=device,
             world_size=world_size,
-        ),
-        state,
-        minibatches,
-        steps_per_epoch=task.steps_per_epoch,
-        config=task.train,
-        observe=observe,
-        save=save,
-    )
-    if rank == 0:
-        save_checkpoint(task, state, model, optimizer)
+        )
+        worker.run(step, state)
+    finally:
+        heart.close()
+
+
+class _Worker:
+    """The hooks of one rank's loop."""
+
+    def __init__(
+        self,
+        task: TrainTask,
+        rank: int,
+        model: PinSage,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        heart: Heart,
+        saver: BackgroundSaver,
+        minibatches: MinibatchStream,
+    ) -> None:
+        self._task = task
+        self._rank = rank
+        self._model = model
+        self._optimizer = optimizer
+        self._device = device
+        self._heart = heart
+        self._saver = saver
+        self._minibatches = minibatches
+        self._pace = Pace()
+        self._validator = self._open_validator()
+        self._scalars: Sequence[Scalars] = ()
+
+    def run(self, step: TrainingStep, state: TrainingState) -> None:
+        """Train to the end, or until asked to stop; every checkpoint is whole when this returns."""
+        task = self._task
+        if self._rank == 0:
+            self._scalars = open_scalars(
+                task.train.trackers,
+                log=task.checkpoints / LOG,
+                tensorboard=task.tensorboard,
+                name=task.checkpoints.name,
+                first_step=state.step,
+            )
+        self._pace.mark(time.monotonic(), 0, 0.0)
+        first = state.step
+        try:
+            with self._heart.stage(watchdog.STEP):
+                train(
+                    step,
+                    state,
+                    self._watched(),
+                    steps_per_epoch=task.steps_per_epoch,
+                    config=task.train,
+                    hooks=Hooks(
+                        observe=self._observer(first),
+                        save=self.save,
+                        keep_failed=self.keep_failed,
+                        validate=self.validate,
+                        wants_to_stop=self.wants_to_stop,
+                    ),
+                )
+            self.save(state)
+            with self._heart.stage(watchdog.SAVING):
+                self._saver.finish()
+        finally:
+            for scalars in self._scalars:
+                scalars.close()
+
+    def save(self, state: TrainingState) -> None:
+        """Have rank 0 write a checkpoint in the background."""
+        if self._rank == 0:
+            with self._heart.stage(watchdog.SAVING):
+                self._saver.save(state)
+
+    def keep_failed(self, state: TrainingState) -> str:
+        """Keep the state before a step that failed, where no resume looks for it."""
+        directory = self._task.checkpoints / f"failed-{state.step + 1:09d}"
+        if self._rank == 0 and not directory.exists():
+            settings = self._task.settings
+            with publish(directory, stage="checkpoint", config=settings, parents={}) as draft:
+                save_state(state, self._model, self._optimizer, draft)
+        return f"The state before that step is kept in {directory}"
+
+    def validate(self) -> float:
+        """Have rank 0 look at held-out pairs, and tell the others what it found."""
+        found = torch.zeros(1, dtype=torch.float64, device=self._device)
+        with self._heart.stage(watchdog.VALIDATING):
+            if self._validator is not None:
+                found += self._validator.hit_rate(self._model)
+            if _is_shared():
+                distributed.broadcast(found, src=0)
+        return found.item()
+
+    def wants_to_stop(self) -> bool:
+        """Tell all ranks after the same step whether one of them was asked to stop."""
+        if self._rank == 0:
+            self._saver.check()
+        if not _is_shared():
+            return self._heart.stopping
+        asked = torch.tensor([float(self._heart.stopping)], device=self._device)
+        distributed.all_reduce(asked, op=distributed.ReduceOp.MAX)
+        return bool(asked.item())
+
+    def _watched(self) -> Iterator[Minibatch]:
+        while True:
+            with self._heart.stage(watchdog.WAITING):
+                minibatch = next(self._minibatches, None)
+            if minibatch is None:
+                return
+            yield minibatch
+
+    def _observer(self, first: int) -> Any:
+        task = self._task
+
+        def observe(state: TrainingState, *, loss: float, learning_rate: float) -> None:
+            self._heart.stepped(state.step)
+            pairs = (state.step - first) * task.train.minibatch.size
+            self._pace.mark(time.monotonic(), pairs, self._minibatches.wait_s)
+            self._heart.note = self._note(state, loss)
+            self._log(state, learning_rate)
+
+        return observe
+
+    def _note(self, state: TrainingState, loss: float) -> str:
+        epoch = (state.step - 1) // self._task.steps_per_epoch + 1
+        parts = [
+            f"epoch {epoch}/{self._task.train.schedule.epochs}",
+            f"loss {loss:.4f}",
+            f"{self._pace.pairs_per_s:,.0f} pairs/s",
+            f"waits {self._pace.wait_share:.0%}",
+        ]
+        if state.validations and self._task.train.validation is not None:
+            k = self._task.train.validation.k
+            parts.append(f"hit-rate@{k} {state.validations[-1].hit_rate:.3f}")
+        return "  ".join(parts)
+
+    def _log(self, state: TrainingState, learning_rate: float) -> None:
+        validated = bool(state.validations) and state.validations[-1].step == state.step
+        values: dict[str, float] = {}
+        if state.step % LOG_STEPS == 0:
+            values |= {
+                "epoch": (state.step - 1) // self._task.steps_per_epoch + 1,
+                "loss": state.logged_loss / LOG_STEPS,
+                "learning_rate": learning_rate,
+                "pairs_per_s": round(self._pace.pairs_per_s, 1),
+                "wait_share": round(self._pace.wait_share, 4),
+            }
+        if validated:
+            values["hit_rate"] = state.validations[-1].hit_rate
+        if values:
+            for scalars in self._scalars:
+                scalars.write(state.step, values)
+
+    def _open_validator(self) -> Validator | None:
+        task = self._task
+        if task.train.validation is None or self._rank:
+            return None
+        return Validator(
+            graph=task.producers.graph,
+            neighborhoods=task.producers.neighborhoods,
+            config=task.train.validation,
+            num_neighbors=task.train.minibatch.num_neighbors,
+            folder=task.checkpoints / ".validation",
+            seed=task.producers.seed,
+            device=self._device,
+        )
 
 
 def initial_model(task: TrainTask) -> PinSage:
@@ -201,41 +317,24 @@ def initial_model(task: TrainTask) -> PinSage:
     return model
 
 
-def save_checkpoint(
-    task: TrainTask, state: TrainingState, model: PinSage, optimizer: torch.optim.Optimizer
-) -> None:
-    """Publish the state after a step, and drop the oldest beyond the configured number."""
-    directory = task.checkpoints / _step_name(state.step)
-    if not is_published(directory):
-        with publish(directory, stage=_CHECKPOINT_STAGE, config={}, parents={}) as draft:
-            save_state(state, model, optimizer, draft)
-            draft.counts["step"] = state.step
-    for old in _published_checkpoints(task.checkpoints)[: -task.train.keep_checkpoints]:
-        shutil.rmtree(old)
-
-
-def resume(checkpoints: Path, model: PinSage, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Go on from the newest whole checkpoint, or from the start.
+def _resume(
+    task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer, board: Any
+) -> TrainingState:
+    """Go on from the newest whole checkpoint, or from the start; say which ones were damaged.
 
     Raises:
-        ArtifactError: the newest checkpoint's files are not what its manifest says.
+        ArtifactError: there are checkpoints and none is whole, or it belongs to other settings.
     """
-    published = _published_checkpoints(checkpoints)
-    if not published:
+    found = task.folder.find()
+    for text in found.skipped:
+        where = f"from {found.path.name}" if found.path else "from the start"
+        warning = f"a damaged checkpoint is passed over, training goes on {where}: {text}"
+        ray.get(board.warn.remote(warning), timeout=_BOARD_TIMEOUT_S)
+    if found.path is None:
         return TrainingState(step=0, losses=[])
-    newest = open_artifact(published[-1], stage=_CHECKPOINT_STAGE, check_digests=True)
-    return load_state(newest.path, model, optimizer)
+    return load_state(found.path, model, optimizer)
 
 
-def _published_checkpoints(checkpoints: Path) -> list[Path]:
-    return sorted(path for path in checkpoints.glob("step-*") if is_published(path))
-
-
-def _step_name(step: int) -> str:
-    return f"step-{step:09d}"
-
-
-def _use_gpu(config: TrainConfig) -> bool:
-    if config.device == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= config.num_workers
-    return config.device == "cuda"
+def _is_shared() -> bool:
+    """Tell whether other ranks have to hear."""
+    return distributed.is_initialized() and distributed.get_world_size() > 1

@@ -74,3 +74,41 @@ def require_positive(name: str, value: int) -> None:
     """
     if value < 1:
         raise ValueError(f"{name} must be at least 1; found {value}")
+
+
+def require_matrix(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse anything but a float32 matrix, row after row in memory.
+
+    Args:
+        name: What the array is called in the error message.
+        array: The array to look at.
+        shape: Which shape it must have; None takes any.
+
+    Raises:
+        ValueError: Another type, layout or shape.
+    """
+    fits = array.ndim == 2 if shape is None else array.shape == shape
+    if not fits or array.dtype != np.float32 or not array.flags.c_contiguous:
+        wanted = "matrix" if shape is None else f"matrix of shape {shape}"
+        raise ValueError(
+            f"{name} must be a C-contiguous float32 {wanted}; found shape {array.shape} of"
+            f" {array.dtype}"
+        )
+
+
+def require_per_column(name: str, values: np.ndarray, matrix: np.ndarray) -> None:
+    """Refuse anything but one float32 for every column of a matrix.
+
+    Args:
+        name: What the values are called in the error message.
+        values: The array to look at.
+        matrix: The matrix.
+
+    Raises:
+        ValueError: Another type or length.
+    """
+    if values.shape != matrix.shape[1:] or values.dtype != np.float32:
+        raise ValueError(
+            f"{name} must be {matrix.shape[1]} float32; found shape {values.shape} of"
+            f" {values.dtype}"
+        )

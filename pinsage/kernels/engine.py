@@ -21,7 +21,7 @@ whether it counts from the end, which costs a fifth of the whole.
 import numpy as np
 from numba import njit, prange
 
-from pinsage.kernels.intrinsics import multiply_high, prefetch
+from pinsage.kernels.intrinsics import multiply_high, prefetch_far
 
 ITEM_STRIDE = np.uint64(0x9E3779B97F4A7C15)
 WALK_STRIDE = np.uint64(0xD1B54A32D192ED03)
@@ -82,7 +82,7 @@ def _set_out(graph, own_words, seed_word, seed_draws, going, walkers):  # type: 
         size = word & _DEGREE_MASK
         position[w] = (word >> _DEGREE_BITS) + multiply_high(left, size)
         fraction[w] = left * size
-        prefetch(context_items, position[w])
+        prefetch_far(context_items, position[w])
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +94,7 @@ def _arrive(graph, going, end_below, not_last, walkers, arrived):  # type: ignor
     for w in range(going):
         item = context_items[position[w]]
         goes_on = np.uint64(fraction[w] >= end_below) & not_last
-        prefetch(item_words, np.uint64(item) * goes_on)
+        prefetch_far(item_words, np.uint64(item) * goes_on)
         arrived[w] = item
         position[still_going] = np.uint64(item)
         origin[still_going] = origin[w]
@@ -113,7 +113,7 @@ def _to_contexts(graph, first, stop, step_draws, walkers):  # type: ignore[no-un
         degree = word & _DEGREE_MASK
         position[w] = (word >> _DEGREE_BITS) + multiply_high(draw, degree)
         fraction[w] = draw * degree
-        prefetch(context_words, position[w])
+        prefetch_far(context_words, position[w])
 
 
 @njit(cache=True, nogil=True)
@@ -126,7 +126,7 @@ def _to_items(graph, first, stop, walkers):  # type: ignore[no-untyped-def]
         size = word & _DEGREE_MASK
         position[w] = (word >> _DEGREE_BITS) + multiply_high(fraction[w], size)
         fraction[w] *= size
-        prefetch(context_items, position[w])
+        prefetch_far(context_items, position[w])
 
 
 # The same by chances. A choice is three numbers side by side: what the slot itself leads to, what
@@ -161,7 +161,7 @@ def _arrive_by_chance(graph, going, not_last, walkers, arrived):  # type: ignore
         own = fraction[w] >> _ONE < np.uint64(context_choices[slot + _TWO])
         item = context_choices[slot + np.uint64(not own)]
         goes_on = fraction[w] & not_last
-        prefetch(item_words, np.uint64(item) * goes_on)
+        prefetch_far(item_words, np.uint64(item) * goes_on)
         arrived[w] = item
         position[still_going] = np.uint64(item)
         origin[still_going] = origin[w]
@@ -208,8 +208,8 @@ def _choose_item(word, draw, end_below):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _prefetch_choice(choices, slot):  # type: ignore[no-untyped-def]
     # Three numbers lie across two cache lines as often as not.
-    prefetch(choices, slot)
-    prefetch(choices, slot + _TWO)
+    prefetch_far(choices, slot)
+    prefetch_far(choices, slot + _TWO)
 
 
 @njit(cache=True, nogil=True)
@@ -423,7 +423,7 @@ def _prefetch_own_edges(seed_word, own, by_chance):  # type: ignore[no-untyped-d
     if by_chance:
         start *= _THREE
     for line in range(4):
-        prefetch(own, start + np.uint64(8 * line))
+        prefetch_far(own, start + np.uint64(8 * line))
 
 
 @njit(cache=True, nogil=True)

@@ -1,15 +1,16 @@
 """`Convolve`: one localized convolution (Algorithm 1).
 
 Letters in tensor names: N = source slots, D = destination slots, I = input width, M = projected
-width, H = hidden width.
+width, H = hidden width, T = neighbors.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from pinsage.model.fused import can_fuse, fused_convolution
 from pinsage.model.inputs import DeviceBlock
-from pinsage.model.pooling import Pooling, pool
+from pinsage.model.pooling import Pooling, pool, pooling_weights
 
 
 class Convolve(nn.Module):
@@ -25,6 +26,11 @@ class Convolve(nn.Module):
         self, hidden_NI: torch.Tensor, block: DeviceBlock, pooling: Pooling
     ) -> torch.Tensor:
         """Compute the next hidden rows of the block's destinations, [D, H]."""
+        if pooling != "max" and can_fuse(hidden_NI, self.neighbor.weight):
+            weights_DT = pooling_weights(block.weights, pooling)
+            return fused_convolution(
+                hidden_NI, self.neighbor, self.joint, block.neighbors, weights_DT
+            )
         pooled_DM = pool(self.project(hidden_NI), block.neighbors, block.weights, pooling=pooling)
         return self.combine(hidden_NI[: len(pooled_DM)], pooled_DM)
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pinsage.base.config import Config
 from pinsage.model.convolve import Convolve
+from pinsage.model.fused import can_fuse, scaled_columns
 from pinsage.model.inputs import DeviceBlock
 from pinsage.model.pooling import Pooling
 
@@ -66,6 +67,8 @@ class PinSage(nn.Module):
 
     def scale_features(self, features_NF: torch.Tensor) -> torch.Tensor:
         """Center and scale raw feature rows."""
+        if can_fuse(features_NF, self.input_shift) and not features_NF.requires_grad:
+            return scaled_columns(features_NF, self.input_shift, self.input_scale)
         return (features_NF - self.input_shift) * self.input_scale
 
     def set_feature_scale(self, mean_F: torch.Tensor, deviation_F: torch.Tensor) -> None:

@@ -31,15 +31,20 @@ def pool(
     """
     if pooling == "max":
         return _max_pool(projected_NM, neighbors_DT, weights_DT)
-    if pooling == "mean":
-        present = (weights_DT > 0).to(weights_DT.dtype)
-        weights_DT = present / present.sum(dim=1, keepdim=True).clamp(min=1)
     return functional.embedding_bag(
         neighbors_DT,
         projected_NM,
-        per_sample_weights=weights_DT.to(projected_NM.dtype),
+        per_sample_weights=pooling_weights(weights_DT, pooling).to(projected_NM.dtype),
         mode="sum",
     )
+
+
+def pooling_weights(weights_DT: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Give what each neighbor counts for in the sum: its importance, or one over their number."""
+    if pooling == "importance":
+        return weights_DT
+    present = (weights_DT > 0).to(weights_DT.dtype)
+    return present / present.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _max_pool(

@@ -56,6 +56,9 @@ class Minibatch:
         positives: seed slot of each pair's positive.
         shared_negatives: seed slots, for every pair.
         hard_negatives: seed slots a pair; -1 where the query has no candidate.
+        seed_ids: which items the seed slots stand for.
+        log_expected: logarithm of how often a whole minibatch is expected to draw each seed, as a
+            shared negative or as the positive of a pair.
         blocks: one a layer, from the features up.
         features: layer-0 input rows, in the lowest block's source slots.
         num_seeds: how many distinct items the loss looks at.
@@ -66,6 +69,8 @@ class Minibatch:
     positives: Int32[np.ndarray, " pairs"]
     shared_negatives: Int32[np.ndarray, " shared"]
     hard_negatives: Int32[np.ndarray, "pairs hard"]
+    seed_ids: Int64[np.ndarray, " seeds"]
+    log_expected: Float32[np.ndarray, " seeds"]
     blocks: list[Block]
     features: Float32[np.ndarray, "inputs width"]
     num_seeds: int
@@ -97,6 +102,7 @@ class MinibatchBuilder:
         self._seed = seed
         self._scratch = np.full(features.num_items, -1, np.int32)
         self._order: tuple[int, np.ndarray] | None = None
+        self._times_positive = np.bincount(positives, minlength=features.num_items).astype(np.int32)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,11 +164,18 @@ class MinibatchBuilder:
             positives=slots[count : 2 * count],
             shared_negatives=slots[2 * count : 2 * count + len(shared)],
             hard_negatives=hard_slots,
+            seed_ids=seeds,
+            log_expected=self._log_expected(seeds),
             blocks=blocks,
             features=self._features.gather(input_ids),
             num_seeds=len(seeds),
             total_pairs=total_pairs,
         )
+
+    def _log_expected(self, seeds: Int64[np.ndarray, " seeds"]) -> Float32[np.ndarray, " seeds"]:
+        as_positive = self._times_positive[seeds] * (self._config.size / len(self._pairs[1]))
+        as_shared = self._config.shared_negatives / self._features.num_items
+        return np.log(as_positive + as_shared).astype(np.float32)
 
     def _epoch_order(self, epoch: int) -> Int64[np.ndarray, " pairs"]:
         if self._order is None or self._order[0] != epoch:

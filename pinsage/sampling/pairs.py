@@ -36,6 +36,14 @@ def rank_share(
     [6, 7]
     """
     minibatch = order[step * minibatch_size : (step + 1) * minibatch_size]
-    first = len(minibatch) * world_rank // world_size
-    last = len(minibatch) * (world_rank + 1) // world_size
-    return minibatch[first:last]
+    share = share_of_rank(len(minibatch), world_rank, world_size)
+    return minibatch[share.start : share.stop]
+
+
+def share_of_rank(num_pairs: int, world_rank: int, world_size: int) -> range:
+    """Tell which of a minibatch's pairs are one rank's; shares differ by one pair at most.
+
+    >>> [share_of_rank(8, rank, 3) for rank in range(3)]
+    [range(0, 2), range(2, 5), range(5, 8)]
+    """
+    return range(num_pairs * world_rank // world_size, num_pairs * (world_rank + 1) // world_size)

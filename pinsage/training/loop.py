@@ -1,16 +1,23 @@
 """The whole training loop on one page (paper, section 3.3)."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pinsage.base.config import Config
+from pinsage.base.errors import TrainingError
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchConfig
+from pinsage.training.scalars import Tracker
 from pinsage.training.schedule import ScheduleConfig, learning_rate
-from pinsage.training.state import TrainingState
+from pinsage.training.state import TrainingState, Validation
 from pinsage.training.step import TrainingStep
+from pinsage.training.validation import ValidationConfig, best_of, is_due, is_over
+
+WorkerRange = tuple[PositiveInt, PositiveInt]
 
 
 class TrainConfig(Config):
@@ -21,33 +28,94 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     scale_features: bool = True
     """Center and scale every feature column by its mean and deviation over the items."""
+    validation: ValidationConfig | None = None
+    """How held-out pairs are looked at while it trains; none does not look."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` trains on GPUs if the cluster has any."""
-    num_workers: PositiveInt = 1
-    """Workers that share each minibatch; the result does not depend on it beyond rounding."""
+    accumulate: PositiveInt = 1
+    """Parts that a worker cuts its share of each minibatch into, so as to need memory for one of
+    them at a time; the result does not depend on it beyond rounding."""
+    num_workers: PositiveInt | WorkerRange = 1
+    """Workers that share each minibatch, a number or [fewest, most]; with two, training takes what
+    the cluster has, and goes on with fewer or more as nodes go and come. The result does not depend
+    on it beyond rounding."""
     threads_per_worker: PositiveInt | None = None
     """CPU threads of a worker's matrix products; none shares the machine's cores out evenly."""
     num_producers: PositiveInt = 1
-    """Actors that build minibatches."""
+    """Actors on each node that build minibatches."""
     prefetch: PositiveInt = 2
     """Minibatches in flight for each worker."""
-    request_timeout_s: float = 120.0
+    request_timeout_s: PositiveFloat = 120.0
     """How long a worker waits for one minibatch before it names the producer and stops."""
+    start_timeout_s: PositiveFloat = 25.0
+    """How long to wait for room for the workers; more where nodes are added on demand."""
+    stuck_after_s: PositiveFloat = 600.0
+    """How long no step may finish before training stops, and says which worker was doing what."""
     checkpoint_steps: NonNegativeInt = 200
-    """Steps between checkpoints; 0 writes none."""
+    """Steps between checkpoints; 0 writes none but the last."""
     keep_checkpoints: PositiveInt = 2
-    """Newest checkpoints kept."""
-    max_failures: NonNegativeInt = 3
-    """Lost workers after which training is given up."""
+    """Newest checkpoints kept, beside the one with the best validation."""
+    max_failures: Annotated[int, Field(ge=-1)] = 3
+    """Lost workers after which training is given up; -1 never gives up."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where the training log goes too: `tensorboard`, `mlflow`."""
+
+    @model_validator(mode="after")
+    def _fewest_comes_first(self) -> "TrainConfig":
+        if self.fewest_workers > self.most_workers:
+            raise ValueError(
+                f"num_workers is [{self.fewest_workers}, {self.most_workers}], but the first is "
+                "the fewest workers and the second the most"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _in_batch_negatives_are_of_the_whole_minibatch(self) -> "TrainConfig":
+        if self.accumulate > 1 and self.loss.in_batch_negatives:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, and a part of a minibatch does not see the "
+                "negatives that loss.in_batch_negatives wants from the others; switch one of the "
+                "two off, or use more workers"
+            )
+        return self
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which training does not go on."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that training has use for."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
 
 @runtime_checkable
 class Observer(Protocol):
     """Hears of every step."""
 
-    def __call__(self, state: TrainingState, *, loss: float) -> None:
-        """Take note of the state after a step, and of that step's loss."""
+    def __call__(self, state: TrainingState, *, loss: float, learning_rate: float) -> None:
+        """Take note of the state after a step, and of that step's loss and rate."""
         ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training loop calls; on every rank at the same steps.
+
+    Attributes:
+        observe: after every step.
+        save: at every checkpoint interval, after the best validation so far, and when stopped.
+        keep_failed: with the state before a step that failed; says where it was kept.
+        validate: to find the hit-rate of held-out pairs.
+        wants_to_stop: after every step; True leaves the loop.
+    """
+
+    observe: Observer
+    save: Callable[[TrainingState], None]
+    keep_failed: Callable[[TrainingState], str]
+    validate: Callable[[], float]
+    wants_to_stop: Callable[[], bool]
 
 
 def train(
@@ -57,34 +125,66 @@ def train(
     *,
     steps_per_epoch: int,
     config: TrainConfig,
-    observe: Observer,
-    save: Callable[[TrainingState], None],
+    hooks: Hooks,
 ) -> None:
-    """Train from where `state` stands to the last step.
+    """Train from where `state` stands to the last step, or until asked to stop.
 
     Args:
         training_step: makes one update.
         state: changed in place.
-        minibatches: in order, the first one being that of step `state.step`.
+        minibatches: in order, `config.accumulate` parts a step, from step `state.step` on.
         steps_per_epoch: minibatches in an epoch.
-        config: schedule, minibatch size, checkpoint interval.
-        observe: called after every step.
-        save: called at every checkpoint interval.
+        config: schedule, minibatch size, checkpoint interval, validation.
+        hooks: what is called on the way.
+
+    Raises:
+        TrainingError: a step failed; says which, and where the state before it was kept.
     """
     total = steps_per_epoch * config.schedule.epochs
-    while state.step < total:
+    while not is_finished(state, config, total=total):
         rate = learning_rate(
             config.schedule,
             step=state.step,
             steps_per_epoch=steps_per_epoch,
             minibatch_size=config.minibatch.size,
         )
-        loss = training_step.run(next(minibatches), learning_rate=rate)
-        state.step += 1
-        state.epoch_loss += loss
-        if state.step % steps_per_epoch == 0:
-            state.losses.append(state.epoch_loss / steps_per_epoch)
-            state.epoch_loss = 0.0
-        observe(state, loss=loss)
-        if config.checkpoint_steps and state.step % config.checkpoint_steps == 0:
-            save(state)
+        parts = islice(minibatches, config.accumulate)
+        try:
+            loss = training_step.run(parts, learning_rate=rate)
+        except TrainingError as error:
+            raise TrainingError(
+                f"step {state.step + 1} of {total}, epoch {state.step // steps_per_epoch + 1}: "
+                f"{error}. {hooks.keep_failed(state)}"
+            ) from error
+        state.add(loss, steps_per_epoch=steps_per_epoch)
+        found_best = False
+        if is_due(config.validation, state.step, steps_per_epoch=steps_per_epoch, total=total):
+            state.validations.append(Validation(state.step, hooks.validate()))
+            found_best = best_of(state.validations) is state.validations[-1]
+        hooks.observe(state, loss=loss, learning_rate=rate)
+        stopping = hooks.wants_to_stop()
+        interval = config.checkpoint_steps
+        if stopping or found_best or (interval and state.step % interval == 0):
+            hooks.save(state)
+        if stopping:
+            return
+
+
+def is_finished(state: TrainingState, config: TrainConfig, *, total: int) -> bool:
+    """Tell whether nothing is left to train: the last step is done, or it is time to stop early.
+
+    Args:
+        state: how far training has come.
+        config: its validation may stop training early.
+        total: steps of the whole run.
+    """
+    patience = config.validation.patience if config.validation else None
+    return state.step >= total or is_over(state.validations, patience)
+
+
+def best_step(state: TrainingState, config: TrainConfig) -> int:
+    """Name the step of a finished training whose weights are the model."""
+    best = best_of(state.validations)
+    if config.validation is None or config.validation.patience is None or best is None:
+        return state.step
+    return best.step

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pinsage.base.config import Config
 
@@ -21,6 +21,15 @@ class ScheduleConfig(Config):
     """Epochs in which the rate climbs to its peak in equal steps."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.5
     """What the rate is multiplied by over each epoch after the warm-up."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "ScheduleConfig":
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"a warm-up of {self.warmup_epochs:g} epochs does not end within {self.epochs}; "
+                "lower warmup_epochs or raise epochs"
+            )
+        return self
 
 
 def learning_rate(

@@ -1,14 +1,23 @@
 """One update of the weights."""
 
 import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pinsage.base.errors import TrainingError
-from pinsage.model.inputs import to_device
+from pinsage.model.inputs import DeviceMinibatch, Mover
 from pinsage.model.loss import LossConfig, pair_loss
+from pinsage.model.ranks import is_shared
 from pinsage.sampling.minibatch import Minibatch
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.Adam:
+    """Make the optimizer that `TrainingStep` works with: Adam, in one operation on any device."""
+    return torch.optim.Adam(model.parameters(), fused=True)
 
 
 class TrainingStep:
@@ -27,51 +36,109 @@ class TrainingStep:
 
         Args:
             model: a `PinSage`, or its data-parallel wrapper.
-            optimizer: over the model's parameters.
+            optimizer: of `make_optimizer`, over the model's parameters.
             loss: which loss.
             device: where the model is.
             world_size: how many workers' gradients are averaged.
+
+        Raises:
+            ValueError: the optimizer is another, which would not spare the weights a failed step.
         """
+        if not optimizer.defaults.get("fused"):
+            raise ValueError("the optimizer must be fused; make it with make_optimizer")
         self._model = model
         self._optimizer = optimizer
         self._loss = loss
         self._device = device
         self._world_size = world_size
+        self._mover = Mover(device)
 
-    def run(self, minibatch: Minibatch, *, learning_rate: float) -> float:
+    def run(self, parts: Minibatch | Iterable[Minibatch], *, learning_rate: float) -> float:
         """Make one update.
 
         Workers' gradients are averaged, so each scales its sum by its share: the update is that
-        of one worker with the whole minibatch, however unequal the shares.
+        of one worker with the whole minibatch, however unequal the shares. Parts' gradients add up
+        in the same way.
+
+        A GPU is only given things to do: the wait for the loss ends with the forward pass, so while
+        the rest is computed the next minibatch can be moved and its work lined up.
+
+        Args:
+            parts: this rank's share of the minibatch, whole or in parts, taken one at a time.
+            learning_rate: of this update.
 
         Returns:
             The mean loss a pair, over the whole minibatch.
 
         Raises:
-            TrainingError: the loss is not a finite number.
+            TrainingError: the loss is not a finite number; the weights are as before.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        inputs = to_device(minibatch, self._device)
-        bf16 = self._device.type == "cuda"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
-            embeddings = self._model(inputs.features, inputs.blocks)
-        total = pair_loss(embeddings.float(), inputs, self._loss)
-        value = _over_all_ranks(total) / minibatch.total_pairs
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, reading = self._lined_up([parts] if isinstance(parts, Minibatch) else parts)
+        # A loss that is not finite must not touch the weights, and is known only later.
+        self._optimizer.found_inf = (~torch.isfinite(loss)).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        value = reading.wait()
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value}; lower train.schedule.learning_rate or look for "
                 "extreme feature values"
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total * self._world_size / minibatch.total_pairs)
-        self._optimizer.step()
         return value
 
+    def _lined_up(self, parts: Iterable[Minibatch]) -> tuple[torch.Tensor, "_Reading"]:
+        """Have the gradients of all parts computed; the loss is read as soon as it is there."""
+        found = torch.zeros((), device=self._device)
+        inputs: DeviceMinibatch | None = None
+        for part in parts:
+            if inputs is not None:
+                # Ranks average their gradients once, with the last part.
+                with self._alone():
+                    total = self._forward(inputs)
+                    self._backward(total, inputs)
+                found += total.detach()
+            inputs = self._mover.move(part)
+        if inputs is None:
+            raise ValueError("a step needs a minibatch; found none")
+        total = self._forward(inputs)
+        found += total.detach()
+        if is_shared():
+            distributed.all_reduce(found)
+        found /= inputs.total_pairs
+        reading = _Reading(found)
+        self._backward(total, inputs)
+        return found, reading
 
-def _over_all_ranks(total: torch.Tensor) -> float:
-    """Add up what the ranks found; alone, it is this one's."""
-    found = total.detach().clone()
-    if distributed.is_initialized():
-        distributed.all_reduce(found)
-    return found.item()
+    def _alone(self) -> AbstractContextManager[object]:
+        if isinstance(self._model, DistributedDataParallel):
+            return self._model.no_sync()
+        return nullcontext()
+
+    def _forward(self, inputs: DeviceMinibatch) -> torch.Tensor:
+        bf16 = self._device.type == "cuda"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
+            embeddings = self._model(inputs.features, inputs.blocks)
+        return pair_loss(embeddings.float(), inputs, self._loss)
+
+    def _backward(self, total: torch.Tensor, inputs: DeviceMinibatch) -> None:
+        torch.autograd.backward(total * (self._world_size / inputs.total_pairs))
+
+
+class _Reading:
+    """A number on its way from the device."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._value = value
+        if value.device.type == "cuda":
+            self._value = torch.empty((), pin_memory=True).copy_(value, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def wait(self) -> float:
+        """Wait for it, and for nothing that was given to the device after it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._value.item()

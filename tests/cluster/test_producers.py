@@ -3,7 +3,7 @@ import pytest
 import ray
 
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
-from pinsage.cluster.producers import MinibatchStream, ProducerActor
+from pinsage.cluster.producers import MinibatchStream, PlacedProducer, start_producers
 from pinsage.cluster.session import require_cpus
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
 from tests.worlds import own_number, ring
@@ -29,9 +29,12 @@ class RingSpec:
         )
 
 
-def stream(producers: list, first_step: int = 0, timeout_s: float = 60) -> MinibatchStream:
+def stream(
+    producers: list, first_step: int = 0, timeout_s: float = 60, parts: int = 1
+) -> MinibatchStream:
     return MinibatchStream(
         producers,
+        node=producers[0].node,
         first_step=first_step,
         last_step=2 * STEPS,
         steps_per_epoch=STEPS,
@@ -39,15 +42,17 @@ def stream(producers: list, first_step: int = 0, timeout_s: float = 60) -> Minib
         world_size=1,
         prefetch=3,
         timeout_s=timeout_s,
+        parts=parts,
     )
 
 
 @pytest.fixture
 def producers(local_ray: None):
-    actors = [ProducerActor.remote(RingSpec()) for _ in range(2)]
-    yield actors
-    for actor in actors:
-        ray.kill(actor)
+    placed = start_producers(RingSpec(), num_per_node=2)
+    assert len(placed) == 2
+    yield placed
+    for producer in placed:
+        ray.kill(producer.actor)
 
 
 def test_the_stream_gives_every_step_in_order_whoever_builds_it(producers: list) -> None:
@@ -60,12 +65,28 @@ def test_the_stream_gives_every_step_in_order_whoever_builds_it(producers: list)
         np.testing.assert_array_equal(minibatch.hard_negatives, wanted.hard_negatives)
 
 
-def test_a_killed_producer_is_replaced_and_builds_the_same(producers: list) -> None:
+def test_a_step_in_parts_has_the_pairs_of_the_whole(producers: list) -> None:
+    builder = RingSpec().builder()
+    parts = [
+        minibatch.seed_ids[minibatch.queries]
+        for minibatch in stream(producers, first_step=2 * STEPS - 2, parts=3)
+    ]
+    assert len(parts) == 2 * 3
+    for step in range(2):
+        whole = builder.build(1, STEPS - 2 + step, world_rank=0, world_size=1)
+        found = np.concatenate(parts[3 * step : 3 * step + 3])
+        np.testing.assert_array_equal(found, whole.seed_ids[whole.queries])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_killed_producers_were_asked_for_is_built_all_the_same(
+    producers: list, number: int
+) -> None:
     unbroken = [minibatch.features for minibatch in stream(producers)]
     broken = stream(producers)
     found = [next(broken).features]
-    for actor in producers:
-        ray.kill(actor, no_restart=False)
+    for producer in producers[:number]:
+        ray.kill(producer.actor, no_restart=False)
     found += [minibatch.features for minibatch in broken]
     assert len(found) == len(unbroken)
     for one, two in zip(found, unbroken, strict=True):
@@ -77,7 +98,7 @@ def test_a_producer_that_does_not_answer_is_named(local_ray: None) -> None:
     class Never:
         def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> None: ...
 
-    waiting = stream([Never.remote()], timeout_s=0.2)
+    waiting = stream([PlacedProducer(Never.remote(), "here")], timeout_s=0.2)
     with pytest.raises(WorkerTimeoutError, match=r"producer 0 .* train\.request_timeout_s"):
         next(waiting)
 

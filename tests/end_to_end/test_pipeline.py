@@ -1,23 +1,18 @@
 """The smoke recipe through every stage, on a real local Ray."""
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from pinsage.base.artifacts import open_artifact
-from pinsage.base.errors import TrainingError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
 from pinsage.inference.export import read_embeddings
 from ray_jobs.pipeline import closing_table
 from tests.end_to_end.conftest import Finished
-from tests.runs import smoke_run, start_job
+from tests.runs import smoke_run
 
 pytestmark = pytest.mark.ray
 
@@ -99,48 +94,3 @@ def test_chunks_do_not_change_embeddings(finished: Finished, copy_of_graph: Path
     )
     counts = run.embeddings.open().manifest.counts
     assert counts["convolutions"] == 2 * 300
-
-
-def test_a_training_killed_after_a_checkpoint_and_resumed_equals_an_unbroken_one(
-    finished: Finished, copy_of_graph: Path
-) -> None:
-    settings = [f"output={copy_of_graph}", "train.checkpoint_steps=10"]
-    flags = [flag for setting in settings for flag in ("--set", setting)]
-    job = start_job("ray_jobs.train", "--config", "ray_jobs/recipes/smoke.yaml", *flags)
-    run = smoke_run(copy_of_graph, "train.checkpoint_steps=10")
-    deadline = time.monotonic() + 120
-    while not list(run.checkpoints.glob("step-*/manifest.json")) and time.monotonic() < deadline:
-        assert job.poll() is None, job.communicate()[1]
-        time.sleep(0.02)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
-    assert list(run.checkpoints.glob("step-*/manifest.json"))
-    assert not run.model.is_done
-
-    drivers.train(run)
-    for name in ("weights.safetensors", "progress.json"):
-        resumed, unbroken = (r.model.directory / name for r in (run, finished.run))
-        assert resumed.read_bytes() == unbroken.read_bytes(), name
-    assert not run.checkpoints.exists()
-
-
-def test_two_workers_train_the_model_of_one(finished: Finished, copy_of_graph: Path) -> None:
-    run = smoke_run(copy_of_graph, "train.num_workers=2", "train.num_producers=2")
-    drivers.train(run)
-    one, two = (load_file(r.model.directory / "weights.safetensors") for r in (finished.run, run))
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, atol=0.02, err_msg=name)
-    losses = [
-        json.loads((r.model.directory / "progress.json").read_text())["losses"]
-        for r in (finished.run, run)
-    ]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.01)
-
-
-def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(
-    copy_of_graph: Path,
-) -> None:
-    run = smoke_run(copy_of_graph, "train.schedule.learning_rate=1.0e+38", "train.num_workers=2")
-    with pytest.raises(TrainingError, match=r"train\.schedule\.learning_rate"):
-        drivers.train(run)
-    assert not run.model.is_done

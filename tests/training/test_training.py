@@ -1,24 +1,34 @@
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pinsage.base.artifacts import open_artifact, publish
+from pinsage.base.artifacts import Draft, open_artifact, publish
 from pinsage.base.errors import ArtifactError, TrainingError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.training import (
+    BackgroundSaver,
+    Checkpoints,
+    Hooks,
+    Snapshot,
     TrainConfig,
     TrainingState,
     TrainingStep,
+    best_step,
+    is_finished,
     load_state,
+    make_optimizer,
     save_state,
     train,
 )
+from pinsage.training.checkpoints import BEST
 from pinsage.training.schedule import ScheduleConfig, learning_rate
+from pinsage.training.validation import ValidationConfig
 from tests.worlds import random_world
 
 NUM_ITEMS = 40
@@ -47,7 +57,7 @@ class Learner:
         torch.manual_seed(0)
         shape = ModelConfig(num_layers=2, projected_width=8, embedding_width=8)
         self.model = PinSage(shape, features.rows.shape[1])
-        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.optimizer = make_optimizer(self.model)
         self.step = TrainingStep(
             self.model,
             self.optimizer,
@@ -63,47 +73,129 @@ class Learner:
             yield self.builder.build(*epoch_and_step, world_rank=0, world_size=1)
             step += 1
 
-    def run(self, state: TrainingState, folder: Path, *, die_at: int | None = None) -> list[float]:
-        losses = []
+    def run(
+        self,
+        state: TrainingState,
+        folder: Path,
+        *,
+        config: TrainConfig = CONFIG,
+        die_at: int | None = None,
+        stop_at: int | None = None,
+        rates: Sequence[float] = (),
+    ) -> Checkpoints:
+        """Train, the hit-rates of validation given; checkpoints are written in the background."""
+        checkpoints = Checkpoints(folder, keep=2, settings={"seed": 0})
+        saver = BackgroundSaver(
+            checkpoints, Snapshot(self.model, self.optimizer), resumed_at=state.step
+        )
 
-        def observe(state: TrainingState, *, loss: float) -> None:
-            losses.append(loss)
+        def observe(state: TrainingState, *, loss: float, learning_rate: float) -> None:
             if state.step == die_at:
                 raise KeyboardInterrupt
 
-        def save(state: TrainingState) -> None:
-            directory = folder / f"step-{state.step}"
-            with publish(directory, stage="checkpoint", config={}, parents={}) as draft:
+        def keep_failed(state: TrainingState) -> str:
+            with publish(folder / "failed", stage="checkpoint", config={}, parents={}) as draft:
                 save_state(state, self.model, self.optimizer, draft)
+            return f"kept in {folder / 'failed'}"
 
-        train(
-            self.step,
-            state,
-            self.minibatches(state.step),
-            steps_per_epoch=self.builder.steps_per_epoch,
-            config=CONFIG,
-            observe=observe,
-            save=save,
-        )
-        return losses
+        try:
+            train(
+                self.step,
+                state,
+                self.minibatches(state.step),
+                steps_per_epoch=self.builder.steps_per_epoch,
+                config=config,
+                hooks=Hooks(
+                    observe=observe,
+                    save=saver.save,
+                    keep_failed=keep_failed,
+                    validate=lambda: rates[len(state.validations)],
+                    wants_to_stop=lambda: state.step == stop_at,
+                ),
+            )
+            saver.save(state)
+        finally:
+            saver.finish()
+        return checkpoints
+
+    def resume(self, folder: Path) -> TrainingState:
+        path = Checkpoints(folder, keep=2, settings={"seed": 0}).find().path
+        assert path is not None
+        return load_state(path, self.model, self.optimizer)
 
 
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
+def assert_same(one: Learner, other: Learner) -> None:
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("how", ["dies", "is stopped"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path, how: str) -> None:
     unbroken = Learner()
     whole_state = TrainingState(step=0, losses=[])
     unbroken.run(whole_state, tmp_path / "unbroken")
 
-    with pytest.raises(KeyboardInterrupt):
-        Learner().run(TrainingState(step=0, losses=[]), tmp_path / "broken", die_at=6)
+    broken = Learner()
+    if how == "dies":
+        with pytest.raises(KeyboardInterrupt):
+            broken.run(TrainingState(step=0, losses=[]), tmp_path / "broken", die_at=6)
+    else:
+        broken.run(TrainingState(step=0, losses=[]), tmp_path / "broken", stop_at=6)
     resumed = Learner()
-    path = open_artifact(tmp_path / "broken" / "step-4", stage="checkpoint").path
-    state = load_state(path, resumed.model, resumed.optimizer)
-    assert state.step == 4
-    resumed.run(state, tmp_path / "resumed")
+    state = resumed.resume(tmp_path / "broken")
+    assert state.step == (4 if how == "dies" else 6)
+    resumed.run(state, tmp_path / "broken")
 
     assert state == whole_state
-    for name, value in unbroken.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert_same(unbroken, resumed)
+
+
+def test_a_snapshot_does_not_move_with_the_weights(tmp_path: Path) -> None:
+    learner = Learner()
+    snapshot = Snapshot(learner.model, learner.optimizer)
+    minibatches = learner.minibatches(0)
+    learner.step.run(next(minibatches), learning_rate=0.1)
+    snapshot.take(TrainingState(step=1, losses=[]))
+    wanted = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    learner.step.run(next(minibatches), learning_rate=0.1)
+    snapshot.write(Draft(tmp_path))
+    found = Learner()
+    load_state(tmp_path, found.model, found.optimizer)
+    for name, value in found.model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+
+
+def test_training_that_stops_early_takes_the_best_and_stops_again_when_resumed(
+    tmp_path: Path,
+) -> None:
+    validation = ValidationConfig(every_epochs=0.4, patience=2)
+    config = CONFIG.model_copy(update={"validation": validation, "checkpoint_steps": 3})
+    rates = [0.1, 0.4, 0.4, 0.3, 0.9]
+    state = TrainingState(step=0, losses=[])
+    whole = Learner()
+    checkpoints = whole.run(state, tmp_path / "whole", config=config, rates=rates)
+    assert [(v.step, v.hit_rate) for v in state.validations] == list(
+        zip([2, 4, 6, 8], rates[:4], strict=True)
+    )
+    assert is_finished(state, config, total=15)
+    assert best_step(state, config) == 4
+    assert [path.name[-1] for path in checkpoints.published()] == ["4", "6", "8"]
+    assert json.loads((tmp_path / "whole" / BEST).read_text()) == {"step": 4}
+
+    with pytest.raises(KeyboardInterrupt):
+        Learner().run(
+            TrainingState(step=0, losses=[]), tmp_path, config=config, rates=rates, die_at=7
+        )
+    resumed = Learner()
+    again = resumed.resume(tmp_path)
+    resumed.run(again, tmp_path, config=config, rates=rates)
+    assert again == state
+    assert_same(whole, resumed)
+    files = (
+        open_artifact(folder / "step-000000004", stage="checkpoint").manifest.files
+        for folder in (tmp_path, tmp_path / "whole")
+    )
+    assert next(files) == next(files)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -133,12 +225,26 @@ def test_workers_with_shares_make_the_update_of_one_with_the_whole(
         torch.testing.assert_close(averaged, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_training() -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_state_before_it(
+    tmp_path: Path,
+) -> None:
     learner = Learner()
-    minibatch = learner.builder.build(0, 0, world_rank=0, world_size=1)
-    minibatch.features[:] = np.nan
-    with pytest.raises(TrainingError, match="learning_rate"):
-        learner.step.run(minibatch, learning_rate=0.1)
+    good = learner.minibatches(0)
+
+    def minibatches(first: int) -> Iterator[Minibatch]:
+        yield from (next(good) for _ in range(2))
+        bad = next(good)
+        bad.features[:] = np.nan
+        yield bad
+
+    learner.minibatches = minibatches
+    state = TrainingState(step=0, losses=[])
+    with pytest.raises(TrainingError, match=r"step 3 of 15, epoch 1: .*learning_rate.*kept in"):
+        learner.run(state, tmp_path)
+    kept = Learner()
+    assert load_state(tmp_path / "failed", kept.model, kept.optimizer).step == 2
+    assert_same(kept, learner)
+    assert all(torch.isfinite(value).all() for value in kept.model.state_dict().values())
 
 
 def test_the_rate_climbs_to_its_peak_and_then_decays_by_the_epoch() -> None:
@@ -153,7 +259,27 @@ def test_the_rate_climbs_to_its_peak_and_then_decays_by_the_epoch() -> None:
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     learner = Learner()
-    learner.run(TrainingState(step=0, losses=[]), tmp_path)
+    path = learner.run(TrainingState(step=0, losses=[]), tmp_path).published()[0]
     other = PinSage(ModelConfig(num_layers=1, projected_width=8, embedding_width=8), 6)
     with pytest.raises(ArtifactError, match="not a checkpoint of this network"):
-        load_state(tmp_path / "step-4", other, torch.optim.Adam(other.parameters()))
+        load_state(path, other, make_optimizer(other))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"warmup_epochs": 7, "epochs": 6}, "warm-up of 7 epochs does not end within 6"),
+        ({"epochs": 0}, "greater than 0"),
+    ],
+)
+def test_an_impossible_schedule_is_refused(settings: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ScheduleConfig(**settings)
+
+
+def test_fewer_workers_come_before_more() -> None:
+    elastic = TrainConfig(num_workers=(1, 4))
+    assert (elastic.fewest_workers, elastic.most_workers) == (1, 4)
+    assert TrainConfig(num_workers=3).fewest_workers == 3
+    with pytest.raises(ValueError, match="the first is the fewest"):
+        TrainConfig(num_workers=(4, 1))

@@ -1,0 +1,272 @@
+"""Starts the training workers, watches over them, and stops them."""
+
+import logging
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from pinsage.base.errors import PinsageError, ResourceError, TrainingError, WorkerTimeoutError
+from pinsage.base.logs import Progress
+from pinsage.base.machine import ALLOCATOR
+from pinsage.cluster.board import BoardActor, View
+from pinsage.cluster.producers import start_producers
+from pinsage.cluster.trainer import TrainTask, train_worker
+from pinsage.cluster.watchdog import stuck
+from pinsage.graph import Graph
+from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.training import best_step, is_finished, load_progress
+from pinsage.training.memory import MemoryPlan, TrainingFacts, check_memory, doubts
+
+_log = logging.getLogger(__name__)
+
+_GRADIENT_TIMEOUT_S = 300
+"""How long ranks wait for each other before the step counts as lost."""
+
+_LOOK_INTERVAL_S = 0.5
+_READ_TIMEOUT_S = 60
+
+_STOP_S = 20.0
+"""How long the workers have to save a checkpoint and leave."""
+
+_END_S = 20.0
+"""How long the workers have to end once the work cannot go on."""
+
+_HEALTH_INTERVAL_S = "0.5"
+"""How often Ray Train looks whether a worker is lost; it has no other way to be told."""
+
+
+def run_training(task: TrainTask) -> Path:
+    """Train on the cluster, going on from the newest checkpoint if there is one.
+
+    Interrupted, it has the workers save a checkpoint first.
+
+    Returns:
+        The published checkpoint whose weights are the model.
+
+    Raises:
+        ResourceError: the cluster is too small.
+        TrainingError: too many workers were lost, no step ended for too long, a checkpoint cannot
+            be written, or the loss is not finite.
+        ArtifactError: no checkpoint is whole, or they are of other settings.
+        KeyboardInterrupt: it was interrupted.
+    """
+    use_gpu = uses_gpu(task)
+    require_room(task.train.fewest_workers, use_gpu=use_gpu, timeout_s=task.train.start_timeout_s)
+    producers = start_producers(task.producers, num_per_node=task.train.num_producers)
+    board = BoardActor.remote()
+    storage = task.checkpoints / ".ray-train"
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_INTERVAL_S)
+    workers = task.train.num_workers
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task, "producers": producers, "board": board},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=_GRADIENT_TIMEOUT_S),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,  # type: ignore[arg-type]  # a pair is new
+            use_gpu=use_gpu,
+        ),
+        run_config=ray.train.RunConfig(
+            name="pinsage",
+            # Ray Train wants a folder that all nodes share; all that counts is in checkpoints.
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
+            worker_runtime_env={"env_vars": ALLOCATOR},  # type: ignore[call-arg]
+        ),
+    )
+    try:
+        _fit(trainer.fit, board, Progress("train", task.total_steps, "steps"), task)
+    finally:
+        for actor in (*(producer.actor for producer in producers), board):
+            ray.kill(actor)
+        shutil.rmtree(storage, ignore_errors=True)
+    result = find_result(task)
+    if result is None:
+        raise TrainingError(
+            f"{task.checkpoints}: the workers ended, but the last checkpoint is not there; run the "
+            "same command again to go on"
+        )
+    return result
+
+
+def plan_training(task: TrainTask, num_pairs: int) -> MemoryPlan:
+    """Add up what training will hold on a node of the cluster; warn of what may not fit.
+
+    Raises:
+        ResourceError: it cannot fit.
+    """
+    graph = Graph.open(task.producers.graph)
+    table = Neighborhoods.open(task.producers.neighborhoods)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    with_cpus = [node for node in nodes if node.get("CPU")] or nodes
+    facts = TrainingFacts(
+        num_items=graph.num_items,
+        feature_width=graph.feature_width,
+        num_pairs=num_pairs,
+        num_neighbors=table.ids.shape[1],
+        num_candidates=table.hard_negatives.shape[1],
+        workers_per_node=math.ceil(task.train.most_workers / len(with_cpus)),
+        on_gpu=uses_gpu(task),
+    )
+    node_bytes, store_bytes = (
+        min(int(node.get(kind, 0)) for node in with_cpus)
+        for kind in ("memory", "object_store_memory")
+    )
+    plan = check_memory(task.model, task.train, facts, node_bytes=node_bytes)
+    for text in doubts(plan, node_bytes=node_bytes, store_bytes=store_bytes):
+        _log.warning("%s", text)
+    return plan
+
+
+def find_result(task: TrainTask) -> Path | None:
+    """Find the checkpoint whose weights are the model, if training has come to its end.
+
+    Raises:
+        ArtifactError: no checkpoint is whole, or they are of other settings.
+    """
+    newest = task.folder.find().path
+    if newest is None:
+        return None
+    state = load_progress(newest)
+    if not is_finished(state, task.train, total=task.total_steps):
+        return None
+    return task.folder.require(best_step(state, task.train))
+
+
+def uses_gpu(task: TrainTask) -> bool:
+    """Decide whether workers compute on GPUs."""
+    if task.train.device == "auto":
+        return ray.cluster_resources().get("GPU", 0) >= task.train.fewest_workers
+    return task.train.device == "cuda"
+
+
+def require_room(num_workers: int, *, use_gpu: bool, timeout_s: float) -> None:
+    """Stop before Ray would wait for ever for room for the workers.
+
+    Args:
+        num_workers: the fewest that training goes on with.
+        use_gpu: whether each wants a GPU beside its CPU.
+        timeout_s: how long room may take to come.
+
+    Raises:
+        ResourceError: what the workers want, and what is there.
+    """
+    bundle = {"CPU": 1.0, "GPU": 1.0} if use_gpu else {"CPU": 1.0}
+    group = placement_group([bundle] * num_workers, strategy="PACK")
+    try:
+        if group.wait(timeout_s):
+            return
+    finally:
+        remove_placement_group(group)
+    kinds = list(bundle)
+    there, free = ray.cluster_resources(), ray.available_resources()
+    raise ResourceError(
+        f"training wants {num_workers} workers of 1 {' and 1 '.join(kinds)} each, but found no "
+        f"room within {timeout_s:g} s: the cluster has "
+        + ", ".join(f"{there.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in kinds)
+        + "; lower train.num_workers, stop what holds the rest (`ray status`), add nodes, or "
+        "raise train.start_timeout_s if nodes are on their way"
+    )
+
+
+def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask) -> None:
+    """Train on a thread, so that this one can show how it goes, and hear when to stop."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            fit()
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            failures.append(error)
+
+    fitting = threading.Thread(target=work, name="fit", daemon=True)
+    follower = _Follower(board, progress, stuck_after_s=task.train.stuck_after_s)
+    with progress:
+        fitting.start()
+        try:
+            while fitting.is_alive() and not follower.has_waited_to_end():
+                fitting.join(_LOOK_INTERVAL_S)
+                follower.look()
+        except KeyboardInterrupt:
+            _stop(board, fitting, follower)
+            raise
+        follower.look()
+    if follower.error is not None:
+        # Ray's own error, if there is one, only says that a worker failed.
+        raise follower.error
+    if failures:
+        raise _explained(failures[0], task) from failures[0]
+
+
+class _Follower:
+    """Shows what is on the board, and looks for what is stuck."""
+
+    def __init__(self, board: Any, progress: Progress, *, stuck_after_s: float) -> None:
+        self.error: PinsageError | None = None
+        self.has_started = False
+        self._board = board
+        self._progress = progress
+        self._stuck_after_s = stuck_after_s
+        self._warned = 0
+        self._failed_at: float | None = None
+
+    def look(self) -> None:
+        """Look once."""
+        view: View = ray.get(self._board.read.remote(), timeout=_READ_TIMEOUT_S)
+        self.error = view.error
+        if view.error is not None and self._failed_at is None:
+            self._failed_at = time.monotonic()
+        for text in view.warnings[self._warned :]:
+            _log.warning("%s", text)
+        self._warned = len(view.warnings)
+        if view.first is not None and not self.has_started:
+            self.has_started = True
+            self._progress.resume_at(view.first)
+        if 0 in view.beats:
+            self._progress.set(view.beats[0].step, view.beats[0].note)
+        found = stuck(list(view.beats.values()), after_s=self._stuck_after_s)
+        if found is not None and view.error is None:
+            error = TrainingError(
+                f"no step has ended for {self._stuck_after_s:g} s ({found}); run the same command "
+                "again to go on from the newest checkpoint, or raise train.stuck_after_s"
+            )
+            ray.get(self._board.fail.remote(error), timeout=_READ_TIMEOUT_S)
+
+    def has_waited_to_end(self) -> bool:
+        """Tell whether the workers had their time to end after an error; one may be frozen."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at > _END_S
+
+
+def _stop(board: Any, fitting: threading.Thread, follower: _Follower) -> None:
+    """Have the workers save a checkpoint, and wait until they have left."""
+    if not follower.has_started:
+        return
+    _log.info("stopping: the workers save a checkpoint")
+    started = time.monotonic()
+    ray.get(board.ask_to_stop.remote(), timeout=_READ_TIMEOUT_S)
+    fitting.join(_STOP_S)
+    if fitting.is_alive():
+        _log.warning("no checkpoint was saved within %.0f s; an older one is there", _STOP_S)
+    else:
+        _log.info("saved and left in %.1f s", time.monotonic() - started)
+
+
+def _explained(error: BaseException, task: TrainTask) -> PinsageError:
+    """Say what an error of Ray Train means."""
+    failures = getattr(error, "worker_failures", {})
+    for failure in failures.values():
+        if isinstance(failure, WorkerTimeoutError):
+            return WorkerTimeoutError(str(failure))
+    return TrainingError(
+        f"training stopped after {task.train.max_failures} lost workers: {error}; run it again "
+        "to go on from the newest checkpoint"
+    )

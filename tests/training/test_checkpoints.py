@@ -1,0 +1,163 @@
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pinsage.base.artifacts import Draft
+from pinsage.base.errors import ArtifactError, TrainingError
+from pinsage.training import Checkpoints
+
+
+def checkpoints(folder: Path, keep: int = 3, **settings: object) -> Checkpoints:
+    return Checkpoints(folder, keep, {"seed": 0, "train": {"epochs": 3}, **settings})
+
+
+def content(size: int = 100) -> Callable[[Draft], None]:
+    def write(draft: Draft) -> None:
+        with draft.file("weights") as path:
+            path.write_bytes(bytes(size))
+
+    return write
+
+
+def names(folder: Checkpoints) -> list[str]:
+    return [path.name for path in folder.published()]
+
+
+def test_the_newest_and_the_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, keep=2)
+    for step in range(1, 7):
+        folder.save(step, content(), best_step=2 if step >= 2 else None)
+    assert names(folder) == ["step-000000002", "step-000000005", "step-000000006"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [
+        f".step-00000000{step}.lock" for step in (2, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no manifest", "cut manifest"])
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
+    folder = checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        folder.save(step, content())
+    newest = folder.path(3)
+    if damage == "cut":
+        os.truncate(newest / "weights", 10)
+    elif damage == "changed":
+        (newest / "weights").write_bytes(b"x" * 100)
+    elif damage == "missing":
+        (newest / "weights").unlink()
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        os.truncate(newest / "manifest.json", 30)
+    found = folder.find()
+    assert found.path == folder.path(2)
+    if damage != "no manifest":
+        assert len(found.skipped) == 1
+        assert str(newest) in found.skipped[0]
+    folder.save(3, content())
+    assert folder.find() == type(found)(newest, [])
+
+
+def test_when_no_checkpoint_is_whole_it_says_so_instead_of_starting_anew(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path)
+    assert folder.find().path is None
+    for step in (1, 2):
+        folder.save(step, content())
+        os.truncate(folder.path(step) / "weights", 1)
+    with pytest.raises(ArtifactError, match=r"none of its 2 checkpoints is whole.*delete"):
+        folder.find()
+
+
+def test_the_checkpoint_that_is_the_model_must_be_whole(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path)
+    folder.save(1, content())
+    assert folder.require(1) == folder.path(1)
+    os.truncate(folder.path(1) / "weights", 1)
+    with pytest.raises(ArtifactError, match=r"the model is the state after step 1.*train anew"):
+        folder.require(1)
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: Path) -> None:
+    checkpoints(tmp_path, feature_width=17).save(1, content())
+    other = checkpoints(tmp_path, feature_width=20, train={"epochs": 4})
+    with pytest.raises(
+        ArtifactError, match=r"feature_width was 17, is 20 now; train\.epochs was 3, is 4 now"
+    ):
+        other.find()
+
+
+def failing(times: int, code: int = errno.ENOSPC) -> Callable[[Draft], None]:
+    left = [times]
+
+    def write(draft: Draft) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(code, os.strerror(code), str(draft.path))
+        content()(draft)
+
+    return write
+
+
+def test_a_full_disk_makes_room_by_dropping_older_checkpoints(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        folder.save(step, content(), best_step=1)
+    folder.save(4, failing(1), best_step=1)
+    assert names(folder) == ["step-000000001", "step-000000003", "step-000000004"]
+
+
+@pytest.mark.parametrize(
+    ("times", "code", "words"),
+    [
+        (2, errno.ENOSPC, "No space left on device"),
+        (1, errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_disk_that_takes_no_checkpoint_is_an_error_and_the_last_one_stays_whole(
+    tmp_path: Path, times: int, code: int, words: str
+) -> None:
+    folder = checkpoints(tmp_path)
+    for step in (1, 2):
+        folder.save(step, content())
+    with pytest.raises(TrainingError, match=f"step-000000003.*{words}.*step-000000002 is whole"):
+        folder.save(3, failing(times, code))
+    assert folder.find().path == folder.path(2)
+    assert not list(tmp_path.glob(".step-*.partial"))
+
+
+def test_a_limit_of_the_system_in_the_middle_of_a_file_is_an_error_of_the_next_step(
+    tmp_path: Path,
+) -> None:
+    script = """
+import sys, pathlib, resource, torch
+from pinsage.base.errors import TrainingError
+from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.training import BackgroundSaver, Checkpoints, Snapshot, TrainingState
+model = PinSage(ModelConfig(num_layers=1, projected_width=64, embedding_width=64), 64)
+optimizer = torch.optim.Adam(model.parameters())
+folder = Checkpoints(pathlib.Path(sys.argv[1]), 2, {})
+saver = BackgroundSaver(folder, Snapshot(model, optimizer), resumed_at=-1)
+saver.save(TrainingState(step=1, losses=[]))
+saver.finish()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+saver.save(TrainingState(step=2, losses=[]))
+try:
+    while True:
+        saver.check()
+except TrainingError as error:
+    print(error)
+print(folder.find().path.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    error, newest = done.stdout.splitlines()
+    assert "step-000000002" in error
+    assert "File too large" in error
+    assert newest == "step-000000001"
+    assert not list(tmp_path.glob(".step-*.partial"))
