@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from pinsage.kernels.engine import ITEM_STRIDE, NEXT_DRAW, STEP_STRIDE, WALK_STRIDE
-from pinsage.kernels.intrinsics import multiply_high, prefetch
+from pinsage.kernels.intrinsics import multiply_high, prefetch_far
 
 BLOCK = 256
 """Walkers moved together: what they ask for stays in the second-level cache until it is read."""
@@ -89,7 +89,7 @@ def depart(  # type: ignore[no-untyped-def]
     for row in range(first_row, first_row + num_seeds):
         seed = row * count + shard
         ahead = min(row + _TWO, np.uint64(words.size) - _ONE)
-        prefetch(edges, words[ahead] >> _DEGREE_BITS)
+        prefetch_far(edges, words[ahead] >> _DEGREE_BITS)
         start, degree = words[row] >> _DEGREE_BITS, words[row] & _DEGREE_MASK
         if degree == _ZERO:
             continue
@@ -216,7 +216,7 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
     taken, written, waiting = _ZERO, _ZERO, _ZERO
     last = np.uint64(seeds.size) - _ONE
     for group in range(np.uint64(seeds.size)):
-        prefetch(words, np.uint64(rows[min(group + np.uint64(_AHEAD), last)]))
+        prefetch_far(words, np.uint64(rows[min(group + np.uint64(_AHEAD), last)]))
         word, degree = words[rows[group]], np.uint64(degrees[group])
         seed = np.uint64(seeds[group])
         origin = _mix(key + (first + seed + _ONE) * ITEM_STRIDE)
@@ -227,7 +227,7 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
             walker[waiting + place] = seed << bits | walk
         for place in range(waiting, waiting + size):
             chosen, rest = _choose_item(by_chance, word, fraction[place], degree, end_below)
-            prefetch(edges, chosen)
+            prefetch_far(edges, chosen)
             position[place] = chosen
             fraction[place] = rest
         waiting += size
@@ -261,13 +261,13 @@ def pass_walkers(  # type: ignore[no-untyped-def]
         num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
         walker = came[begin : begin + num]
         for w in range(num):
-            prefetch(words, np.uint64(rows[begin + w]))
+            prefetch_far(words, np.uint64(rows[begin + w]))
         _hash_draws(walker, draws, fraction)
         for w in range(num):
             degree = _ONE if by_chance else np.uint64(degrees[begin + w])
             word = words[rows[begin + w]]
             chosen, rest = _choose_item(by_chance, word, fraction[w], degree, end_below)
-            prefetch(edges, chosen)
+            prefetch_far(edges, chosen)
             position[w] = chosen
             fraction[w] = rest
         to = visit_at + begin
@@ -299,7 +299,7 @@ def leave_items(by_chance, graph, draws, shards, arriving, going, at, totals):  
     for begin in range(_ZERO, np.uint64(came.size), np.uint64(BLOCK)):
         num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
         for w in range(num):
-            prefetch(words, np.uint64(rows[begin + w]))
+            prefetch_far(words, np.uint64(rows[begin + w]))
         _hash_draws(came[begin : begin + num], draws, draw)
         to = at + begin
         for w in range(num):
@@ -311,7 +311,7 @@ def leave_items(by_chance, graph, draws, shards, arriving, going, at, totals):  
                 position[w] *= _THREE
             draw[w] = (draw[w] * degree) >> _HALF_WORD
             degrees[to + w] = degree
-            prefetch(edges, position[w])
+            prefetch_far(edges, position[w])
         if smallest == _ZERO:
             break
         for w in range(num):
