@@ -244,15 +244,6 @@ def order_in_rows(
     return _order_in_rows(starts, keys)
 
 
-def count_bins(ids: Int[np.ndarray, " n"], width: int, num_bins: int) -> Int64[np.ndarray, " bins"]:
-    """Count ids by ranges of `width` ids each.
-
-    >>> count_bins(np.array([0, 1, 5]), 2, 3).tolist()
-    [2, 0, 1]
-    """
-    return _count_bins(ids, width, num_bins)
-
-
 def _turn(edges: EdgeRows, num_cols: int, *, first_col: int, names: tuple[str, str]) -> EdgeRows:
     require_vector(names[0], edges.cols)
     require_starts("starts", edges.starts, edges.cols.size)
@@ -401,11 +392,3 @@ def _order_in_rows(starts, keys):  # type: ignore[no-untyped-def]
                 place -= 1
             order[place] = edge
     return order
-
-
-@njit(cache=True, nogil=True)
-def _count_bins(ids, width, num_bins):  # type: ignore[no-untyped-def]
-    counts = np.zeros(num_bins, np.int64)
-    for one in ids:
-        counts[one // width] += 1
-    return counts
