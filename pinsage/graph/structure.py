@@ -5,11 +5,11 @@ item-context matrix. This goes beyond the paper, whose features are content alon
 vectors are kept beside them, so that a new item folds in at once.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, uniform_by_id
@@ -34,6 +34,13 @@ class StructureConfig(Config):
     """Times that vectors are pooled from items into contexts and back; more separate singular
     vectors better whose values are close together."""
 
+    item_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """An edge counts 1 / degree^`item_power` of its item; the smaller, the more popular items shape
+    the vectors."""
+
+    context_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The same of its context's number of items."""
+
 
 class Structure(NamedTuple):
     """What the training graph says about its nodes."""
@@ -49,8 +56,8 @@ def structural_features(
 ) -> Structure:
     """Give items of like contexts like vectors, from the edges alone.
 
-    A is the item-context matrix of zeros and ones, B = D_i^-1/2 A D_c^-1/2 with the degrees of
-    items and contexts. V is made of the leading right singular vectors of B, a column each, largest
+    A is the item-context matrix of zeros and ones, B = D_i^-p A D_c^-q with the degrees of items
+    and contexts, p = `item_power` and q = `context_power`. V is made of the leading right singular vectors of B, a column each, largest
     singular value first. They are found by randomized subspace iteration: a random start keyed by
     item, then `passes` times context pooling (B^T), item pooling (B) and orthonormalization, then
     Rayleigh-Ritz. An item's row is its row of B V, scaled to unit length, so inner products are
@@ -72,10 +79,10 @@ def structural_features(
         seed: the run's seed.
 
     Returns:
-        The items' rows, and D_c^-1/2 V, the contexts'.
+        The items' rows, and D_c^-q V, the contexts'.
     """
-    item_scales = _inverse_roots(adjacency.item_degrees)
-    context_scales = _inverse_roots(adjacency.context_degrees)
+    item_scales = _inverse_powers(adjacency.item_degrees, config.item_power)
+    context_scales = _inverse_powers(adjacency.context_degrees, config.context_power)
     items = _random_start(adjacency, config.width, seed)
     contexts = np.empty((adjacency.num_contexts, config.width), np.float32)
     to_contexts = (adjacency.context_starts, adjacency.context_items, items, item_scales)
@@ -87,7 +94,8 @@ def structural_features(
     pool_rows(*to_contexts, context_scales, contexts)
     _orthonormalize(contexts)
     contexts *= context_scales[:, None]
-    pool_rows(*to_items, np.ones_like(context_scales), item_scales, items)
+    # What an item's row is divided by is lost when it is scaled to unit length.
+    pool_rows(*to_items, np.ones_like(context_scales), np.ones_like(item_scales), items)
     signs = _signs(items)
     # Not np.negative in place: NumPy 2.4 corrupts a column of few.
     items *= signs
@@ -121,16 +129,18 @@ def fold_in(
         np.arange(len(distinct), dtype=np.int32),
         vectors,
         np.ones(len(distinct), np.float32),
-        _inverse_roots(np.array([len(distinct)])),
+        np.ones(1, np.float32),
         row,
     )
     _scale_rows(row)
     return row[0]
 
 
-def _inverse_roots(degrees: Int64[np.ndarray, " nodes"]) -> Float32[np.ndarray, " nodes"]:
+def _inverse_powers(
+    degrees: Int64[np.ndarray, " nodes"], power: float
+) -> Float32[np.ndarray, " nodes"]:
     # The floor of 1 only touches nodes without edges, whose sums are zero.
-    return (1.0 / np.sqrt(np.maximum(degrees, 1))).astype(np.float32)
+    return (np.maximum(degrees, 1) ** -power).astype(np.float32)
 
 
 def _random_start(

@@ -36,18 +36,18 @@ def communities(sizes=(40, 30, 20, 10), seed=0):
     return graph_of(edges, len(of_item), len(of_context)), of_item
 
 
-def normalized(graph):
+def normalized(graph, item_power=0.5, context_power=0.5):
     """The degree-normalized matrix, dense."""
     matrix = np.zeros((graph.num_items, graph.num_contexts))
     matrix[np.repeat(np.arange(graph.num_items), graph.item_degrees), graph.item_contexts] = 1
-    items = 1 / np.sqrt(np.maximum(graph.item_degrees, 1))
-    contexts = 1 / np.sqrt(np.maximum(graph.context_degrees, 1))
+    items = np.maximum(graph.item_degrees, 1) ** -item_power
+    contexts = np.maximum(graph.context_degrees, 1) ** -context_power
     return items[:, None] * matrix * contexts
 
 
-def exact(graph, width):
+def exact(graph, width, **powers):
     """The same features by LAPACK; columns may differ in sign."""
-    left, values, _ = np.linalg.svd(normalized(graph), full_matrices=False)
+    left, values, _ = np.linalg.svd(normalized(graph, **powers), full_matrices=False)
     vectors = (left * np.where(values > 1e-9, values, 0))[:, :width]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 1e-9, lengths, 1)
@@ -75,10 +75,11 @@ def on_threads(count, make):
         numba.set_num_threads(before)
 
 
-def test_features_of_communities_are_the_leading_singular_vectors():
+@pytest.mark.parametrize("powers", [{}, {"item_power": 0.3, "context_power": 0.2}])
+def test_features_of_communities_are_the_leading_singular_vectors(powers):
     graph, _ = communities()
-    found = features(graph, width=4, passes=20)
-    assert_same_up_to_sign(found, exact(graph, 4), atol=1e-4)
+    found = features(graph, width=4, passes=20, **powers)
+    assert_same_up_to_sign(found, exact(graph, 4, **powers), atol=1e-4)
 
 
 def test_a_few_passes_find_the_space_of_the_communities():
