@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
 from pinsage.cluster.stores import StoreConfig
+from pinsage.cluster.trials import SearchConfig
 from pinsage.evaluation.report import EvaluationConfig
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
@@ -98,6 +99,7 @@ class RunConfig(Config):
     stores: StoreConfig = StoreConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluationConfig = EvaluationConfig()
