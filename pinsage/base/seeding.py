@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SAMPLE = 11
     STRUCTURE = 12
     SEARCH = 13
+    SUBGRAPH = 14
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

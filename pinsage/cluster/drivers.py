@@ -26,6 +26,7 @@ from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
+from pinsage.graph.subgraph import take_subgraph
 from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
@@ -60,13 +61,21 @@ class StageResult:
 
 
 def ingest(run: Run) -> StageResult:
-    """Check the tables and publish the graph."""
-    return _publish(run.graph, lambda draft: _ingest(run, draft))
+    """Check the tables and publish the graph, and the part of it to train on if that is another."""
+    result = _publish(run.graph, lambda draft: _ingest(run, draft))
+    if run.training_graph is not run.graph:
+        _publish(run.training_graph, lambda draft: _take_subgraph(run, draft))
+    return result
 
 
 def walk(run: Run) -> StageResult:
-    """Walk from every item and publish the neighborhood table."""
-    return _publish(run.neighborhoods, lambda draft: _walk(run, draft))
+    """Walk from every item and publish the neighborhood table; that of the training graph too."""
+    if run.training_neighborhoods is not run.neighborhoods:
+        _publish(
+            run.training_neighborhoods,
+            lambda draft: _walk(run, run.training_graph.directory, draft),
+        )
+    return _publish(run.neighborhoods, lambda draft: _walk(run, run.graph.directory, draft))
 
 
 def train(run: Run) -> StageResult:
@@ -152,11 +161,25 @@ def _ingest(run: Run, draft: Draft) -> None:
         )
 
 
-def _walk(run: Run, draft: Draft) -> None:
+def _take_subgraph(run: Run, draft: Draft) -> None:
+    assert run.config.subgraph is not None
+    graph = Graph.open(run.graph.directory)
+    take_subgraph(graph, draft, run.config.subgraph, seed=run.config.seed)
+    _log.info(
+        "training graph: %s of %s items, %s of %s edges",
+        *(
+            f"{count:,}"
+            for name in ("items", "edges")
+            for count in (draft.counts[name], graph.artifact.manifest.counts[name])
+        ),
+    )
+
+
+def _walk(run: Run, graph: Path, draft: Draft) -> None:
     config = run.config
     with session(config.ray):
         walk_all(
-            run.graph.directory,
+            graph,
             draft,
             walk=config.walk,
             hard=config.hard_negatives,
@@ -188,12 +211,12 @@ def _count_neighbors(draft: Draft) -> None:
 
 def _train(run: Run, draft: Draft) -> None:
     config = run.config
-    graph = Graph.open(run.graph.directory)
+    graph = Graph.open(run.training_graph.directory)
     num_pairs = len(graph.pairs("train"))
     if not num_pairs:
         raise DataError(
-            f"{run.graph.directory}: no pair has split train, so there is nothing to train on; "
-            "look at data.pairs and data.split"
+            f"{run.training_graph.directory}: no pair has split train, so there is nothing to train "
+            "on; look at data.pairs and data.split"
         )
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
@@ -220,8 +243,8 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
     config = run.config
     return TrainTask(
         producers=ProducerSpec(
-            graph=run.graph.directory,
-            neighborhoods=run.neighborhoods.directory,
+            graph=run.training_graph.directory,
+            neighborhoods=run.training_neighborhoods.directory,
             minibatch=config.train.minibatch,
             num_layers=config.model.num_layers,
             seed=config.seed,
@@ -232,8 +255,8 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
         tensorboard=run.output / "tensorboard" / run.model.directory.name,
         settings=run.model.config
         | {
-            "graph": run.graph.directory.name,
-            "neighborhoods": run.neighborhoods.directory.name,
+            "graph": run.training_graph.directory.name,
+            "neighborhoods": run.training_neighborhoods.directory.name,
             "feature_width": graph.feature_width,
             "pairs": num_pairs,
         },

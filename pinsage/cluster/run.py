@@ -81,12 +81,22 @@ class Run:
     @cached_property
     def neighborhoods(self) -> Stage:
         """Importance neighborhoods and hard-negative candidates of every item."""
-        settings = {
-            "walk": _dump(self.config.walk, without=("items_per_chunk",)),
-            "hard_negatives": _dump(self.config.hard_negatives),
-            "seed": self.config.seed,
-        }
-        return self._stage("neighborhoods", settings, (self.graph,))
+        return self._neighborhoods_of(self.graph)
+
+    @cached_property
+    def training_graph(self) -> Stage:
+        """What training sees of the graph: all of it, or the graph of some contexts."""
+        if self.config.subgraph is None:
+            return self.graph
+        settings = {"subgraph": _dump(self.config.subgraph), "seed": self.config.seed}
+        return self._stage("graph", settings, (self.graph,))
+
+    @cached_property
+    def training_neighborhoods(self) -> Stage:
+        """Neighborhoods in the training graph."""
+        if self.config.subgraph is None:
+            return self.neighborhoods
+        return self._neighborhoods_of(self.training_graph)
 
     @cached_property
     def model(self) -> Stage:
@@ -97,7 +107,8 @@ class Run:
             "train": {name: train[name] for name in _TRAIN_RESULT},
             "seed": self.config.seed,
         }
-        return self._stage("model", settings, (self.graph, self.neighborhoods))
+        parents = (self.training_graph, self.training_neighborhoods)
+        return self._stage("model", settings, parents)
 
     @cached_property
     def embeddings(self) -> Stage:
@@ -152,6 +163,14 @@ class Run:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return path
+
+    def _neighborhoods_of(self, graph: Stage) -> Stage:
+        settings = {
+            "walk": _dump(self.config.walk, without=("items_per_chunk",)),
+            "hard_negatives": _dump(self.config.hard_negatives),
+            "seed": self.config.seed,
+        }
+        return self._stage("neighborhoods", settings, (graph,))
 
     def _stage(self, name: str, settings: dict[str, Any], parents: tuple[Stage, ...]) -> Stage:
         parent_prints = {parent.name: parent.directory.name for parent in parents}

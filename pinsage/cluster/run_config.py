@@ -13,6 +13,7 @@ from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
 from pinsage.graph.schema import DataConfig
 from pinsage.graph.structure import StructureConfig
+from pinsage.graph.subgraph import SubgraphConfig
 from pinsage.inference.layerwise import EmbedConfig
 from pinsage.model.encoder import ModelConfig
 from pinsage.retrieval.index import IndexConfig
@@ -93,6 +94,8 @@ class RunConfig(Config):
     """Where all randomness begins."""
     data: DataConfig
     graph: GraphConfig = GraphConfig()
+    subgraph: SubgraphConfig | None = None
+    """Train on some contexts and all their items (paper, section 4.1); none trains on all."""
     walk: WalkConfig = WalkConfig()
     hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
     """None does without hard negatives."""
