@@ -215,8 +215,8 @@ def _train(run: Run, draft: Draft) -> None:
     num_pairs = len(graph.pairs("train"))
     if not num_pairs:
         raise DataError(
-            f"{run.training_graph.directory}: no pair has split train, so there is nothing to train "
-            "on; look at data.pairs and data.split"
+            f"{run.training_graph.directory}: no pair has split train, so there is nothing to "
+            "train on; look at data.pairs and data.split"
         )
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
