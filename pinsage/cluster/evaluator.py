@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from jaxtyping import Float32
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
@@ -15,10 +16,11 @@ from pinsage.evaluation.baselines import (
     Popularity,
     WalkRanks,
 )
+from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.ranking import Scorer
 from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
-from pinsage.graph.schema import LOG_DEGREE
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.inference.export import read_embeddings
 from pinsage.sampling.neighborhood import pack_graph
 
@@ -34,10 +36,12 @@ def evaluate_all(run: Run, draft: Draft) -> None:
         report = evaluate(
             methods,
             pairs=pairs,
-            num_items=graph.num_items,
-            titles=catalog.titles,
-            images=[catalog.image(item_id) for item_id in range(graph.num_items)],
-            degrees=graph.adjacency().item_degrees,
+            items=ItemFacts(
+                titles=catalog.titles,
+                images=[catalog.image(item_id) for item_id in range(graph.num_items)],
+                degrees=graph.adjacency().item_degrees,
+                content=_content(graph),
+            ),
             data=run.config.name,
             config=run.config.evaluate,
             seed=run.config.seed,
@@ -51,6 +55,19 @@ def evaluate_all(run: Run, draft: Draft) -> None:
 def _show(progress: Progress, done: int, total: int, method: str) -> None:
     progress.total = total
     progress.set(done, method)
+
+
+def _content(graph: Graph) -> Float32[np.ndarray, "items width"] | None:
+    """Put the groups of content features side by side, each scaled to unit length."""
+    groups = [
+        columns
+        for name, columns in graph.feature_columns.items()
+        if name not in {LOG_DEGREE, STRUCTURE}
+    ]
+    if not groups:
+        return None
+    rows = graph.features().gather(np.arange(graph.num_items))
+    return np.concatenate([FeatureCosine(rows[:, columns]).vectors for columns in groups], axis=1)
 
 
 def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
