@@ -3,7 +3,7 @@
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
@@ -39,8 +39,9 @@ def evaluate_all(run: Run, draft: Draft) -> None:
             items=ItemFacts(
                 titles=catalog.titles,
                 images=[catalog.image(item_id) for item_id in range(graph.num_items)],
-                degrees=graph.adjacency().item_degrees,
+                degrees=graph.adjacency_at_inference().item_degrees,
                 content=_content(graph),
+                cold=_cold(graph),
             ),
             data=run.config.name,
             config=run.config.evaluate,
@@ -70,11 +71,22 @@ def _content(graph: Graph) -> Float32[np.ndarray, "items width"] | None:
     return np.concatenate([FeatureCosine(rows[:, columns]).vectors for columns in groups], axis=1)
 
 
+def _cold(graph: Graph) -> Bool[np.ndarray, " items"] | None:
+    """Mark the items that training did not see."""
+    made_cold = graph.cold_items()
+    if made_cold is None:
+        return None
+    return np.isin(np.arange(graph.num_items), made_cold.ids)
+
+
 def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
-    """Ours first, then what it is compared with: one cosine a feature group among them."""
-    adjacency = graph.adjacency()
+    """Ours first, then what it is compared with: one cosine a feature group among them.
+
+    Items made cold come with their edges, for every method as for ours.
+    """
+    adjacency = graph.adjacency_at_inference()
     packed = pack_graph(adjacency, run.config.walk.choice)
-    rows = graph.features().gather(np.arange(graph.num_items))
+    rows = graph.features_at_inference().gather(np.arange(graph.num_items))
     return {
         "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory)),
         "popularity": Popularity(adjacency.item_degrees),

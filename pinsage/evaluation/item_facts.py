@@ -20,7 +20,7 @@ class ItemFacts:
     images: Sequence[str | None]
     """Each item's picture, if it has one."""
     degrees: Integer[np.ndarray, " items"]
-    """Contexts of each item in the training graph."""
+    """Contexts of each item."""
     content: Float32[np.ndarray, "items width"] | None = None
     """What the diversity of lists is taken of; None takes none."""
     cold: Bool[np.ndarray, " items"] | None = None
