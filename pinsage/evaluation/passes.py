@@ -26,7 +26,7 @@ from pinsage.kernels.topk import (
 _ROWS_BYTES = 64 * 2**20
 """Most memory that one chunk of rows of scores takes."""
 
-_CHUNKS = {"cpu": (256, 4_096), "cuda": (2_048, 65_536)}
+_CHUNKS = {"cpu": (512, 4_096), "cuda": (2_048, 65_536)}
 """Queries and items multiplied at a time: products that a CPU's cache holds, or 512 MiB."""
 
 
