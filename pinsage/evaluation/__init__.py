@@ -4,8 +4,9 @@ from pinsage.evaluation.baselines import (
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
+    Pixie,
     Popularity,
-    WalkRanks,
+    Transitions,
 )
 from pinsage.evaluation.ranking import Ranks, Scorer, rank_pairs
 from pinsage.evaluation.report import EvaluationConfig, evaluate, write_report
@@ -15,10 +16,11 @@ __all__ = [
     "EvaluationConfig",
     "FeatureCosine",
     "ItemCosine",
+    "Pixie",
     "Popularity",
     "Ranks",
     "Scorer",
-    "WalkRanks",
+    "Transitions",
     "evaluate",
     "rank_pairs",
     "write_report",

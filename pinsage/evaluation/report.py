@@ -13,7 +13,14 @@ from pinsage.base.artifacts import Draft
 from pinsage.base.config import Config
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
-from pinsage.evaluation.baselines import EmbeddingCosine
+from pinsage.evaluation.baselines import (
+    CHEAP,
+    AlsConfig,
+    Baseline,
+    BprConfig,
+    EmbeddingCosine,
+    PixieConfig,
+)
 from pinsage.evaluation.bootstrap import interval, resampled_means
 from pinsage.evaluation.metrics import hit_values, reciprocal_values, scaled_reciprocal_values
 from pinsage.evaluation.page import render_page
@@ -50,6 +57,13 @@ class EvaluationConfig(Config):
     """How many times queries are drawn again for the 95% intervals."""
     num_sheets: NonNegativeInt = 12
     """Queries whose recommendations are shown side by side."""
+
+    baselines: tuple[Baseline, ...] = CHEAP
+    """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
+    `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""
+    pixie: PixieConfig = PixieConfig()
+    als: AlsConfig = AlsConfig()
+    bpr: BprConfig = BprConfig()
 
     @field_validator("ks")
     @classmethod
