@@ -265,6 +265,8 @@ def test_weights_of_another_number_are_refused(two_rings):
 
 @pytest.mark.parametrize("kind", ["als", "bpr"])
 def test_factors_repeat_to_the_bit_and_are_zero_for_cold_items(two_rings, kind):
+    for array in (two_rings.context_items, two_rings.context_starts):
+        array.flags.writeable = False  # as a published graph's are
     first, again, more_threads = (
         item_factors(kind, two_rings, SMALL[kind], num_threads=threads, seed=3)
         for threads in (1, 1, 2)

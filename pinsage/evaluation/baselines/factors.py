@@ -101,7 +101,9 @@ def item_factors(
         ) from error
     shape = (adjacency.num_contexts, adjacency.num_items)
     ones = np.ones(len(adjacency.context_items), np.float32)
-    edges = csr_matrix((ones, adjacency.context_items, adjacency.context_starts), shape=shape)
+    # Copies, because compiled code over there refuses what is mapped read-only.
+    items, starts = np.array(adjacency.context_items), np.array(adjacency.context_starts)
+    edges = csr_matrix((ones, items, starts), shape=shape)
     # `implicit` takes 32 bits.
     own: dict[str, Any] = {**settings, "random_state": stream_key(seed, Stream.BASELINES) >> 33}
     fit: Any
