@@ -31,6 +31,7 @@ from pinsage.graph.ingest import ingest as ingest_tables
 from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
+from pinsage.sampling.neighborhood import write_cold_rows
 from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
@@ -177,6 +178,10 @@ def _walk(run: Run, draft: Draft) -> None:
             seed=config.seed,
             stores=config.stores,
         )
+    graph = Graph.open(run.graph.directory)
+    cold = graph.cold_items()
+    if cold is not None:
+        write_cold_rows(cold, graph.adjacency(), draft, walk=config.walk, seed=config.seed)
     _count_neighbors(draft)
 
 

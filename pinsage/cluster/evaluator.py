@@ -3,13 +3,17 @@
 from functools import partial
 
 import numpy as np
+from jaxtyping import Bool, Float32
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
 from pinsage.cluster.methods import methods_of
 from pinsage.cluster.run import Run
+from pinsage.evaluation.baselines import FeatureCosine
+from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 
 
 def evaluate_all(run: Run, draft: Draft) -> None:
@@ -23,10 +27,13 @@ def evaluate_all(run: Run, draft: Draft) -> None:
         report = evaluate(
             methods,
             pairs=pairs,
-            num_items=graph.num_items,
-            titles=catalog.titles,
-            images=[catalog.image(item_id) for item_id in range(graph.num_items)],
-            degrees=graph.adjacency().item_degrees,
+            items=ItemFacts(
+                titles=catalog.titles,
+                images=[catalog.image(item_id) for item_id in range(graph.num_items)],
+                degrees=graph.adjacency_at_inference().item_degrees,
+                content=_content(graph),
+                cold=_cold(graph),
+            ),
             data=run.config.name,
             config=run.config.evaluate,
             seed=run.config.seed,
@@ -40,3 +47,24 @@ def evaluate_all(run: Run, draft: Draft) -> None:
 def _show(progress: Progress, done: int, total: int, method: str) -> None:
     progress.total = total
     progress.set(done, method)
+
+
+def _content(graph: Graph) -> Float32[np.ndarray, "items width"] | None:
+    """Put the groups of content features side by side, each scaled to unit length."""
+    groups = [
+        columns
+        for name, columns in graph.feature_columns.items()
+        if name not in {LOG_DEGREE, STRUCTURE}
+    ]
+    if not groups:
+        return None
+    rows = graph.features().gather(np.arange(graph.num_items))
+    return np.concatenate([FeatureCosine(rows[:, columns]).vectors for columns in groups], axis=1)
+
+
+def _cold(graph: Graph) -> Bool[np.ndarray, " items"] | None:
+    """Mark the items that training did not see."""
+    made_cold = graph.cold_items()
+    if made_cold is None:
+        return None
+    return np.isin(np.arange(graph.num_items), made_cold.ids)

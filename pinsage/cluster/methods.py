@@ -93,7 +93,11 @@ def combined_run(run: Run) -> Run:
 
 
 def methods_of(run: Run, graph: Graph) -> dict[str, Scorer]:
-    """Open ours first, then what it is compared with, in the order of `evaluate.baselines`."""
+    """Open ours first, then what it is compared with, in the order of `evaluate.baselines`.
+
+    Items made cold come with their edges, for every method as for ours, but for the factorizations,
+    which would have to be fitted again.
+    """
     methods: dict[str, Scorer] = {
         "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory))
     }
@@ -107,7 +111,7 @@ def methods_of(run: Run, graph: Graph) -> dict[str, Scorer]:
 
 def feature_methods(graph: Graph) -> dict[str, Scorer]:
     """One cosine a feature group: the paper's Visual and Annotation."""
-    rows = graph.features().gather(np.arange(graph.num_items))
+    rows = graph.features_at_inference().gather(np.arange(graph.num_items))
     return {
         group: FeatureCosine(rows[:, columns])
         for group, columns in graph.feature_columns.items()
@@ -118,13 +122,13 @@ def feature_methods(graph: Graph) -> dict[str, Scorer]:
 def _baseline(name: str, run: Run, graph: Graph) -> Scorer:
     config = run.config
     if name == "popularity":
-        return Popularity(graph.item_degrees())
+        return Popularity(graph.adjacency_at_inference().item_degrees)
     if name == "item_cosine":
-        return ItemCosine(graph.adjacency())
+        return ItemCosine(graph.adjacency_at_inference())
     if name == "transitions":
         return Transitions(graph.pairs("train"), graph.num_items)
     if name == "walk":
-        packed = pack_graph(graph.adjacency(), config.walk.choice)
+        packed = pack_graph(graph.adjacency_at_inference(), config.walk.choice)
         return Pixie(packed, config.evaluate.pixie, seed=config.seed)
     if name == "combined":
         return EmbeddingCosine(read_embeddings(combined_run(run).embeddings.directory))
