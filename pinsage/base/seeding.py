@@ -24,6 +24,7 @@ class Stream(IntEnum):
     BOOTSTRAP = 10
     SAMPLE = 11
     STRUCTURE = 12
+    BASELINES = 13
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

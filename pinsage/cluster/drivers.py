@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import EmbedSpec, embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
+from pinsage.cluster.methods import combined_run, factorizations, factors_stage, fit_factors
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require
 from pinsage.cluster.session import session
@@ -90,6 +92,8 @@ def index(run: Run) -> StageResult:
 
 def evaluate(run: Run) -> StageResult:
     """Rank the held-out pairs with every method and publish the report."""
+    if not run.report.is_done:
+        _prepare_baselines(run)
     return _publish(run.report, lambda draft: evaluate_all(run, draft))
 
 
@@ -135,6 +139,16 @@ def check_splits(run: Run) -> None:
             f"{run.graph.directory}: evaluate.split asks for {split}, but no pair has that split "
             f"(found {counts}); change evaluate.split, data.pairs or data.split"
         )
+
+
+def _prepare_baselines(run: Run) -> None:
+    """Publish what those methods need that are trained, unless it is there."""
+    for kind in factorizations(run):
+        _publish(factors_stage(run, kind), partial(fit_factors, run, kind))
+    if "combined" in run.config.evaluate.baselines:
+        combined = combined_run(run)
+        for job in (ingest, walk, train, embed):
+            job(combined)
 
 
 def _ingest(run: Run, draft: Draft) -> None:

@@ -1,4 +1,4 @@
-"""The methods that a report compares, and the report of a run."""
+"""The report of a run."""
 
 from functools import partial
 
@@ -7,29 +7,20 @@ from jaxtyping import Bool, Float32
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
-from pinsage.base.seeding import Stream, stream_key
+from pinsage.cluster.methods import methods_of
 from pinsage.cluster.run import Run
-from pinsage.evaluation.baselines import (
-    EmbeddingCosine,
-    FeatureCosine,
-    ItemCosine,
-    Popularity,
-    WalkRanks,
-)
+from pinsage.evaluation.baselines import FeatureCosine
 from pinsage.evaluation.item_facts import ItemFacts
-from pinsage.evaluation.ranking import Scorer
 from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
-from pinsage.inference.export import read_embeddings
-from pinsage.sampling.neighborhood import pack_graph
 
 
 def evaluate_all(run: Run, draft: Draft) -> None:
     """Rank the held-out pairs by every method, and write the report."""
     graph = Graph.open(run.graph.directory)
     catalog = graph.catalog()
-    methods = _methods(run, graph)
+    methods = methods_of(run, graph)
     pairs = graph.pairs(run.config.evaluate.split)
     total = len(methods) * len(np.unique(pairs.queries))
     with Progress("evaluate", total, "queries") as progress:
@@ -77,24 +68,3 @@ def _cold(graph: Graph) -> Bool[np.ndarray, " items"] | None:
     if made_cold is None:
         return None
     return np.isin(np.arange(graph.num_items), made_cold.ids)
-
-
-def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
-    """Ours first, then what it is compared with: one cosine a feature group among them.
-
-    Items made cold come with their edges, for every method as for ours.
-    """
-    adjacency = graph.adjacency_at_inference()
-    packed = pack_graph(adjacency, run.config.walk.choice)
-    rows = graph.features_at_inference().gather(np.arange(graph.num_items))
-    return {
-        "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory)),
-        "popularity": Popularity(adjacency.item_degrees),
-        **{
-            group: FeatureCosine(rows[:, columns])
-            for group, columns in graph.feature_columns.items()
-            if group != LOG_DEGREE
-        },
-        "item_cosine": ItemCosine(adjacency),
-        "walk": WalkRanks(packed, key=stream_key(run.config.seed, Stream.LONG_WALKS)),
-    }

@@ -4,8 +4,9 @@ from pinsage.evaluation.baselines import (
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
+    Pixie,
     Popularity,
-    WalkRanks,
+    Transitions,
 )
 from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.protocol import EvaluationConfig
@@ -18,10 +19,11 @@ __all__ = [
     "FeatureCosine",
     "ItemCosine",
     "ItemFacts",
+    "Pixie",
     "Popularity",
     "Ranks",
     "Scorer",
-    "WalkRanks",
+    "Transitions",
     "evaluate",
     "rank_pairs",
     "write_report",

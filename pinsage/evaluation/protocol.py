@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pinsage.base.config import Config
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream, uniform_by_id
+from pinsage.evaluation.baselines import CHEAP, AlsConfig, Baseline, BprConfig, PixieConfig
 from pinsage.graph import Pairs
 
 LIST_LENGTH = 10
@@ -42,6 +43,12 @@ class EvaluationConfig(Config):
     """How many random results the p values compare with; none is below 1 / (1 + this)."""
     num_sheets: NonNegativeInt = 12
     """Queries whose recommendations are shown side by side."""
+    baselines: tuple[Baseline, ...] = CHEAP
+    """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
+    `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""
+    pixie: PixieConfig = PixieConfig()
+    als: AlsConfig = AlsConfig()
+    bpr: BprConfig = BprConfig()
 
     @field_validator("ks")
     @classmethod

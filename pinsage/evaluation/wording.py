@@ -12,7 +12,11 @@ _METHODS = {
     "text": "Text cosine",
     "visual": "Visual cosine",
     "item_cosine": "Item-item cosine",
-    "walk": "Random walks",
+    "transitions": "First-order transitions",
+    "walk": "Random walks (Pixie)",
+    "als": "ALS",
+    "bpr": "BPR",
+    "combined": "Combined",
 }
 
 
