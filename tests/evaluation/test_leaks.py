@@ -14,9 +14,9 @@ from pinsage.evaluation import (
     ItemCosine,
     ItemFacts,
     Popularity,
-    WalkRanks,
     evaluate,
 )
+from pinsage.evaluation.baselines import Pixie, PixieConfig, Transitions
 from pinsage.graph import DataConfig, Graph
 from pinsage.graph.ingest import ingest
 from pinsage.graph.structure import StructureConfig
@@ -134,7 +134,8 @@ def evaluated(graph, embeddings):
             "structure": FeatureCosine(rows[:, graph.feature_columns["structure"]]),
             "size": FeatureCosine(rows[:, graph.feature_columns["size"]]),
             "item_cosine": ItemCosine(adjacency),
-            "walk": WalkRanks(pack_graph(adjacency, WALK.choice), key=1, num_walks=200),
+            "walk": Pixie(pack_graph(adjacency, WALK.choice), PixieConfig(num_walks=1_000), seed=0),
+            "transitions": Transitions(graph.pairs("train"), NUM_ITEMS),
             "popularity": Popularity(adjacency.item_degrees),
         },
         pairs=graph.pairs("test"),
