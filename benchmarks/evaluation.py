@@ -93,7 +93,7 @@ def books(scale: float) -> Figures:
         titles=[str(item) for item in range(num_items)],
         images=[None] * num_items,
         degrees=np.arange(num_items),
-        content=embeddings.vectors,
+        content=embeddings.vectors.__getitem__,
     )
     methods = {"pinsage": embeddings, **methods}
     figures["evaluate_all_s"] = _seconds(
