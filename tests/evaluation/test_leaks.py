@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pinsage.base.artifacts import publish
+from pinsage.cluster.producers import ProducerSpec
 from pinsage.evaluation import (
     EmbeddingCosine,
     EvaluationConfig,
@@ -22,6 +23,7 @@ from pinsage.graph.ingest import ingest
 from pinsage.graph.structure import StructureConfig
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.sampling.minibatch import MinibatchConfig
 from pinsage.sampling.neighborhood import (
     Neighborhoods,
     WalkConfig,
@@ -227,3 +229,21 @@ def test_edges_of_cold_items_change_the_embeddings_of_these_items_alone(tables, 
         ids = graph.cold_items().ids
     same = (embeddings[0] == embeddings[1]).all(axis=1)
     np.testing.assert_array_equal(np.flatnonzero(~same), ids)
+
+
+def test_no_minibatch_has_a_cold_item(tables, tmp_path):
+    graph = ingested(tmp_path, tables, by_time=False, cold_items=0.2)
+    walked(tmp_path, graph)
+    cold = graph.cold_items().ids
+    builder = ProducerSpec(
+        graph=tmp_path / "graph",
+        neighborhoods=tmp_path / "walk",
+        minibatch=MinibatchConfig(size=16, shared_negatives=200, max_hard_negatives=0),
+        num_layers=2,
+        seed=0,
+    ).builder()
+    for step in range(builder.steps_per_epoch):
+        minibatch = builder.build(0, step, world_rank=0, world_size=1)
+        assert not np.isin(minibatch.seed_ids, cold).any()
+        assert len(np.unique(minibatch.seed_ids)) > NUM_ITEMS / 2
+    assert not np.isin(Neighborhoods.open(tmp_path / "walk").ids, cold).any()
