@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import EmbedSpec, embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
+from pinsage.cluster.methods import combined_run, factorizations, factors_stage, fit_factors
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require
 from pinsage.cluster.session import session
@@ -30,6 +32,7 @@ from pinsage.graph.subgraph import take_subgraph
 from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
+from pinsage.sampling.neighborhood import write_cold_rows
 from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
@@ -98,6 +101,8 @@ def index(run: Run) -> StageResult:
 
 def evaluate(run: Run) -> StageResult:
     """Rank the held-out pairs with every method and publish the report."""
+    if not run.report.is_done:
+        _prepare_baselines(run)
     return _publish(run.report, lambda draft: evaluate_all(run, draft))
 
 
@@ -145,6 +150,16 @@ def check_splits(run: Run) -> None:
         )
 
 
+def _prepare_baselines(run: Run) -> None:
+    """Publish what those methods need that are trained, unless it is there."""
+    for kind in factorizations(run):
+        _publish(factors_stage(run, kind), partial(fit_factors, run, kind))
+    if "combined" in run.config.evaluate.baselines:
+        combined = combined_run(run)
+        for job in (ingest, walk, train, embed):
+            job(combined)
+
+
 def _ingest(run: Run, draft: Draft) -> None:
     config = run.config
     spread = config.graph.build.spread
@@ -186,6 +201,10 @@ def _walk(run: Run, graph: Path, draft: Draft) -> None:
             seed=config.seed,
             stores=config.stores,
         )
+    graph = Graph.open(run.graph.directory)
+    cold = graph.cold_items()
+    if cold is not None:
+        write_cold_rows(cold, graph.adjacency(), draft, walk=config.walk, seed=config.seed)
     _count_neighbors(draft)
 
 

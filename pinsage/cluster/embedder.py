@@ -49,8 +49,8 @@ class EmbedSpec:
         torch.set_num_threads(threads_for(self.config.threads_per_worker, self.config.num_workers))
         return LayerwiseEncoder(
             load_model(self.model),
-            Graph.open(self.graph).features(),
-            Neighborhoods.open(self.neighborhoods),
+            Graph.open(self.graph).features_at_inference(),
+            Neighborhoods.open(self.neighborhoods, at_inference=True),
             self.folder,
             num_neighbors=self.config.num_neighbors,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),

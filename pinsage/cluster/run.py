@@ -126,7 +126,7 @@ class Run:
         """How good the recommendations are."""
         settings = {
             "name": self.config.name,
-            "evaluate": _dump(self.config.evaluate),
+            "evaluate": _dump(self.config.evaluate, without=("device",)),
             "seed": self.config.seed,
         }
         return self._stage("report", settings, (self.graph, self.embeddings))

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pinsage.base.config import Config
 from pinsage.cluster.stores import StoreConfig
 from pinsage.cluster.trials import SearchConfig
-from pinsage.evaluation.report import EvaluationConfig
+from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
 from pinsage.graph.schema import DataConfig
