@@ -201,10 +201,10 @@ def _walk(run: Run, graph: Path, draft: Draft) -> None:
             seed=config.seed,
             stores=config.stores,
         )
-    graph = Graph.open(run.graph.directory)
-    cold = graph.cold_items()
+    opened = Graph.open(graph)
+    cold = opened.cold_items()
     if cold is not None:
-        write_cold_rows(cold, graph.adjacency(), draft, walk=config.walk, seed=config.seed)
+        write_cold_rows(cold, opened.adjacency(), draft, walk=config.walk, seed=config.seed)
     _count_neighbors(draft)
 
 
