@@ -16,7 +16,7 @@ from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
-from pinsage.cluster.embedder import EmbedSpec, embed_all
+from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
 from pinsage.cluster.methods import combined_run, factorizations, factors_stage, fit_factors
@@ -29,6 +29,7 @@ from pinsage.cluster.walkers import walk_all
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
 from pinsage.graph.subgraph import take_subgraph
+from pinsage.inference.embedder import EmbedSpec
 from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
@@ -291,9 +292,9 @@ def _embed(run: Run, draft: Draft) -> None:
         folder=draft.scratch,
         parts=draft.path,
         config=run.config.embed,
+        previous=run.previous_embeddings(),
     )
-    with session(run.config.ray):
-        embed_all(spec, draft)
+    embed_all(spec, draft, run.config.ray)
 
 
 def _index(run: Run, draft: Draft) -> None:
