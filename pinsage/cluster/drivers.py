@@ -299,12 +299,12 @@ def _embed(run: Run, draft: Draft) -> None:
 
 def _index(run: Run, draft: Draft) -> None:
     vectors = read_embeddings(run.embeddings.directory)
-    built = build_index(vectors, run.config.index)
+    built = build_index(vectors, run.config.index, seed=run.config.seed)
     save_index(built, draft)
     count = min(len(vectors), _RECALL_SAMPLE)
     sample = stream(run.config.seed, Stream.SAMPLE).choice(len(vectors), count, replace=False)
     draft.counts |= {
         "items": len(vectors),
-        "kind": type(built).__name__,
+        **built.about(),
         f"recall@{_RECALL_K}": measured_recall(built, k=_RECALL_K, sample=sample),
     }
