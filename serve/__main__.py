@@ -22,6 +22,7 @@ from pinsage.cluster.run import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
 from serve.app import AppArgs, build_app
+from serve.auth import check_exposure
 
 _APPLICATION = "pinsage"
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve_until_stopped(config: RunConfig) -> int:
+    check_exposure(config.serve.host, config.serve.boundary)
     is_local = cluster_address(config.ray) == "local"
     # Both are told before Ray takes its seconds to start.
     app = build_app(app_args(config))
@@ -84,6 +86,9 @@ def _serve_until_stopped(config: RunConfig) -> int:
 def app_args(config: RunConfig) -> AppArgs:
     """Say what a recipe asks the server for."""
     settings = config.serve.model_dump(exclude={"host", "port"})
+    if config.serve.boundary.keys is not None:
+        # A replica runs in another folder.
+        settings["boundary"]["keys"] = config.serve.boundary.keys.absolute()
     return AppArgs(generation=(config.output / GENERATION).absolute(), **settings)
 
 

@@ -9,10 +9,11 @@ from fastapi import Path as PathPart
 import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
-from serve.boundary import Boundary
+from serve.boundary import Boundary, allow_origins
 from serve.generation import Generation
+from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
-from serve.problems import Code, answer_with_problems, described
+from serve.problems import Code, answer_with_problems, described, refusals
 from serve.schemas import (
     GenerationInfo,
     Health,
@@ -58,7 +59,11 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
-    app.add_middleware(Boundary, max_body_bytes=config.max_body_bytes)
+    metrics = Metrics()
+    if config.boundary.metrics:
+        add_metrics(app, metrics)
+    app.add_middleware(Boundary, config=config, metrics=metrics)
+    allow_origins(app, config.boundary)
     return app
 
 
@@ -179,6 +184,7 @@ def _describe_problems(app: FastAPI) -> None:
                     # FastAPI's own guess, on a call whose only parameter takes any text.
                     if "application/json" in call["responses"].get("422", {}).get("content", {}):
                         del call["responses"]["422"]
+                    call["responses"] = {**call["responses"], **refusals()}
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
