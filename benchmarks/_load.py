@@ -132,7 +132,7 @@ class _Client:
         except OSError:
             self._lose(connection, registered=False)
             return
-        made.setblocking(False)
+        made.settimeout(0)
         self._selector.register(made, selectors.EVENT_READ, connection)
         self._ask(connection)
 
