@@ -9,14 +9,21 @@ import pyarrow.parquet as pq
 
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
+from pinsage.retrieval import Index
+from pinsage.retrieval.exact import ExactIndex
 from serve.generation import Generation
 from serve.problems import invalid, unknown_items
-from serve.related import Method, Related, methods_of
-from serve.schemas import GenerationInfo, Item, MethodInfo, ScoredItem, SimilarReply
+from serve.related import PINSAGE, Method, methods_of
+from serve.replies import ItemTexts, similar_text
+from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.search import TitleSearch
 
 _LONGEST_SEARCHED = 200
 """Longer texts, such as descriptions, aren't what an item is looked up by."""
+
+
+_QUICK_BYTES = 8 * 2**20
+"""Vectors that one core compares a query with in about a millisecond."""
 
 
 class Answers:
@@ -26,6 +33,8 @@ class Answers:
         self._generation = generation
         self._config = config
         self._catalog = generation.catalog
+        self._texts = ItemTexts(self._item)
+        self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
@@ -54,8 +63,8 @@ class Answers:
         """
         return self._item(self._ids([key])[0])
 
-    def similar(self, keys: Sequence[str], k: int | None, method: str) -> list[SimilarReply]:
-        """Find related items for each key.
+    def similar(self, keys: Sequence[str], k: int | None, method: str) -> list[bytes]:
+        """Find related items for each key, and write each answer down as a `SimilarReply`.
 
         Args:
             keys: the items asked about.
@@ -72,9 +81,23 @@ class Answers:
         ids = self._ids(keys)
         answers = chosen.related(ids, k or self.default_k)
         return [
-            SimilarReply(query=self._item(item_id), method=method, items=self._scored(related))
+            similar_text(
+                self._texts.text(item_id),
+                method,
+                self._texts.scored(related.item_ids, related.scores),
+            )
             for item_id, related in zip(ids, answers, strict=True)
         ]
+
+    def quick_similar(self, key: str, k: int | None) -> bytes | None:
+        """Answer `similar` by PinSage for one key, if that takes a moment; None if it may not.
+
+        A search that compares with every item would hold up other requests where this runs.
+        """
+        is_known = self._catalog.id_of(key) is not None
+        if not self._is_quick or not is_known or not 1 <= (k or 1) <= self._config.max_k:
+            return None
+        return self.similar([key], k, PINSAGE)[0]
 
     @property
     def default_k(self) -> int:
@@ -146,11 +169,10 @@ class Answers:
             },
         )
 
-    def _scored(self, related: Related) -> list[ScoredItem]:
-        return [
-            ScoredItem(**self._item(item_id).model_dump(), score=score)
-            for item_id, score in zip(related.item_ids, related.scores, strict=True)
-        ]
+
+def _is_quick(index: Index) -> bool:
+    """Say whether a search takes a moment: it looks at few vectors, or there are few."""
+    return not isinstance(index, ExactIndex) or index.vectors.nbytes <= _QUICK_BYTES
 
 
 def _further_words(generation: Generation) -> list[str]:

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 from fastapi import FastAPI, Query
 from fastapi import Path as PathPart
+from starlette.responses import Response
 
 import pinsage
 from pinsage.cluster.run_config import ServeConfig
@@ -14,6 +15,8 @@ from serve.generation import Generation
 from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
 from serve.problems import Code, answer_with_problems, described, refusals
+from serve.quick import QuickSimilar
+from serve.related import PINSAGE
 from serve.schemas import (
     GenerationInfo,
     Health,
@@ -62,6 +65,7 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     metrics = Metrics()
     if config.boundary.metrics:
         add_metrics(app, metrics)
+    app.add_middleware(QuickSimilar, answer=answers.quick_similar)
     app.add_middleware(Boundary, config=config, metrics=metrics)
     allow_origins(app, config.boundary)
     return app
@@ -81,34 +85,35 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         "/v1/items/{item_key:path}/similar",
         summary="Items related to one item",
         tags=["Related items"],
+        response_model=SimilarReply,
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def similar_items(
         item_key: ItemKey,
         k: Annotated[int, count] = answers.default_k,
-        method: Annotated[str, method] = "pinsage",
-    ) -> SimilarReply:
+        method: Annotated[str, method] = PINSAGE,
+    ) -> Response:
         """Give the k items most related to an item, best first, never the item itself.
 
         There are fewer than k if the method knows no more: a walk meets only so many items, and an
         item without edges or features has no walks or no features to compare.
         """
-        return answers.similar([unquote(item_key)], k, method)[0]
+        return _json(answers.similar([unquote(item_key)], k, method)[0])
 
     @app.post(
         "/v1/similar",
         summary="Items related to each of several items",
         tags=["Related items"],
+        response_model=SimilarBatchReply,
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def similar_to_each(request: SimilarRequest) -> SimilarBatchReply:
+    def similar_to_each(request: SimilarRequest) -> Response:
         """Answer the same question for many items at once, in the order of the keys.
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
         """
-        return SimilarBatchReply(
-            results=answers.similar(request.item_keys, request.k, request.method)
-        )
+        results = answers.similar(request.item_keys, request.k, request.method)
+        return _json(b'{"results":[%b]}' % b",".join(results))
 
 
 def _add_catalog(app: FastAPI, answers: Answers) -> None:
@@ -164,6 +169,10 @@ def _add_operations(app: FastAPI, answers: Answers) -> None:
     async def readyz() -> Readiness:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
+
+
+def _json(text: bytes) -> Response:
+    return Response(text, media_type="application/json")
 
 
 def _describe_problems(app: FastAPI) -> None:

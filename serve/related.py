@@ -17,6 +17,9 @@ from serve.generation import Generation
 
 logger = logging.getLogger("pinsage.serve")
 
+PINSAGE = "pinsage"
+"""The method that a request means if it names none."""
+
 _CHUNK_ROWS = 65_536
 
 
@@ -52,7 +55,7 @@ class ByEmbedding:
     """The nearest embeddings, by inner product (paper, section 3.5)."""
 
     index: Index
-    name: str = "pinsage"
+    name: str = PINSAGE
     label: str = "PinSage"
     description: str = "Nearest embeddings of the trained graph convolutional network."
 
@@ -128,7 +131,7 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
         generation: what is served.
         max_feature_bytes: feature groups that take more memory than this are left out.
     """
-    found: dict[str, Method] = {"pinsage": ByEmbedding(generation.index)}
+    found: dict[str, Method] = {PINSAGE: ByEmbedding(generation.index)}
     graph = generation.graph
     for group, columns in graph.feature_columns.items():
         size_bytes = 4 * graph.num_items * (columns.stop - columns.start)
