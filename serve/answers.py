@@ -13,7 +13,7 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from serve.generation import Generation
 from serve.problems import invalid, unknown_items
-from serve.related import PINSAGE, Method, methods_of
+from serve.related import PINSAGE, Method, Related, methods_of
 from serve.replies import ItemTexts, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.search import TitleSearch
@@ -81,11 +81,7 @@ class Answers:
         ids = self._ids(keys)
         answers = chosen.related(ids, k or self.default_k)
         return [
-            similar_text(
-                self._texts.text(item_id),
-                method,
-                self._texts.scored(related.item_ids, related.scores),
-            )
+            self._similar_text(item_id, method, related)
             for item_id, related in zip(ids, answers, strict=True)
         ]
 
@@ -94,10 +90,11 @@ class Answers:
 
         A search that compares with every item would hold up other requests where this runs.
         """
-        is_known = self._catalog.id_of(key) is not None
-        if not self._is_quick or not is_known or not 1 <= (k or 1) <= self._config.max_k:
+        item_id = self._catalog.id_of(key)
+        if not self._is_quick or item_id is None or not 1 <= (k or 1) <= self._config.max_k:
             return None
-        return self.similar([key], k, PINSAGE)[0]
+        (related,) = self._methods[PINSAGE].related([item_id], k or self.default_k)
+        return self._similar_text(item_id, PINSAGE, related)
 
     @property
     def default_k(self) -> int:
@@ -154,6 +151,10 @@ class Answers:
         if unknown:
             raise unknown_items(list(dict.fromkeys(unknown)))
         return [item_id for item_id in found if item_id is not None]
+
+    def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
+        items = self._texts.scored(related.item_ids, related.scores)
+        return similar_text(self._texts.text(item_id), method, items)
 
     def _item(self, item_id: int) -> Item:
         title, image = self._catalog.title(item_id), self._catalog.image(item_id)

@@ -54,6 +54,8 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Requests are counted and timed by `Boundary`, once.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     answers = Answers(generation, config)
     _add_related(app, answers, config)
