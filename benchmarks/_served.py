@@ -114,6 +114,9 @@ def _write_graph(directory: Path, rng: np.random.Generator, num_items: int) -> P
         draft.write_array(f"{shard}/features.npy", np.full((num_items, 1), np.log1p(2), np.float32))
         with draft.file("items.parquet") as path:
             pq.write_table(table, path)
+        with draft.file("contexts.parquet") as path:
+            keys = [f"context-{context}" for context in range(num_contexts)]
+            pq.write_table(pa.table({"context_key": keys}), path)
         draft.counts = {
             "items": num_items,
             "contexts": num_contexts,

@@ -1,5 +1,7 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -11,13 +13,16 @@ import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
+from serve.filters import FilterError, read_filter
 from serve.generation import Generation
 from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
-from serve.problems import Code, answer_with_problems, described, refusals
+from serve.problems import Code, answer_with_problems, described, invalid, refusals
 from serve.quick import QuickSimilar
 from serve.related import PINSAGE
+from serve.routes_feed import add_feed
 from serve.schemas import (
+    FILTER_EXAMPLE,
     GenerationInfo,
     Health,
     Item,
@@ -37,6 +42,18 @@ Every error is a JSON problem (RFC 9457) whose `code` is stable.
 """
 
 ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
+FilterText = Annotated[
+    str | None,
+    Query(
+        max_length=4000,
+        description="Conditions on metadata that every answered item meets, as JSON.",
+        examples=[json.dumps(FILTER_EXAMPLE)],
+    ),
+]
+ExcludedKeys = Annotated[
+    Sequence[str],
+    Query(max_length=100, description="Key that isn't answered; may be given many times."),
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
 
 
@@ -61,6 +78,8 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     _add_related(app, answers, config)
     _add_catalog(app, answers)
     _add_operations(app, answers)
+    add_feed(app, answers)
+    _add_item(app, answers)
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
@@ -94,13 +113,16 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         item_key: ItemKey,
         k: Annotated[int, count] = answers.default_k,
         method: Annotated[str, method] = PINSAGE,
+        filter: FilterText = None,
+        exclude: ExcludedKeys = (),
     ) -> Response:
         """Give the k items most related to an item, best first, never the item itself.
 
         There are fewer than k if the method knows no more: a walk meets only so many items, and an
         item without edges or features has no walks or no features to compare.
         """
-        return _json(answers.similar([unquote(item_key)], k, method)[0])
+        wanted = answers.wanted(filter_of(filter), exclude)
+        return _json(answers.similar([unquote(item_key)], k, method, wanted)[0])
 
     @app.post(
         "/v1/similar",
@@ -114,7 +136,8 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
         """
-        results = answers.similar(request.item_keys, request.k, request.method)
+        wanted = answers.wanted(request.filter, request.exclude)
+        results = answers.similar(request.item_keys, request.k, request.method, wanted)
         return _json(b'{"results":[%b]}' % b",".join(results))
 
 
@@ -145,6 +168,9 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         """Give well-connected items, from the best known towards rarer ones; always the same."""
         return ItemList(items=answers.starting_points(limit))
 
+
+def _add_item(app: FastAPI, answers: Answers) -> None:
+    # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",
         summary="One item",
@@ -171,6 +197,20 @@ def _add_operations(app: FastAPI, answers: Answers) -> None:
     async def readyz() -> Readiness:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
+
+
+def filter_of(text: str | None) -> dict[str, Any] | None:
+    """Read the filter of a query string.
+
+    Raises:
+        ProblemError: it is not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        return read_filter(text)
+    except FilterError as error:
+        raise invalid("query.filter", error.message) from error
 
 
 def _json(text: bytes) -> Response:
