@@ -38,7 +38,7 @@ class BareServer:
         item_id = self._ids[unquote(scope["path"][_HEAD:-_TAIL])]
         k = int(parse_qs(scope["query_string"])[b"k"][0])
         scores, found = self._index.search(self._vectors[item_id : item_id + 1], k + 1)
-        parts = []
+        parts: list[bytes] = []
         for other, score in zip(found[0].tolist(), scores[0], strict=True):
             if other != item_id and len(parts) < k:
                 number = orjson.dumps(score, option=orjson.OPT_SERIALIZE_NUMPY)

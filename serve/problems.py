@@ -1,5 +1,6 @@
 """Every error the API answers with: a JSON problem (RFC 9457) with a code that stays."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from serve.schemas import InvalidPart, Problem
 
@@ -105,8 +106,10 @@ def problem_response(error: ProblemError, instance: str) -> Response:
         item_keys=None if error.item_keys is None else list(error.item_keys),
         errors=None if error.errors is None else list(error.errors),
     )
-    return JSONResponse(
-        problem.model_dump(exclude_none=True),
+    # A key that a request made up may hold half of a surrogate pair, which no encoding can.
+    text = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=False)
+    return Response(
+        text.encode(errors="replace"),
         status_code=kind.status,
         headers=error.headers,
         media_type=MEDIA_TYPE,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
@@ -144,7 +145,7 @@ class ContextKeys:
             for context_id, piece in zip(context_ids, pieces, strict=True)
         ]
 
-    def _read(self, piece: int) -> object:
+    def _read(self, piece: int) -> pa.ChunkedArray:
         with pq.ParquetFile(self._path) as file:
             return file.read_row_group(piece, columns=[CONTEXT_KEY])[CONTEXT_KEY]
 
