@@ -15,11 +15,21 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from serve.filters import FilterError, Filters
 from serve.generation import Generation
+from serve.homefeed import feed, recent_items
 from serve.problems import invalid, unknown_items
 from serve.related import EVERYTHING, PINSAGE, Method, Related, Wanted, methods_of
 from serve.replies import ItemTexts, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
-from serve.schemas_feed import CommonNeighborInfo, NeighborInfo, SharedContextInfo, WhyReply
+from serve.schemas_feed import (
+    CommonNeighborInfo,
+    FeedItem,
+    HomefeedReply,
+    HomefeedRequest,
+    InterestInfo,
+    NeighborInfo,
+    SharedContextInfo,
+    WhyReply,
+)
 from serve.search import TitleSearch
 from serve.why import Evidence, Neighbor
 
@@ -114,6 +124,55 @@ class Answers:
                 raise invalid(where, error.message) from error
         banned = [found for key in exclude if (found := self._catalog.id_of(key)) is not None]
         return Wanted(allowed, np.unique(np.asarray(banned, dtype=np.int64)))
+
+    def homefeed(self, request: HomefeedRequest) -> HomefeedReply:
+        """Recommend for recent items.
+
+        Raises:
+            ProblemError: none of the items is known, or the request can't be used.
+        """
+        self._check_counts([], request.k)
+        known = [item for item in request.recent if self._catalog.id_of(item.key) is not None]
+        unknown = [item.key for item in request.recent if item not in known]
+        if not known:
+            raise unknown_items(list(dict.fromkeys(unknown)))
+        ids = self._ids([item.key for item in known])
+        times = [item.timestamp for item in known if item.timestamp is not None]
+        if times and len(times) < len(known):
+            raise invalid("body.recent", "wanted a timestamp on every recent item, or on none")
+        recent = recent_items(
+            ids, [item.weight for item in known], times or None, request.half_life_s
+        )
+        found = feed(
+            self._methods[PINSAGE],
+            np.asarray(self._generation.index.vectors[recent.ids], dtype=np.float64),
+            recent,
+            request.k or self.default_k,
+            request.max_interests,
+            self.wanted(request.filter, request.exclude),
+        )
+        keys = [self._catalog.keys[item_id] for item_id in recent.ids]
+        return HomefeedReply(
+            interests=[
+                InterestInfo(
+                    key=keys[interest.medoid],
+                    weight=min(interest.weight, 1.0),
+                    item_keys=[keys[place] for place in interest.members],
+                )
+                for interest in found.interests
+            ],
+            items=[
+                FeedItem(
+                    **self._item(item_id).model_dump(),
+                    score=score,
+                    interest=keys[found.interests[interest].medoid],
+                )
+                for item_id, score, interest in zip(
+                    found.item_ids, found.scores, found.of_interest, strict=True
+                )
+            ],
+            unknown_keys=list(dict.fromkeys(unknown)),
+        )
 
     def why(self, key: str, other_key: str) -> WhyReply:
         """Say what ties an item to another one.
