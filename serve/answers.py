@@ -16,8 +16,9 @@ from pinsage.retrieval.exact import ExactIndex
 from serve.filters import FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
+from serve.metrics import Metrics
 from serve.problems import invalid, unknown_items
-from serve.related import EVERYTHING, PINSAGE, Method, Related, Wanted, methods_of
+from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
 from serve.replies import ItemTexts, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.schemas_feed import (
@@ -31,6 +32,7 @@ from serve.schemas_feed import (
     WhyReply,
 )
 from serve.search import TitleSearch
+from serve.watched import WatchedIndex
 from serve.why import Evidence, Neighbor
 
 _LONGEST_SEARCHED = 200
@@ -44,7 +46,16 @@ _QUICK_BYTES = 8 * 2**20
 class Answers:
     """Everything the API can say about one generation."""
 
-    def __init__(self, generation: Generation, config: ServeConfig) -> None:
+    def __init__(
+        self, generation: Generation, config: ServeConfig, metrics: Metrics | None = None
+    ) -> None:
+        """Prepare to answer.
+
+        Args:
+            generation: what is served.
+            config: limits and wording.
+            metrics: where searches are counted; None counts them nowhere.
+        """
         self._generation = generation
         self._config = config
         self._catalog = generation.catalog
@@ -53,6 +64,11 @@ class Answers:
         self._evidence = Evidence(generation.graph, generation.neighborhoods)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
+        if metrics is not None:
+            every = config.boundary.recheck_every
+            watched = WatchedIndex(generation.index, metrics, recheck_every=every)
+            self._methods[PINSAGE] = ByEmbedding(watched)
+            metrics.served(self.digest, {"published": len(self._catalog)})
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
         self._num_connected = int((degrees > 0).sum())

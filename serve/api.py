@@ -74,7 +74,8 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    answers = Answers(generation, config)
+    metrics = Metrics()
+    answers = Answers(generation, config, metrics)
     _add_related(app, answers, config)
     _add_catalog(app, answers)
     _add_operations(app, answers)
@@ -83,7 +84,6 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
-    metrics = Metrics()
     if config.boundary.metrics:
         add_metrics(app, metrics)
     app.add_middleware(QuickSimilar, answer=answers.quick_similar)
