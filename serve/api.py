@@ -57,12 +57,15 @@ ExcludedKeys = Annotated[
 Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
 
 
-def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
+def build_api(
+    generation: Generation, config: ServeConfig, *, names_requests: bool = True
+) -> FastAPI:
     """Make the app that answers from one generation.
 
     Args:
         generation: what is served.
         config: limits and wording.
+        names_requests: whether answers carry `x-request-id`; no where a proxy adds its own.
     """
     app = FastAPI(
         title=config.title,
@@ -87,7 +90,7 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     if config.boundary.metrics:
         add_metrics(app, metrics)
     app.add_middleware(QuickSimilar, answer=answers.quick_similar)
-    app.add_middleware(Boundary, config=config, metrics=metrics)
+    app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
 

@@ -31,6 +31,13 @@ def test_a_generation_that_is_not_there_is_told_before_anything_starts(tmp_path:
         build_app(AppArgs(generation=tmp_path / "generation.json"))
 
 
+def test_the_number_of_replicas_may_follow_the_load_between_two_bounds(generation_path: Path):
+    scaled = AppArgs(generation=generation_path, scaling={"min_replicas": 2, "max_replicas": 3})
+    assert isinstance(build_app(scaled), serve.Application)
+    with pytest.raises(ValidationError, match="above max_replicas"):
+        AppArgs(generation=generation_path, scaling={"min_replicas": 5})
+
+
 def test_a_misspelt_argument_is_refused(generation_path: Path):
     with pytest.raises(ValidationError, match="max_kk"):
         AppArgs.model_validate({"generation": generation_path, "max_kk": 3})
