@@ -9,6 +9,7 @@ from ray.serve.schema import LoggingConfig
 
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
+from serve.auth import behind_haproxy
 from serve.generation import Generation
 
 _REFUSED_AT_ONCE = 16
@@ -31,8 +32,11 @@ def recommender(generation: Path, config: ServeConfig) -> serve.Application:
     """
 
     def open_api() -> FastAPI:
+        is_local = config.boundary.local_callers and not behind_haproxy()
+        boundary = config.boundary.model_copy(update={"local_callers": is_local})
+        settings = config.model_copy(update={"boundary": boundary})
         # Serve's proxies name requests themselves.
-        return build_api(Generation.open(generation), config, names_requests=False)
+        return build_api(Generation.open(generation), settings, names_requests=False)
 
     scaling = config.scaling
     describe = serve.deployment(

@@ -17,6 +17,9 @@ class BoundaryConfig(Config):
     """`auto` answers questions from this machine without a key, and from elsewhere with one."""
     open_to_network: bool = False
     """Let anyone who reaches the port read and write without a key."""
+    local_callers: bool = True
+    """Take a loopback address for a caller on this machine; no behind a proxy on this machine that
+    doesn't say whom it speaks for."""
     allowed_origins: tuple[str, ...] = ()
     """Web sites whose pages may call (CORS), such as `https://shop.example`; none by default."""
     trusted_proxies: tuple[str, ...] = ()

@@ -73,6 +73,14 @@ def test_a_server_open_to_the_network_without_keys_is_refused_before_anything_st
     assert "python -m serve.keys add" in capsys.readouterr().err
 
 
+def test_haproxy_listens_to_everyone_so_it_needs_keys_whatever_the_host(
+    generation_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    assert run(generation_path=generation_path) == 2
+    assert "python -m serve.keys add" in capsys.readouterr().err
+
+
 def test_nothing_to_serve_is_one_line_that_says_what_to_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
