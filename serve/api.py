@@ -1,19 +1,28 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI, Query
 from fastapi import Path as PathPart
+from starlette.responses import Response
 
 import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
-from serve.boundary import Boundary
+from serve.boundary import Boundary, allow_origins
+from serve.filters import FilterError, read_filter
 from serve.generation import Generation
+from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
-from serve.problems import Code, answer_with_problems, described
+from serve.problems import Code, answer_with_problems, described, invalid, refusals
+from serve.quick import QuickSimilar
+from serve.related import PINSAGE
+from serve.routes_feed import add_feed
 from serve.schemas import (
+    FILTER_EXAMPLE,
     GenerationInfo,
     Health,
     Item,
@@ -33,15 +42,30 @@ Every error is a JSON problem (RFC 9457) whose `code` is stable.
 """
 
 ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
+FilterText = Annotated[
+    str | None,
+    Query(
+        max_length=4000,
+        description="Conditions on metadata that every answered item meets, as JSON.",
+        examples=[json.dumps(FILTER_EXAMPLE)],
+    ),
+]
+ExcludedKeys = Annotated[
+    Sequence[str],
+    Query(max_length=100, description="Key that isn't answered; may be given many times."),
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
 
 
-def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
+def build_api(
+    generation: Generation, config: ServeConfig, *, names_requests: bool = True
+) -> FastAPI:
     """Make the app that answers from one generation.
 
     Args:
         generation: what is served.
         config: limits and wording.
+        names_requests: whether answers carry `x-request-id`; no where a proxy adds its own.
     """
     app = FastAPI(
         title=config.title,
@@ -50,15 +74,24 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Requests are counted and timed by `Boundary`, once.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    answers = Answers(generation, config)
+    metrics = Metrics()
+    answers = Answers(generation, config, metrics)
     _add_related(app, answers, config)
     _add_catalog(app, answers)
     _add_operations(app, answers)
+    add_feed(app, answers)
+    _add_item(app, answers)
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
-    app.add_middleware(Boundary, max_body_bytes=config.max_body_bytes)
+    if config.boundary.metrics:
+        add_metrics(app, metrics)
+    app.add_middleware(QuickSimilar, answer=answers.quick_similar)
+    app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
+    allow_origins(app, config.boundary)
     return app
 
 
@@ -76,34 +109,39 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         "/v1/items/{item_key:path}/similar",
         summary="Items related to one item",
         tags=["Related items"],
+        response_model=SimilarReply,
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def similar_items(
         item_key: ItemKey,
         k: Annotated[int, count] = answers.default_k,
-        method: Annotated[str, method] = "pinsage",
-    ) -> SimilarReply:
+        method: Annotated[str, method] = PINSAGE,
+        filter: FilterText = None,
+        exclude: ExcludedKeys = (),
+    ) -> Response:
         """Give the k items most related to an item, best first, never the item itself.
 
         There are fewer than k if the method knows no more: a walk meets only so many items, and an
         item without edges or features has no walks or no features to compare.
         """
-        return answers.similar([unquote(item_key)], k, method)[0]
+        wanted = answers.wanted(filter_of(filter), exclude)
+        return _json(answers.similar([unquote(item_key)], k, method, wanted)[0])
 
     @app.post(
         "/v1/similar",
         summary="Items related to each of several items",
         tags=["Related items"],
+        response_model=SimilarBatchReply,
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def similar_to_each(request: SimilarRequest) -> SimilarBatchReply:
+    def similar_to_each(request: SimilarRequest) -> Response:
         """Answer the same question for many items at once, in the order of the keys.
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
         """
-        return SimilarBatchReply(
-            results=answers.similar(request.item_keys, request.k, request.method)
-        )
+        wanted = answers.wanted(request.filter, request.exclude)
+        results = answers.similar(request.item_keys, request.k, request.method, wanted)
+        return _json(b'{"results":[%b]}' % b",".join(results))
 
 
 def _add_catalog(app: FastAPI, answers: Answers) -> None:
@@ -133,6 +171,9 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         """Give well-connected items, from the best known towards rarer ones; always the same."""
         return ItemList(items=answers.starting_points(limit))
 
+
+def _add_item(app: FastAPI, answers: Answers) -> None:
+    # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",
         summary="One item",
@@ -161,6 +202,24 @@ def _add_operations(app: FastAPI, answers: Answers) -> None:
         return Readiness(generation=answers.digest)
 
 
+def filter_of(text: str | None) -> dict[str, Any] | None:
+    """Read the filter of a query string.
+
+    Raises:
+        ProblemError: it is not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        return read_filter(text)
+    except FilterError as error:
+        raise invalid("query.filter", error.message) from error
+
+
+def _json(text: bytes) -> Response:
+    return Response(text, media_type="application/json")
+
+
 def _describe_problems(app: FastAPI) -> None:
     """Put the problem's schema into the API's description; no call returns it by type."""
     plain = app.openapi
@@ -179,6 +238,7 @@ def _describe_problems(app: FastAPI) -> None:
                     # FastAPI's own guess, on a call whose only parameter takes any text.
                     if "application/json" in call["responses"].get("422", {}).get("content", {}):
                         del call["responses"]["422"]
+                    call["responses"] = {**call["responses"], **refusals()}
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
