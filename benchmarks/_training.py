@@ -22,6 +22,7 @@ from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.training import TrainingStep, make_optimizer
 
 PAIRS, HIDDEN, FEATURES, NEIGHBORS, LAYERS = 512, 128, 64, 10, 2
@@ -49,8 +50,7 @@ class WorldSpec:
             for name in _NAMES
         )
         return MinibatchBuilder(
-            queries=queries,
-            positives=positives,
+            pairs=FixedPairs(queries, positives),
             features=FeatureStore([FeatureShard(features)]),
             neighborhoods=Neighborhoods(ids, weights, np.empty((len(ids), 0), np.int32)),
             config=MinibatchConfig(size=PAIRS, shared_negatives=PAIRS, max_hard_negatives=0),

@@ -31,6 +31,7 @@ from pinsage.sampling.block import build_blocks, cut_table
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.negatives import shared_negatives
 from pinsage.sampling.neighborhood import Neighborhoods, WalkConfig, walk_chunk
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.sampling.pairs import epoch_order, rank_share
 
 PAIRS, SHARED, LAYERS, STEPS = 1_024, 500, 2, 8
@@ -111,8 +112,7 @@ def time_building(
     ids, weights = cut_table(table.ids, table.weights, width)
     queries, positives = training_pairs(table)
     builder = MinibatchBuilder(
-        queries=queries,
-        positives=positives,
+        pairs=FixedPairs(queries, positives),
         features=NoFeatures(),
         neighborhoods=Neighborhoods(ids, weights, np.empty((len(ids), 0), np.int32)),
         config=MinibatchConfig(size=PAIRS, shared_negatives=SHARED, max_hard_negatives=0),

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     BASELINES = 13
     SEARCH = 14
     SUBGRAPH = 15
+    FRESH_PAIRS = 16
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

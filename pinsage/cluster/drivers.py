@@ -34,6 +34,7 @@ from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
 from pinsage.sampling.neighborhood import write_cold_rows
+from pinsage.sampling.pair_sources import open_pairs
 from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
@@ -232,12 +233,8 @@ def _count_neighbors(draft: Draft) -> None:
 def _train(run: Run, draft: Draft) -> None:
     config = run.config
     graph = Graph.open(run.training_graph.directory)
-    num_pairs = len(graph.pairs("train"))
-    if not num_pairs:
-        raise DataError(
-            f"{run.training_graph.directory}: no pair has split train, so there is nothing to "
-            "train on; look at data.pairs and data.split"
-        )
+    fresh = config.train.minibatch.fresh_pairs
+    num_pairs = len(open_pairs(graph, fresh, seed=config.seed))
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
         draw_sample(graph, config.train.validation, seed=config.seed)

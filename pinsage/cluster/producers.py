@@ -14,6 +14,7 @@ from pinsage.base.errors import WorkerTimeoutError
 from pinsage.graph import Graph
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.sampling.pair_sources import open_pairs
 
 _RESTART_S = 3.0
 """How long a lost producer is passed over."""
@@ -34,11 +35,9 @@ class ProducerSpec:
     def builder(self) -> MinibatchBuilder:
         """Map the published files and make the builder."""
         graph = Graph.open(self.graph)
-        pairs = graph.pairs("train")
         made_cold = graph.cold_items()
         return MinibatchBuilder(
-            queries=pairs.queries,
-            positives=pairs.positives,
+            pairs=open_pairs(graph, self.minibatch.fresh_pairs, seed=self.seed),
             features=graph.features(),
             neighborhoods=Neighborhoods.open(self.neighborhoods),
             config=self.minibatch,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int64
@@ -14,7 +15,15 @@ from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
 from pinsage.graph.cold import ColdItems
 from pinsage.graph.features import CONTEXT_VECTORS_FILE, FeatureShard, FeatureStore
-from pinsage.graph.schema import ITEMS_FILE, PAIRS_FILE, SPLITS, STRUCTURE, GraphCounts
+from pinsage.graph.schema import (
+    CONTEXT_KEY,
+    CONTEXTS_FILE,
+    ITEMS_FILE,
+    PAIRS_FILE,
+    SPLITS,
+    STRUCTURE,
+    GraphCounts,
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,11 @@ class Graph:
     def catalog(self) -> Catalog:
         """Read the key table."""
         return Catalog.open(self.artifact.path / ITEMS_FILE)
+
+    def context_keys(self) -> pa.Array:
+        """Read every context's key as text (large_string), by context id."""
+        table = pq.read_table(self.artifact.path / CONTEXTS_FILE)
+        return table[CONTEXT_KEY].combine_chunks().cast(pa.large_string())
 
     def pairs(self, split: str) -> Pairs:
         """Read the pairs of one split, in the order of the pairs table.

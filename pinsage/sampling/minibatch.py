@@ -17,6 +17,7 @@ from pinsage.sampling.block import Block, build_blocks, cut_table
 from pinsage.sampling.curriculum import num_hard_negatives
 from pinsage.sampling.negatives import hard_negatives, shared_negatives
 from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.sampling.pair_sources import PairArrays, PairSource
 from pinsage.sampling.pairs import epoch_order, rank_share, steps_per_epoch
 
 
@@ -31,6 +32,10 @@ class MinibatchConfig(Config):
     """Most hard negatives a pair; the curriculum adds one an epoch."""
     num_neighbors: Annotated[int, Field(ge=1)] | None = None
     """T in training; none means all that the neighborhood table keeps."""
+    fresh_pairs: str | None = None
+    """Draw the pairs anew every epoch from the contexts of the training graph whose key begins so,
+    each item with another one of the same context; an empty text takes every context. None takes
+    the train pairs, the same ones every epoch."""
 
 
 @runtime_checkable
@@ -83,8 +88,7 @@ class MinibatchBuilder:
     def __init__(
         self,
         *,
-        queries: Int64[np.ndarray, " pairs"],
-        positives: Int64[np.ndarray, " pairs"],
+        pairs: PairSource,
         features: FeatureSource,
         neighborhoods: Neighborhoods,
         config: MinibatchConfig,
@@ -95,7 +99,7 @@ class MinibatchBuilder:
         """Hold the data; nothing is copied but the neighborhood columns in use."""
         self._unseen = unseen
         width = config.num_neighbors or neighborhoods.ids.shape[1]
-        self._pairs = (queries, positives)
+        self._pairs = pairs
         self._features = features
         self._table = cut_table(neighborhoods.ids, neighborhoods.weights, width)
         self._candidates = neighborhoods.hard_negatives
@@ -103,22 +107,22 @@ class MinibatchBuilder:
         self._num_layers = num_layers
         self._seed = seed
         self._scratch = np.full(features.num_items, -1, np.int32)
-        self._order: tuple[int, np.ndarray] | None = None
-        self._times_positive = np.bincount(positives, minlength=features.num_items).astype(np.int32)
+        self._epoch: tuple[int, PairArrays, Int64[np.ndarray, " pairs"]] | None = None
+        self._times_positive = pairs.times_positive(features.num_items).astype(np.int32)
 
     @property
     def steps_per_epoch(self) -> int:
         """Minibatches in one epoch."""
-        return steps_per_epoch(len(self._pairs[0]), self._config.size)
+        return steps_per_epoch(len(self._pairs), self._config.size)
 
     def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> Minibatch:
         """Build one rank's part of one step; equal arguments give equal minibatches."""
-        order = self._epoch_order(epoch)
+        pairs, order = self._of_epoch(epoch)
         size = self._config.size
         share = rank_share(
             order, step, minibatch_size=size, world_rank=world_rank, world_size=world_size
         )
-        queries, positives = (side[share] for side in self._pairs)
+        queries, positives = (side[share] for side in pairs)
         shared = shared_negatives(
             self._features.num_items,
             self._config.shared_negatives,
@@ -176,12 +180,14 @@ class MinibatchBuilder:
         )
 
     def _log_expected(self, seeds: Int64[np.ndarray, " seeds"]) -> Float32[np.ndarray, " seeds"]:
-        as_positive = self._times_positive[seeds] * (self._config.size / len(self._pairs[1]))
+        as_positive = self._times_positive[seeds] * (self._config.size / len(self._pairs))
         num_seen = self._features.num_items - (0 if self._unseen is None else len(self._unseen))
         as_shared = self._config.shared_negatives / num_seen
         return np.log(as_positive + as_shared).astype(np.float32)
 
-    def _epoch_order(self, epoch: int) -> Int64[np.ndarray, " pairs"]:
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, epoch_order(len(self._pairs[0]), seed=self._seed, epoch=epoch))
-        return self._order[1]
+    def _of_epoch(self, epoch: int) -> tuple[PairArrays, Int64[np.ndarray, " pairs"]]:
+        """Give an epoch's pairs, and the order they are taken in."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = epoch_order(len(self._pairs), seed=self._seed, epoch=epoch)
+            self._epoch = (epoch, self._pairs.of_epoch(epoch), order)
+        return self._epoch[1:]

@@ -6,6 +6,7 @@ from pinsage.base.errors import ResourceError, WorkerTimeoutError
 from pinsage.cluster.producers import MinibatchStream, PlacedProducer, start_producers
 from pinsage.cluster.session import require_cpus
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
+from pinsage.sampling.pair_sources import FixedPairs
 from tests.worlds import own_number, ring
 
 pytestmark = pytest.mark.ray
@@ -19,8 +20,7 @@ class RingSpec:
     def builder(self) -> MinibatchBuilder:
         queries = np.arange(40)
         return MinibatchBuilder(
-            queries=queries,
-            positives=(queries + 5) % NUM_ITEMS,
+            pairs=FixedPairs(queries, (queries + 5) % NUM_ITEMS),
             features=own_number(NUM_ITEMS),
             neighborhoods=ring(NUM_ITEMS),
             config=MinibatchConfig(size=8, shared_negatives=7, max_hard_negatives=2),

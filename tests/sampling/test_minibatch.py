@@ -3,6 +3,7 @@ import pytest
 
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.sampling.pair_sources import FixedPairs
 from tests.worlds import own_number, ring
 
 NUM_ITEMS = 60
@@ -13,8 +14,7 @@ def builder(
 ) -> MinibatchBuilder:
     queries = np.arange(40) % NUM_ITEMS
     return MinibatchBuilder(
-        queries=queries,
-        positives=(queries + 5) % NUM_ITEMS,
+        pairs=FixedPairs(queries, (queries + 5) % NUM_ITEMS),
         features=own_number(NUM_ITEMS),
         neighborhoods=neighborhoods or ring(NUM_ITEMS),
         config=MinibatchConfig(size=size, shared_negatives=7, max_hard_negatives=hard),

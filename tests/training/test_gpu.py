@@ -12,6 +12,7 @@ from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import Mover
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.training import TrainingState, TrainingStep, load_state, make_optimizer, save_state
 from tests.worlds import random_world
 
@@ -27,8 +28,7 @@ def builder() -> MinibatchBuilder:
     features, neighborhoods = random_world(0, NUM_ITEMS)
     queries = np.arange(NUM_ITEMS)
     return MinibatchBuilder(
-        queries=queries,
-        positives=(queries + 1) % NUM_ITEMS,
+        pairs=FixedPairs(queries, (queries + 1) % NUM_ITEMS),
         features=features,
         neighborhoods=neighborhoods,
         config=MinibatchConfig(size=32, shared_negatives=20, max_hard_negatives=0),

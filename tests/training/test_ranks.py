@@ -10,6 +10,7 @@ from torch import distributed
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.training.step import TrainingStep, make_optimizer
 from tests.worlds import random_world
 
@@ -21,8 +22,7 @@ def gradients(world_rank: int, world_size: int) -> list[torch.Tensor]:
     features, neighborhoods = random_world(0)
     items = torch.arange(40).numpy()
     builder = MinibatchBuilder(
-        queries=items,
-        positives=(items // 3 * 3 + 1) % 40,
+        pairs=FixedPairs(items, (items // 3 * 3 + 1) % 40),
         features=features,
         neighborhoods=neighborhoods,
         config=MinibatchConfig(size=8, shared_negatives=6, max_hard_negatives=0),

@@ -6,6 +6,7 @@ from pinsage.base.errors import TrainingError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.training import TrainConfig, TrainingStep, make_optimizer
 from tests.worlds import random_world
 
@@ -19,8 +20,7 @@ class Learner:
         features, neighborhoods = random_world(0, NUM_ITEMS)
         queries = np.arange(NUM_ITEMS)
         self.builder = MinibatchBuilder(
-            queries=queries,
-            positives=(queries + 1) % NUM_ITEMS,
+            pairs=FixedPairs(queries, (queries + 1) % NUM_ITEMS),
             features=features,
             neighborhoods=neighborhoods,
             config=MinibatchConfig(size=8, shared_negatives=6, max_hard_negatives=2),

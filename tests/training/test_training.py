@@ -11,6 +11,7 @@ from pinsage.base.errors import ArtifactError, TrainingError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
+from pinsage.sampling.pair_sources import FixedPairs
 from pinsage.training import (
     BackgroundSaver,
     Checkpoints,
@@ -46,8 +47,7 @@ class Learner:
         features, neighborhoods = random_world(0, NUM_ITEMS)
         queries = np.arange(NUM_ITEMS)
         self.builder = MinibatchBuilder(
-            queries=queries,
-            positives=(queries + 1) % NUM_ITEMS,
+            pairs=FixedPairs(queries, (queries + 1) % NUM_ITEMS),
             features=features,
             neighborhoods=neighborhoods,
             config=CONFIG.minibatch,
