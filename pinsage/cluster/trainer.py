@@ -40,6 +40,7 @@ from pinsage.training import (
 )
 from pinsage.training.pace import Pace
 from pinsage.training.scalars import LOG, Scalars, open_scalars
+from pinsage.training.scaling import feature_scale
 from pinsage.training.state import LOG_STEPS
 
 _BOARD_TIMEOUT_S = 60
@@ -305,15 +306,14 @@ def initial_model(task: TrainTask) -> PinSage:
     # Torch's own initializers draw from its global stream, so that one is keyed here.
     torch.manual_seed(stream_key(task.producers.seed, Stream.WEIGHTS) >> 1)
     model = PinSage(task.model, graph.feature_width)
-    if task.train.scale_features:
+    if task.train.scale_features is not None:
         count = min(graph.num_items, _SCALE_SAMPLE)
         chosen = stream(task.producers.seed, Stream.SAMPLE).choice(
             graph.num_items, count, replace=False
         )
         rows = graph.features().gather(np.sort(chosen)).astype(np.float64)
-        model.set_feature_scale(
-            torch.from_numpy(rows.mean(axis=0)).float(), torch.from_numpy(rows.std(axis=0)).float()
-        )
+        mean, deviation = feature_scale(rows, graph.feature_columns, task.train.scale_features)
+        model.set_feature_scale(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
     return model
 
 

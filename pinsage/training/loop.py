@@ -12,6 +12,7 @@ from pinsage.base.errors import TrainingError
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchConfig
 from pinsage.training.scalars import Tracker
+from pinsage.training.scaling import ScaleBy
 from pinsage.training.schedule import ScheduleConfig, learning_rate
 from pinsage.training.state import TrainingState, Validation
 from pinsage.training.step import TrainingStep
@@ -26,8 +27,10 @@ class TrainConfig(Config):
     minibatch: MinibatchConfig = MinibatchConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    scale_features: bool = True
-    """Center and scale every feature column by its mean and deviation over the items."""
+    scale_features: ScaleBy | None = "columns"
+    """Center every feature column over the items, and divide it by its deviation (`columns`) or by
+    that of its group (`groups`), which keeps the proportions of vectors that were made elsewhere;
+    none does neither."""
     validation: ValidationConfig | None = None
     """How held-out pairs are looked at while it trains; none does not look."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,0 +1,34 @@
+"""How feature rows are centered and scaled before the network sees them."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+ScaleBy = Literal["columns", "groups"]
+
+
+def feature_scale(
+    rows: Float64[np.ndarray, "items features"], groups: Mapping[str, slice], by: ScaleBy
+) -> tuple[Float64[np.ndarray, " features"], Float64[np.ndarray, " features"]]:
+    """Find what is taken from every feature, and what it is then divided by.
+
+    Args:
+        rows: of some items.
+        groups: the columns of each feature group.
+        by: `columns` divides each by its own deviation; `groups` divides a group's columns by one
+            number, the root mean square of their deviations, so that what is small beside the
+            rest of its group, such as the later ones of singular vectors, stays small.
+
+    >>> rows = np.array([[0.0, 5.0], [6.0, 7.0]])
+    >>> feature_scale(rows, {"text": slice(0, 2)}, "columns")
+    (array([3., 6.]), array([3., 1.]))
+    >>> feature_scale(rows, {"text": slice(0, 2)}, "groups")[1].round(3)
+    array([2.236, 2.236])
+    """
+    deviations = rows.std(axis=0)
+    if by == "groups":
+        for columns in groups.values():
+            deviations[columns] = np.sqrt(np.square(deviations[columns]).mean())
+    return rows.mean(axis=0), deviations
