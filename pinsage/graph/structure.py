@@ -60,10 +60,10 @@ def structural_features(
     and contexts, p = `item_power` and q = `context_power`. V is made of the leading right singular
     vectors of B, a column each, largest singular value first. They are found by randomized subspace
     iteration: a random start keyed by item, then `passes` times context pooling (B^T), item pooling
-    (B) and orthonormalization, then Rayleigh-Ritz. An item's row is its row of B V, scaled to unit length, so inner products are
-    cosines: the left singular vectors times their singular values, up to the iteration's error.
-    Each column's entry of the largest magnitude is positive before rows are scaled. Equal arguments
-    give equal bits, whatever the number of threads.
+    (B) and orthonormalization, then Rayleigh-Ritz. An item's row is its row of B V, scaled to unit
+    length, so inner products are cosines: the left singular vectors times their singular values, up
+    to the iteration's error. Each column's entry of the largest magnitude is positive before rows
+    are scaled. Equal arguments give equal bits, whatever the number of threads.
 
     A cold item's row is zero, and so are the columns beyond the rank of B (at most the smaller
     number of items and contexts); singular values below about 1/300 of the largest may count as
