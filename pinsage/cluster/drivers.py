@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pinsage.base.artifacts import Draft, publish
+from pinsage.base.artifacts import Draft, publish, whole_file
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
@@ -72,9 +72,15 @@ def walk(run: Run) -> StageResult:
     return _publish(run.neighborhoods, lambda draft: _walk(run, draft))
 
 
-def train(run: Run) -> StageResult:
-    """Train and publish the model."""
-    result = _publish(run.model, lambda draft: _train(run, draft))
+def train(run: Run, *, keep_log: Path | None = None) -> StageResult:
+    """Train and publish the model.
+
+    Args:
+        run: what to train.
+        keep_log: where to copy the training log to, with its pace, which is not published: no two
+            runs agree on it.
+    """
+    result = _publish(run.model, lambda draft: _train(run, draft, keep_log))
     # The model is whole, so nothing will be resumed from them.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return result
@@ -205,7 +211,7 @@ def _count_neighbors(draft: Draft) -> None:
     }
 
 
-def _train(run: Run, draft: Draft) -> None:
+def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
     config = run.config
     graph = Graph.open(run.graph.directory)
     num_pairs = len(graph.pairs("train"))
@@ -217,7 +223,7 @@ def _train(run: Run, draft: Draft) -> None:
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
         draw_sample(graph, config.train.validation, seed=config.seed)
-    task = _train_task(run, graph, num_pairs)
+    task = train_task(run, graph, num_pairs)
     result = find_result(task)
     if result is None:
         with session(config.ray):
@@ -230,12 +236,17 @@ def _train(run: Run, draft: Draft) -> None:
     state = load_progress(last)
     with draft.file(PROGRESS) as path:
         shutil.copyfile(last / PROGRESS, path)
+    if keep_log is not None:
+        keep_log.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(keep_log) as path:
+            shutil.copyfile(task.checkpoints / LOG, path)
     with draft.file(LOG) as path:
         write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
     draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}
 
 
-def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
+def train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
+    """Say what every worker of a run's training is told."""
     config = run.config
     return TrainTask(
         producers=ProducerSpec(
@@ -243,7 +254,7 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
             neighborhoods=run.neighborhoods.directory,
             minibatch=config.train.minibatch,
             num_layers=config.model.num_layers,
-            seed=config.seed,
+            seed=config.training_seed,
         ),
         model=config.model,
         train=config.train,

@@ -95,7 +95,7 @@ class Run:
         settings = {
             "model": _dump(self.config.model),
             "train": {name: train[name] for name in _TRAIN_RESULT},
-            "seed": self.config.seed,
+            "seed": self.config.training_seed,
         }
         return self._stage("model", settings, (self.graph, self.neighborhoods))
 

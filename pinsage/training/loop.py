@@ -26,6 +26,9 @@ class TrainConfig(Config):
     minibatch: MinibatchConfig = MinibatchConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    seed: NonNegativeInt | None = None
+    """Where the randomness of training begins: weights, order of pairs, negatives. None takes the
+    run's seed; another one trains again on the same graph and neighborhoods."""
     scale_features: bool = True
     """Center and scale every feature column by its mean and deviation over the items."""
     validation: ValidationConfig | None = None
