@@ -290,10 +290,10 @@ class _Worker:
 
 def log_values(
     task: TrainTask, state: TrainingState, learning_rate: float, pace: Pace
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Give what the training log says of a step: nothing of most."""
     validated = bool(state.validations) and state.validations[-1].step == state.step
-    values: dict[str, float] = {}
+    values: dict[str, int | float] = {}
     if state.step % LOG_STEPS == 0:
         values |= {
             "epoch": (state.step - 1) // task.steps_per_epoch + 1,

@@ -131,9 +131,9 @@ def summarize(
     return summary | {"sentences": sentences}
 
 
-def _training(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float | None]]:
+def _training(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, int | float | None]]:
     """Seconds that training takes, by the median step of each seed, and the steps."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, dict[str, int | float | None]] = {}
     for name, outcome in outcomes.items():
         if not outcome.paces:
             continue
@@ -145,7 +145,7 @@ def _training(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float | No
     return found
 
 
-def _convergence(outcome: Outcome) -> dict[str, float | None]:
+def _convergence(outcome: Outcome) -> dict[str, int | float | None]:
     """Say how long a step takes, and after how many the model is nearly as good as it gets."""
     pace = outcome.paces[0]
     looks = pace["validations"]
@@ -160,7 +160,7 @@ def _convergence(outcome: Outcome) -> dict[str, float | None]:
     }
 
 
-def _minibatch_sentences(rows: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+def _minibatch_sentences(rows: Mapping[str, Mapping[str, int | float | None]]) -> list[str]:
     timed = {name: row["total_s"] for name, row in rows.items() if row["total_s"] is not None}
     if len(timed) < 2:
         return ["Too few sizes were timed to say which is the fastest."]

@@ -279,8 +279,8 @@ def test_factors_repeat_to_the_bit_and_are_zero_for_cold_items(two_rings, kind):
 
 def test_a_grid_is_every_combination():
     points = grid(AlsConfig(factors=(4, 8), regularization=(0.1, 0.2, 0.3)))
-    assert len(points) == 6
-    assert {"factors": 8, "regularization": 0.3, "iterations": 15, "alpha": 1.0} in points
+    assert len(points) == 12
+    assert {"factors": 8, "regularization": 0.3, "iterations": 15, "alpha": 20.0} in points
 
 
 def test_tuning_keeps_the_factors_that_rank_valid_pairs_best(communities):

@@ -35,9 +35,9 @@ class AlsConfig(Config):
     """Settings tried for ALS; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128, 256), min_length=1)
-    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 1.0), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(1.0,), min_length=1)
     iterations: tuple[PositiveInt, ...] = Field(default=(15,), min_length=1)
-    alpha: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    alpha: tuple[PositiveFloat, ...] = Field(default=(5.0, 20.0), min_length=1)
     """What an edge counts for beside its absence, which counts 1."""
     num_threads: PositiveInt = 2
     """Threads; changes nothing but the time."""
@@ -47,7 +47,7 @@ class BprConfig(Config):
     """Settings tried for BPR; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128), min_length=1)
-    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.001), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.03), min_length=1)
     iterations: tuple[PositiveInt, ...] = Field(default=(100,), min_length=1)
     learning_rate: tuple[PositiveFloat, ...] = Field(default=(0.05,), min_length=1)
 
