@@ -3,8 +3,8 @@
 import json
 import sys
 
+from pinsage.cluster.paper_tables import ReproduceConfig
 from pinsage.cluster.reproduce import reproduce
-from pinsage.cluster.trials import ReproduceConfig
 from ray_jobs._cli import run_with_config
 
 

@@ -1,19 +1,15 @@
-"""Training and embedding in one process, without actors: for many small runs side by side."""
+"""Training in one process, without actors: for many small trainings side by side."""
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.parquet as pq
 import torch
 
-from pinsage.base.artifacts import Draft, publish
-from pinsage.cluster.embedder import EmbedSpec
+from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.trainer import TrainTask, initial_model, log_values
 from pinsage.cluster.validator import Validator
-from pinsage.graph.schema import ITEMS_FILE
-from pinsage.inference.export import write_part
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
     Hooks,
@@ -93,27 +89,6 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         save(state)
     finally:
         log.close()
-
-
-def embed_alone(spec: EmbedSpec, draft: Draft) -> None:
-    """Embed every item as `embed_all` does, chunk by chunk.
-
-    Args:
-        spec: what to embed, and where the files go.
-        draft: takes the counts.
-    """
-    encoder = spec.encoder()
-    keys = pq.read_table(spec.graph / ITEMS_FILE, columns=["item_key"])["item_key"]
-    num_items = len(keys)
-    for number in range(encoder.num_passes):
-        encoder.allocate(number)
-        for start in range(0, num_items, spec.config.items_per_chunk):
-            stop = min(start + spec.config.items_per_chunk, num_items)
-            embeddings = encoder.run(number, start, stop)
-            if embeddings is not None:
-                with draft.file(f"part-{start:012d}-{stop:012d}.parquet") as path:
-                    write_part(path, keys[start:stop].combine_chunks(), embeddings)
-    draft.counts |= {"items": num_items, "convolutions": num_items * (encoder.num_passes - 1)}
 
 
 def _minibatches(

@@ -6,7 +6,6 @@ what it does on the held-out pairs is published beside the runs: a rerun skips w
 
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,9 @@ from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster import drivers
-from pinsage.cluster.alone import embed_alone, train_alone
-from pinsage.cluster.embedder import EmbedSpec
+from pinsage.cluster.alone import train_alone
 from pinsage.cluster.methods import feature_methods
-from pinsage.cluster.run import Run, Stage
-from pinsage.cluster.run_config import RunConfig
-from pinsage.cluster.session import require_cpus, session
-from pinsage.cluster.trials import (
+from pinsage.cluster.paper_tables import (
     TRIAL,
     ReproduceConfig,
     Trial,
@@ -33,6 +28,9 @@ from pinsage.cluster.trials import (
     minibatch_trials,
     neighbor_trials,
 )
+from pinsage.cluster.run import Run, Stage
+from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.session import require_cpus, session
 from pinsage.evaluation.baselines import EmbeddingCosine
 from pinsage.evaluation.metrics import hit_values, scaled_reciprocal_values
 from pinsage.evaluation.protocol import EvaluationConfig, HeldOut, hold_out, protocol_facts
@@ -111,28 +109,13 @@ def _run_trial(trial: Trial, num_threads: int) -> None:
             task = drivers.train_task(run, graph, len(graph.pairs("train")))
             train_alone(task, num_threads=num_threads)
         drivers.train(run, keep_log=trial.log)
-        if not run.embeddings.is_done:
-            with _published(run.embeddings) as draft:
-                embed_alone(_embed_spec(run, draft), draft)
-    with _published(trial.stage) as draft:
-        _measure(trial, draft)
-
-
-def _published(stage: Stage) -> AbstractContextManager[Draft]:
-    return publish(
+        # In this process: a worker that waits for others would hold the CPUs that those wait for.
+        drivers.embed(run, here=True)
+    stage = trial.stage
+    with publish(
         stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
-    )
-
-
-def _embed_spec(run: Run, draft: Draft) -> EmbedSpec:
-    return EmbedSpec(
-        graph=run.graph.directory,
-        neighborhoods=run.neighborhoods.directory,
-        model=run.model.directory,
-        folder=draft.scratch,
-        parts=draft.path,
-        config=run.config.embed.model_copy(update={"num_workers": 1, "threads_per_worker": 1}),
-    )
+    ) as draft:
+        _measure(trial, draft)
 
 
 def _measure(trial: Trial, draft: Draft) -> None:

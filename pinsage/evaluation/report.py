@@ -8,7 +8,7 @@ import numpy as np
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.seeding import Stream, stream
-from pinsage.evaluation.cold import cold_section
+from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.measures import Measures, measure
@@ -76,7 +76,7 @@ def evaluate(
     metrics = {name: found.means() for name, found in measures.items()}
     compared = _compare(measures, held_out, config, seed)
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
-    report = {
+    report: dict[str, Any] = {
         "summary": summary(metrics, compared["paired"], headline),
         "protocol": protocol,
         "metrics": metrics,
@@ -96,7 +96,10 @@ def evaluate(
         "similarity": _similarities(methods, seed),
     }
     if items.cold is not None:
-        report["cold"] = cold_section(measures, held_out, items.cold, config, ours=OURS, seed=seed)
+        section = cold_section(measures, held_out, items.cold, config, ours=OURS, seed=seed)
+        report["cold"] = section
+        sentence = cold_sentence(section, config, ours=OURS)
+        report["summary"] += [sentence] if sentence else []
     return report
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64
-from numba import njit, prange
 
 from pinsage.kernels.checks import require_ids, require_matrix, require_positive, require_vector
+from pinsage.kernels.rivals import count_rivals, pick_best, scan, score_again, unwind_all
 
 
 class BestLists(NamedTuple):
@@ -68,7 +68,7 @@ def top_k(
     _require_scores(scores)
     ids = np.full((scores.shape[0], k), -1, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
-    _pick_best(np.ascontiguousarray(scores), ids, best)
+    pick_best(np.ascontiguousarray(scores), ids, best)
     return ids, best
 
 
@@ -121,7 +121,7 @@ def rank_bounds(
         )
     better = np.empty(targets.size, np.int64)
     tied = np.empty(targets.size, np.int64)
-    _count_rivals(
+    count_rivals(
         np.ascontiguousarray(scores),
         query_rows.astype(np.int64, copy=False),
         query_ids.astype(np.int64, copy=False),
@@ -151,7 +151,7 @@ def exact_scores(
     require_ids("query_rows", query_rows, len(queries))
     require_ids("item_rows", item_rows, len(items))
     scores = np.empty(query_rows.size, np.float32)
-    _score_again(queries, items, query_rows, item_rows, scores)
+    score_again(queries, items, query_rows, item_rows, scores)
     return scores
 
 
@@ -187,12 +187,12 @@ def scan_items(
     lengths = [len(part) for part in (queries, slack, own_rows, rivals.starts[1:], lists.ids)]
     if len(set(lengths)) > 1:
         raise ValueError(f"wanted something for each of {len(queries)} queries, found {lengths}")
-    _scan(approximate, slack, queries, items, first, own_rows, *rivals, *lists)
+    scan(approximate, slack, queries, items, first, own_rows, *rivals, *lists)
 
 
 def sort_lists(lists: BestLists) -> None:
     """Put each list's best first, ties by smaller row, in place."""
-    _sort_lists(*lists)
+    unwind_all(*lists)
 
 
 def _require_widths(queries: np.ndarray, items: np.ndarray) -> None:
@@ -210,190 +210,3 @@ def _require_scores(scores: np.ndarray) -> None:
     if bool(np.isnan(scores.min(initial=np.inf))):
         row, column = np.argwhere(np.isnan(scores))[0]
         raise ValueError(f"scores must be numbers; found NaN at row {row}, candidate {column}")
-
-
-@njit(cache=True, nogil=True)
-def _worse(scores, ids, left, right):  # type: ignore[no-untyped-def]
-    if scores[left] == scores[right]:
-        return ids[left] > ids[right]
-    return scores[left] < scores[right]
-
-
-@njit(cache=True, nogil=True)
-def _sink(scores, ids, place, size):  # type: ignore[no-untyped-def]
-    """Restore the heap whose root is its worst member, below `place`."""
-    while True:
-        worst = place
-        for child in (2 * place + 1, 2 * place + 2):
-            if child < size and _worse(scores, ids, child, worst):
-                worst = child
-        if worst == place:
-            return
-        scores[place], scores[worst] = scores[worst], scores[place]
-        ids[place], ids[worst] = ids[worst], ids[place]
-        place = worst
-
-
-@njit(cache=True, nogil=True)
-def _heapify(scores, ids, size):  # type: ignore[no-untyped-def]
-    for place in range(size // 2 - 1, -1, -1):
-        _sink(scores, ids, place, size)
-
-
-@njit(cache=True, nogil=True)
-def _offer(ids, best, size, candidate, score):  # type: ignore[no-untyped-def]
-    """Take a candidate into a list that has room or a worse member; give the list's new size."""
-    if size < best.size:
-        ids[size] = candidate
-        best[size] = score
-        if size + 1 == best.size:
-            _heapify(best, ids, best.size)
-        return size + 1
-    # Ids ascend, so a candidate that only draws with the worst member loses to it.
-    if score > best[0]:
-        best[0] = score
-        ids[0] = candidate
-        _sink(best, ids, 0, size)
-    return size
-
-
-@njit(cache=True, nogil=True)
-def _unwind(ids, best, size):  # type: ignore[no-untyped-def]
-    """Turn a list into one with the best first; one that is not full is no heap yet."""
-    if size < best.size:
-        _heapify(best, ids, size)
-    for last in range(size - 1, 0, -1):
-        best[0], best[last] = best[last], best[0]
-        ids[0], ids[last] = ids[last], ids[0]
-        _sink(best, ids, 0, last)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _pick_best(scores, all_ids, all_best):  # type: ignore[no-untyped-def]
-    num_candidates = scores.shape[1]
-    for row in prange(scores.shape[0]):
-        candidates, ids, best = scores[row], all_ids[row], all_best[row]
-        size = 0
-        for candidate in range(num_candidates):
-            if size < best.size or candidates[candidate] > best[0]:
-                size = _offer(ids, best, size, candidate, candidates[candidate])
-        _unwind(ids, best, size)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _count_rivals(scores, query_rows, query_ids, targets, bars, better, tied):  # type: ignore[no-untyped-def]
-    for pair in prange(targets.size):
-        row = scores[query_rows[pair]]
-        target = targets[pair]
-        query = query_ids[pair]
-        bar = bars[pair]
-        above = 0
-        level = 0
-        for score in row:
-            above += score > bar
-            level += score == bar
-        if query >= 0 and query != target:
-            above -= row[query] > bar
-            level -= row[query] == bar
-        better[pair] = above
-        tied[pair] = level - (target >= 0)
-
-
-@njit(cache=True, nogil=True)
-def _dot(left, right):  # type: ignore[no-untyped-def]
-    sums = (0.0, 0.0, 0.0, 0.0)
-    whole = left.size - left.size % 4
-    for place in range(0, whole, 4):
-        sums = (
-            sums[0] + np.float64(left[place]) * np.float64(right[place]),
-            sums[1] + np.float64(left[place + 1]) * np.float64(right[place + 1]),
-            sums[2] + np.float64(left[place + 2]) * np.float64(right[place + 2]),
-            sums[3] + np.float64(left[place + 3]) * np.float64(right[place + 3]),
-        )
-    total = (sums[0] + sums[1]) + (sums[2] + sums[3])
-    for place in range(whole, left.size):
-        total += np.float64(left[place]) * np.float64(right[place])
-    return np.float32(total)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _score_again(queries, items, query_rows, item_rows, scores):  # type: ignore[no-untyped-def]
-    for pair in prange(scores.size):
-        scores[pair] = _dot(queries[query_rows[pair]], items[item_rows[pair]])
-
-
-@njit(cache=True, nogil=True)
-def _counts(scores, low, high):  # type: ignore[no-untyped-def]
-    """How many scores are above `high`, and how many from `low` to `high`."""
-    above = 0
-    reach = 0
-    for score in scores:
-        above += score > high
-        reach += score >= low
-    return above, reach - above
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _scan(  # type: ignore[no-untyped-def]
-    approximate,
-    all_slack,
-    queries,
-    items,
-    first,
-    own_rows,
-    starts,
-    bars,
-    targets,
-    better,
-    tied,
-    list_ids,
-    list_scores,
-    sizes,
-):
-    num_columns = approximate.shape[1]
-    for row in prange(approximate.shape[0]):
-        scores, query, slack = approximate[row], queries[row], all_slack[row]
-        own = own_rows[row] - first
-        is_exact = False
-        for pair in range(starts[row], starts[row + 1]):
-            bar = bars[pair]
-            above, near = _counts(scores, bar - slack, bar + slack)
-            # Where much is too close to call, all of it is scored again, once for all pairs.
-            if 16 * near > num_columns + 64 and not is_exact:
-                for column in range(num_columns):
-                    scores[column] = _dot(query, items[column])
-                is_exact = True
-                slack = np.float32(0)
-                above, near = _counts(scores, bar, bar)
-            if 0 <= own < num_columns and scores[own] > bar + slack:
-                above -= 1
-            level = 0
-            column = 0
-            while near > 0:
-                score = scores[column]
-                if score >= bar - slack and score <= bar + slack:
-                    near -= 1
-                    if column != own and first + column != targets[pair]:
-                        if not is_exact:
-                            score = _dot(query, items[column])
-                        above += score > bar
-                        level += score == bar
-                column += 1
-            better[pair] += above
-            tied[pair] += level
-        if list_ids.shape[1] == 0:
-            continue
-        ids, best, size = list_ids[row], list_scores[row], sizes[row]
-        for column in range(num_columns):
-            if size < best.size or scores[column] + slack >= best[0]:
-                if column == own:
-                    continue
-                score = scores[column] if is_exact else _dot(query, items[column])
-                size = _offer(ids, best, size, first + column, score)
-        sizes[row] = size
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _sort_lists(list_ids, list_scores, sizes):  # type: ignore[no-untyped-def]
-    for row in prange(sizes.size):
-        _unwind(list_ids[row], list_scores[row], sizes[row])

@@ -5,9 +5,9 @@ import pytest
 
 from pinsage.base.config import load_config
 from pinsage.cluster import reproduce as driver
+from pinsage.cluster.paper_tables import ReproduceConfig
 from pinsage.cluster.reproduce import reproduce
 from pinsage.cluster.run_config import RunConfig
-from pinsage.cluster.trials import ReproduceConfig
 from tests.runs import ROOT, SMOKE
 
 RECIPES = sorted((ROOT / "ray_jobs" / "recipes" / "reproduce").glob("*.yaml"))
