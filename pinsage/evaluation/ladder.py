@@ -112,7 +112,10 @@ def step_sentence(step: Mapping[str, Any]) -> str:
         return f"{order}: holds, at {listed(said['ahead'])}."
     words = {"ahead": "it holds at", "even": "no clear difference at", "behind": "the reverse at"}
     clauses = [f"{words[kind]} {listed(found)}" for kind, found in said.items() if found]
-    whole = "does not hold here" if not said["ahead"] else "does not hold throughout"
+    if said["behind"] and not said["ahead"]:
+        whole = "does not hold here"
+    else:
+        whole = "does not hold throughout" if said["ahead"] else "is not clear here"
     return f"{order}: the paper's order {whole}: {'; '.join(clauses)}."
 
 

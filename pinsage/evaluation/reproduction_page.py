@@ -130,7 +130,8 @@ def _minibatch_table(summary: Mapping[str, Any]) -> Table:
     ]
     return Table(
         "Table 3: minibatch sizes",
-        "mean-pooling-hard from one seed; steps until validation first reaches 98% of its best.",
+        "mean-pooling-hard from one seed; steps until validation first reaches 98% of what the "
+        "worst size reaches at its best; as many trials at a time as the machine has room for.",
         ["pairs a step", "time a step", "steps", "total", "best validation hit-rate"],
         rows,
         summary["sentences"]["table3"],

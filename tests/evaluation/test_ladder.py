@@ -60,7 +60,7 @@ def test_a_method_against_itself_makes_no_difference():
         "high": 0,
         "verdict": "even",
     }
-    assert "no clear difference at hit-rate@10" in step_sentence(step)
+    assert "is not clear here: no clear difference at hit-rate@10" in step_sentence(step)
 
 
 def test_a_step_may_hold_at_some_metrics_alone():

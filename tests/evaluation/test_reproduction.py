@@ -50,7 +50,7 @@ def findings():
         neighbors={"T = 10": outcome(0.4), "T = 20": outcome(0.9)},
         minibatches={
             "512": outcome(0.5, looks=[[10, 0.5], [20, 0.99], [40, 1.0]]),
-            "2048": outcome(0.5, step_s=2.0, looks=[[10, 0.99], [40, 1.0]]),
+            "2048": outcome(0.5, step_s=2.0, looks=[[10, 0.8], [40, 0.9]]),
         },
         content=["visual"],
     )
@@ -78,8 +78,9 @@ def test_a_ladder_without_some_methods_has_fewer_steps(findings):
     assert {"table3", "table4"} & set(summary) == set()
 
 
-def test_convergence_is_the_first_look_near_the_best(summary):
+def test_convergence_is_the_first_look_at_a_quality_that_all_sizes_reach(summary):
     assert summary["table3"]["512"]["steps"] == 20
+    assert summary["table3"]["2048"]["steps"] == 40
     assert summary["table3"]["512"]["total_s"] == pytest.approx(10)
     assert "Minibatches of 512 pairs" in summary["sentences"]["table3"][0]
     assert "in the paper 2048 is the fastest" in summary["sentences"]["table3"][0]
