@@ -188,8 +188,7 @@ def _spread_sentences(figure: Mapping[str, Any], content: Sequence[str]) -> list
     }
     if "pinsage" not in found or len(found) < 2:
         return []
-    ours = found.pop("pinsage")
-    said = listed([f"{name} ({value:.2f})" for name, value in found.items()])
-    holds = all(ours < value for value in found.values())
-    order = "holds" if holds else "the paper's order does not hold here"
-    return [f"pinsage's cosines spread wider (kurtosis {ours:.2f}) than those of {said}: {order}."]
+    said = listed([f"{value:.2f} of {name}" for name, value in found.items()])
+    holds = found["pinsage"] == min(found.values())
+    order = "holds" if holds else "does not hold here"
+    return [f"Kurtosis {said}: the paper's order, pinsage's the lowest, {order}."]

@@ -72,8 +72,7 @@ def as_page(summary: Mapping[str, Any]) -> str:
 def _section(table: Table) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(c)}</td>' for c in row[1:])}</tr>"
-        for row in table.rows
+        f"<tr><th>{escape(row[0])}</th>{''.join(map(_cell, row[1:]))}</tr>" for row in table.rows
     )
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in table.sentences)
     return (
@@ -81,6 +80,13 @@ def _section(table: Table) -> str:
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         f"</div><ul>{said}</ul>"
     )
+
+
+def _cell(text: str) -> str:
+    """Write a cell, with its interval small under the value."""
+    value, bracket, rest = text.partition(" [")
+    small = f"<small>{escape(rest.removesuffix(']').replace(', ', ' to '))}</small>"
+    return f"<td>{escape(value)}{small if bracket else ''}</td>"
 
 
 def _tables(summary: Mapping[str, Any]) -> list[Table]:
