@@ -26,6 +26,7 @@ from pinsage.cluster.session import session
 from pinsage.cluster.trainer import TrainTask
 from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
+from pinsage.evaluation.baselines.factors import require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
 from pinsage.graph.subgraph import take_subgraph
@@ -147,12 +148,15 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     )
 
 
-def check_splits(run: Run) -> None:
-    """Stop before hours of work if the pairs to evaluate on are not there.
+def check_evaluation(run: Run) -> None:
+    """Stop before hours of work if what the evaluation wants is not there.
 
     Raises:
+        ConfigError: a baseline wants a package that is not installed.
         DataError: the graph has no pairs of `evaluate.split`.
     """
+    for kind in factorizations(run):
+        require_package(kind)
     split = run.config.evaluate.split
     counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
     if not counts[split]:

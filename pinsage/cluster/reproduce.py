@@ -63,7 +63,7 @@ def reproduce(config: ReproduceConfig) -> Path:
     base = Run(config.run)
     base.save_config()
     drivers.ingest(base)
-    drivers.check_splits(base)
+    drivers.check_evaluation(base)
     graph = Graph.open(base.graph.directory)
     groups = [group for group in graph.feature_columns if group not in {LOG_DEGREE, STRUCTURE}]
     tables = (ladder_trials(config, groups), neighbor_trials(config), minibatch_trials(config))

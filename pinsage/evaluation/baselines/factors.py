@@ -7,6 +7,7 @@ training graph; related items are the nearest by cosine of the items' factors.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -66,6 +67,19 @@ def grid(config: AlsConfig | BprConfig) -> list[Settings]:
     ]
 
 
+def require_package(kind: Factorization) -> None:
+    """Stop before hours of other work if the package is not there.
+
+    Raises:
+        ConfigError: how to get it.
+    """
+    if find_spec("implicit") is None:
+        raise ConfigError(
+            f"the baseline {kind} wants the package implicit, which is not installed; "
+            "`pip install 'pinsage[baselines]'`, or leave it out of evaluate.baselines"
+        )
+
+
 def item_factors(
     kind: Factorization,
     adjacency: BipartiteAdjacency,
@@ -89,16 +103,13 @@ def item_factors(
     Raises:
         ConfigError: the package is not installed.
     """
-    try:
-        from implicit.als import AlternatingLeastSquares
-        from implicit.bpr import BayesianPersonalizedRanking
-        from scipy.sparse import csr_matrix
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise ConfigError(
-            f"the baseline {kind} wants the package implicit, which is not installed ({error}); "
-            "`pip install 'pinsage[baselines]'`, or leave it out of evaluate.baselines"
-        ) from error
+    require_package(kind)
+    # Here, for those who never ask for them do not need the package.
+    from implicit.als import AlternatingLeastSquares
+    from implicit.bpr import BayesianPersonalizedRanking
+    from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
+
     shape = (adjacency.num_contexts, adjacency.num_items)
     ones = np.ones(len(adjacency.context_items), np.float32)
     # Copies, because compiled code over there refuses what is mapped read-only.
