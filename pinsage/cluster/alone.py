@@ -10,6 +10,7 @@ from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.trainer import TrainTask, initial_model, log_values
 from pinsage.cluster.validator import Validator
+from pinsage.model.encoder import PinSage
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
     Hooks,
@@ -44,10 +45,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     device = torch.device("cuda" if _uses_gpu(task) else "cpu")
     model = initial_model(task).to(device)
     optimizer = make_optimizer(model)
-    newest = task.folder.find().path
-    state = (
-        TrainingState(step=0, losses=[]) if newest is None else load_state(newest, model, optimizer)
-    )
+    state = _resume(task, model, optimizer)
     snapshot = Snapshot(model, optimizer)
     validator = _validator(task, device)
     log = JsonLines(task.checkpoints / LOG, first_step=state.step)
@@ -89,6 +87,13 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         save(state)
     finally:
         log.close()
+
+
+def _resume(task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer) -> TrainingState:
+    newest = task.folder.find().path
+    if newest is None:
+        return TrainingState(step=0, losses=[])
+    return load_state(newest, model, optimizer)
 
 
 def _minibatches(

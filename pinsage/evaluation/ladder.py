@@ -78,25 +78,20 @@ def compare(
             }
         for step, difference in zip(steps, differences, strict=True):
             low, high = interval(drawn[step.better] - drawn[step.worse])
+            means = (found[name][metric]["mean"] for name in (step.better, step.worse))
             difference[metric] = {
-                "difference": found[step.better][metric]["mean"]
-                - found[step.worse][metric]["mean"],
+                "difference": next(means) - next(means),
                 "low": low,
                 "high": high,
                 "verdict": verdict(low, high),
             }
-    return {
-        "metrics": found,
-        "steps": [
-            {
-                "better": step.better,
-                "worse": step.worse,
-                "metrics": difference,
-                "holds": all(one["verdict"] == "ahead" for one in difference.values()),
-            }
-            for step, difference in zip(steps, differences, strict=True)
-        ],
-    }
+    ladder = zip(steps, differences, strict=True)
+    return {"metrics": found, "steps": [_judged(step, metrics) for step, metrics in ladder]}
+
+
+def _judged(step: Step, metrics: dict[str, Any]) -> dict[str, Any]:
+    holds = all(one["verdict"] == "ahead" for one in metrics.values())
+    return {"better": step.better, "worse": step.worse, "metrics": metrics, "holds": holds}
 
 
 def step_sentence(step: Mapping[str, Any]) -> str:
