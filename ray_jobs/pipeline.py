@@ -6,7 +6,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from pinsage.cluster.drivers import JOBS, StageResult, check_splits
+from pinsage.cluster.drivers import JOBS, StageResult, check_evaluation
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
 from ray_jobs._cli import run_job
@@ -26,7 +26,7 @@ def run_pipeline(run: Run) -> None:
     started = time.monotonic()
     print(f"{run.config.name}: publishing into {run.output}", file=sys.stderr)
     results = [JOBS["ingest"](run)]
-    check_splits(run)
+    check_evaluation(run)
     with nullcontext() if all(stage.is_done for stage in run.stages) else session(run.config.ray):
         results += [job(run) for name, job in JOBS.items() if name != "ingest"]
     generation = run.publish_generation()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pinsage.base.artifacts import Draft, publish
+from pinsage.base.artifacts import Draft, publish, whole_file
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
@@ -26,6 +26,7 @@ from pinsage.cluster.session import session
 from pinsage.cluster.trainer import TrainTask
 from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
+from pinsage.evaluation.baselines.factors import require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
 from pinsage.graph.subgraph import take_subgraph
@@ -83,17 +84,28 @@ def walk(run: Run) -> StageResult:
     return _publish(run.neighborhoods, lambda draft: _walk(run, run.graph.directory, draft))
 
 
-def train(run: Run) -> StageResult:
-    """Train and publish the model."""
-    result = _publish(run.model, lambda draft: _train(run, draft))
+def train(run: Run, *, keep_log: Path | None = None) -> StageResult:
+    """Train and publish the model.
+
+    Args:
+        run: what to train.
+        keep_log: where to copy the training log to, with its pace, which is not published: no two
+            runs agree on it.
+    """
+    result = _publish(run.model, lambda draft: _train(run, draft, keep_log))
     # The model is whole, so nothing will be resumed from them.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return result
 
 
-def embed(run: Run) -> StageResult:
-    """Embed every item and publish the embeddings."""
-    return _publish(run.embeddings, lambda draft: _embed(run, draft))
+def embed(run: Run, *, here: bool | None = None) -> StageResult:
+    """Embed every item and publish the embeddings.
+
+    Args:
+        run: what to embed.
+        here: whether this process does all the work; None leaves it to the size.
+    """
+    return _publish(run.embeddings, lambda draft: _embed(run, draft, here=here))
 
 
 def index(run: Run) -> StageResult:
@@ -137,12 +149,15 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     )
 
 
-def check_splits(run: Run) -> None:
-    """Stop before hours of work if the pairs to evaluate on are not there.
+def check_evaluation(run: Run) -> None:
+    """Stop before hours of work if what the evaluation wants is not there.
 
     Raises:
+        ConfigError: a baseline wants a package that is not installed.
         DataError: the graph has no pairs of `evaluate.split`.
     """
+    for kind in factorizations(run):
+        require_package(kind)
     split = run.config.evaluate.split
     counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
     if not counts[split]:
@@ -230,15 +245,14 @@ def _count_neighbors(draft: Draft) -> None:
     }
 
 
-def _train(run: Run, draft: Draft) -> None:
+def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
     config = run.config
     graph = Graph.open(run.training_graph.directory)
-    fresh = config.train.minibatch.fresh_pairs
-    num_pairs = len(open_pairs(graph, fresh, seed=config.seed))
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
         draw_sample(graph, config.train.validation, seed=config.seed)
-    task = _train_task(run, graph, num_pairs)
+    task = train_task(run)
+    num_pairs = task.settings["pairs"]
     result = find_result(task)
     if result is None:
         with session(config.ray):
@@ -251,20 +265,32 @@ def _train(run: Run, draft: Draft) -> None:
     state = load_progress(last)
     with draft.file(PROGRESS) as path:
         shutil.copyfile(last / PROGRESS, path)
+    if keep_log is not None:
+        keep_log.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(keep_log) as path:
+            shutil.copyfile(task.checkpoints / LOG, path)
     with draft.file(LOG) as path:
         write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
     draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}
 
 
-def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
+def train_task(run: Run) -> TrainTask:
+    """Say what every worker of a run's training is told.
+
+    Raises:
+        DataError: there are no pairs to train on.
+    """
     config = run.config
+    graph = Graph.open(run.training_graph.directory)
+    fresh = config.train.minibatch.fresh_pairs
+    num_pairs = len(open_pairs(graph, fresh, seed=config.training_seed))
     return TrainTask(
         producers=ProducerSpec(
             graph=run.training_graph.directory,
             neighborhoods=run.training_neighborhoods.directory,
             minibatch=config.train.minibatch,
             num_layers=config.model.num_layers,
-            seed=config.seed,
+            seed=config.training_seed,
         ),
         model=config.model,
         train=config.train,
@@ -281,7 +307,7 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
     )
 
 
-def _embed(run: Run, draft: Draft) -> None:
+def _embed(run: Run, draft: Draft, *, here: bool | None) -> None:
     spec = EmbedSpec(
         graph=run.graph.directory,
         neighborhoods=run.neighborhoods.directory,
@@ -291,7 +317,7 @@ def _embed(run: Run, draft: Draft) -> None:
         config=run.config.embed,
         previous=run.previous_embeddings(),
     )
-    embed_all(spec, draft, run.config.ray)
+    embed_all(spec, draft, run.config.ray, here=here)
 
 
 def _index(run: Run, draft: Draft) -> None:

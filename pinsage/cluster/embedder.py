@@ -74,8 +74,16 @@ class ChunkActor:
         return _do_chunks(batch, *self._chunk_of)
 
 
-def embed_all(spec: EmbedSpec, draft: Draft, cluster: RayConfig) -> None:
+def embed_all(
+    spec: EmbedSpec, draft: Draft, cluster: RayConfig, *, here: bool | None = None
+) -> None:
     """Run every pass in order; finished chunks of an earlier run are kept.
+
+    Args:
+        spec: what to embed, and where the files go.
+        draft: takes the counts.
+        cluster: which Ray cluster has the workers.
+        here: whether this process does all the work; None leaves it to `embeds_here`.
 
     Raises:
         ArtifactError: what is read is damaged, or does not belong together.
@@ -87,7 +95,8 @@ def embed_all(spec: EmbedSpec, draft: Draft, cluster: RayConfig) -> None:
     if spec.previous is not None:
         _plan_update(spec, embedder)
         embedder = Embedder(spec, _load_update(spec))
-    here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
+    if here is None:
+        here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
     with nullcontext() if here else session(cluster):
         receipts = _run_passes(spec, embedder, here=here)
     if spec.config.keep_rows:

@@ -117,7 +117,7 @@ class Run:
         settings = {
             "model": _dump(self.config.model),
             "train": {name: train[name] for name in _TRAIN_RESULT},
-            "seed": self.config.seed,
+            "seed": self.config.training_seed,
         }
         parents = (self.training_graph, self.training_neighborhoods)
         return self._stage("model", settings, parents)

@@ -113,6 +113,11 @@ class RunConfig(Config):
     serve: ServeSection = ServeSection()
     ray: RayConfig = RayConfig()
 
+    @property
+    def training_seed(self) -> int:
+        """Where the randomness of training begins."""
+        return self.seed if self.train.seed is None else self.train.seed
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "RunConfig":
         wanted = self.train.minibatch.num_neighbors

@@ -269,18 +269,7 @@ class _Worker:
         return "  ".join(parts)
 
     def _log(self, state: TrainingState, learning_rate: float) -> None:
-        validated = bool(state.validations) and state.validations[-1].step == state.step
-        values: dict[str, float] = {}
-        if state.step % LOG_STEPS == 0:
-            values |= {
-                "epoch": (state.step - 1) // self._task.steps_per_epoch + 1,
-                "loss": state.logged_loss / LOG_STEPS,
-                "learning_rate": learning_rate,
-                "pairs_per_s": round(self._pace.pairs_per_s, 1),
-                "wait_share": round(self._pace.wait_share, 4),
-            }
-        if validated:
-            values["hit_rate"] = state.validations[-1].hit_rate
+        values = log_values(self._task, state, learning_rate, self._pace)
         if values:
             for scalars in self._scalars:
                 scalars.write(state.step, values)
@@ -298,6 +287,25 @@ class _Worker:
             seed=task.producers.seed,
             device=self._device,
         )
+
+
+def log_values(
+    task: TrainTask, state: TrainingState, learning_rate: float, pace: Pace
+) -> dict[str, int | float]:
+    """Give what the training log says of a step: nothing of most."""
+    validated = bool(state.validations) and state.validations[-1].step == state.step
+    values: dict[str, int | float] = {}
+    if state.step % LOG_STEPS == 0:
+        values |= {
+            "epoch": (state.step - 1) // task.steps_per_epoch + 1,
+            "loss": state.logged_loss / LOG_STEPS,
+            "learning_rate": learning_rate,
+            "pairs_per_s": round(pace.pairs_per_s, 1),
+            "wait_share": round(pace.wait_share, 4),
+        }
+    if validated:
+        values["hit_rate"] = state.validations[-1].hit_rate
+    return values
 
 
 def initial_model(task: TrainTask) -> PinSage:

@@ -27,6 +27,9 @@ class TrainConfig(Config):
     minibatch: MinibatchConfig = MinibatchConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    seed: NonNegativeInt | None = None
+    """Where the randomness of training begins: weights, order of pairs, negatives. None takes the
+    run's seed; another one trains again on the same graph and neighborhoods."""
     scale_features: ScaleBy | None = "columns"
     """Center every feature column over the items, and divide it by its deviation (`columns`) or by
     that of its group (`groups`), which keeps the proportions of vectors that were made elsewhere;

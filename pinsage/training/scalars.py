@@ -24,7 +24,7 @@ _PACKAGES: dict[Tracker, str] = {"tensorboard": "tensorboardX", "mlflow": "mlflo
 class Scalars(Protocol):
     """Somewhere to write numbers to."""
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, int | float]) -> None:
         """Write the numbers of one step."""
         ...
 
@@ -49,7 +49,7 @@ class JsonLines:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, int | float]) -> None:
         """Append one line; it is with the system when this returns."""
         self._file.write(_line({"step": step, **values}))
         self._file.flush()
@@ -68,7 +68,7 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, int | float]) -> None:
         """Write one point a curve."""
         for name, value in values.items():
             self._writer.add_scalar(f"train/{name}", value, step)
@@ -93,7 +93,7 @@ class Mlflow:
             run_id=earlier[0].info.run_id if earlier else None, run_name=name
         )
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, int | float]) -> None:
         """Log one step's metrics."""
         self._mlflow.log_metrics(dict(values), step=step)
 

@@ -7,6 +7,7 @@ training graph; related items are the nearest by cosine of the items' factors.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -35,9 +36,9 @@ class AlsConfig(Config):
     """Settings tried for ALS; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128, 256), min_length=1)
-    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 1.0), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(1.0,), min_length=1)
     iterations: tuple[PositiveInt, ...] = Field(default=(15,), min_length=1)
-    alpha: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    alpha: tuple[PositiveFloat, ...] = Field(default=(5.0, 20.0), min_length=1)
     """What an edge counts for beside its absence, which counts 1."""
     num_threads: PositiveInt = 2
     """Threads; changes nothing but the time."""
@@ -47,7 +48,7 @@ class BprConfig(Config):
     """Settings tried for BPR; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128), min_length=1)
-    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.001), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.03), min_length=1)
     iterations: tuple[PositiveInt, ...] = Field(default=(100,), min_length=1)
     learning_rate: tuple[PositiveFloat, ...] = Field(default=(0.05,), min_length=1)
 
@@ -64,6 +65,19 @@ def grid(config: AlsConfig | BprConfig) -> list[Settings]:
     return [
         dict(zip(choices, point, strict=True)) for point in itertools.product(*choices.values())
     ]
+
+
+def require_package(kind: Factorization) -> None:
+    """Stop before hours of other work if the package is not there.
+
+    Raises:
+        ConfigError: how to get it.
+    """
+    if find_spec("implicit") is None:
+        raise ConfigError(
+            f"the baseline {kind} wants the package implicit, which is not installed; "
+            "`pip install 'pinsage[baselines]'`, or leave it out of evaluate.baselines"
+        )
 
 
 def item_factors(
@@ -89,16 +103,13 @@ def item_factors(
     Raises:
         ConfigError: the package is not installed.
     """
-    try:
-        from implicit.als import AlternatingLeastSquares
-        from implicit.bpr import BayesianPersonalizedRanking
-        from scipy.sparse import csr_matrix
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise ConfigError(
-            f"the baseline {kind} wants the package implicit, which is not installed ({error}); "
-            "`pip install 'pinsage[baselines]'`, or leave it out of evaluate.baselines"
-        ) from error
+    require_package(kind)
+    # Here, for those who never ask for them do not need the package.
+    from implicit.als import AlternatingLeastSquares
+    from implicit.bpr import BayesianPersonalizedRanking
+    from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
+
     shape = (adjacency.num_contexts, adjacency.num_items)
     ones = np.ones(len(adjacency.context_items), np.float32)
     # Copies, because compiled code over there refuses what is mapped read-only.

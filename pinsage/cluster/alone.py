@@ -1,0 +1,133 @@
+"""Training in one process, without actors: for many small trainings side by side."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from pinsage.base.artifacts import publish
+from pinsage.cluster.producers import ProducerSpec
+from pinsage.cluster.trainer import TrainTask, initial_model, log_values
+from pinsage.cluster.validator import Validator
+from pinsage.model.encoder import PinSage
+from pinsage.sampling.minibatch import Minibatch
+from pinsage.training import (
+    Hooks,
+    Snapshot,
+    TrainingState,
+    TrainingStep,
+    load_state,
+    make_optimizer,
+    save_state,
+    train,
+)
+from pinsage.training.pace import Pace
+from pinsage.training.scalars import LOG, JsonLines
+from pinsage.training.validation import best_of
+
+
+def train_alone(task: TrainTask, *, num_threads: int) -> None:
+    """Train to the end as one worker would, from the newest checkpoint if there is one.
+
+    It leaves what `run_training` leaves: the last checkpoint, which holds the same weights for the
+    same number of threads, and the training log.
+
+    Args:
+        task: what to train; `accumulate`, workers and producers are of no account.
+        num_threads: threads of the matrix products.
+
+    Raises:
+        TrainingError: a step failed, or a checkpoint cannot be written.
+        ArtifactError: there are checkpoints, and none is whole or they are of other settings.
+    """
+    torch.set_num_threads(num_threads)
+    device = torch.device("cuda" if _uses_gpu(task) else "cpu")
+    model = initial_model(task).to(device)
+    optimizer = make_optimizer(model)
+    state = _resume(task, model, optimizer)
+    snapshot = Snapshot(model, optimizer)
+    validator = _validator(task, device)
+    log = JsonLines(task.checkpoints / LOG, first_step=state.step)
+    pace, first = Pace(), state.step
+    pace.mark(time.monotonic(), 0, 0.0)
+    size = task.train.minibatch.size
+
+    def observe(state: TrainingState, *, loss: float, learning_rate: float) -> None:
+        pace.mark(time.monotonic(), (state.step - first) * size, 0.0)
+        values = log_values(task, state, learning_rate, pace)
+        if values:
+            log.write(state.step, values)
+
+    def save(state: TrainingState) -> None:
+        snapshot.take(state)
+        best = best_of(state.validations)
+        task.folder.save(state.step, snapshot.write, best_step=None if best is None else best.step)
+
+    def keep_failed(state: TrainingState) -> str:
+        directory = task.checkpoints / f"failed-{state.step + 1:09d}"
+        if not directory.exists():
+            with publish(directory, stage="checkpoint", config=task.settings, parents={}) as draft:
+                save_state(state, model, optimizer, draft)
+        return f"The state before that step is kept in {directory}"
+
+    def validate() -> float:
+        assert validator is not None
+        return validator.hit_rate(model)
+
+    try:
+        train(
+            TrainingStep(model, optimizer, task.train.loss, device=device, world_size=1),
+            state,
+            _minibatches(task.producers, first, task.total_steps, task.steps_per_epoch),
+            steps_per_epoch=task.steps_per_epoch,
+            config=task.train.model_copy(update={"accumulate": 1}),
+            hooks=Hooks(observe, save, keep_failed, validate, wants_to_stop=lambda: False),
+        )
+        save(state)
+    finally:
+        log.close()
+
+
+def _resume(task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer) -> TrainingState:
+    newest = task.folder.find().path
+    if newest is None:
+        return TrainingState(step=0, losses=[])
+    return load_state(newest, model, optimizer)
+
+
+def _minibatches(
+    spec: ProducerSpec, first: int, last: int, steps_per_epoch: int
+) -> Iterator[Minibatch]:
+    """Build minibatches in order, the next one while this one is trained on."""
+    builder = spec.builder()
+
+    def build(step: int) -> Minibatch:
+        epoch, place = divmod(step, steps_per_epoch)
+        return builder.build(epoch, place, world_rank=0, world_size=1)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="minibatch") as thread:
+        coming = thread.submit(build, first) if first < last else None
+        for step in range(first, last):
+            assert coming is not None
+            minibatch = coming.result()
+            coming = thread.submit(build, step + 1) if step + 1 < last else None
+            yield minibatch
+
+
+def _uses_gpu(task: TrainTask) -> bool:
+    return task.train.device != "cpu" and torch.cuda.is_available()
+
+
+def _validator(task: TrainTask, device: torch.device) -> Validator | None:
+    if task.train.validation is None:
+        return None
+    return Validator(
+        graph=task.producers.graph,
+        neighborhoods=task.producers.neighborhoods,
+        config=task.train.validation,
+        num_neighbors=task.train.minibatch.num_neighbors,
+        folder=task.checkpoints / ".validation",
+        seed=task.producers.seed,
+        device=device,
+    )

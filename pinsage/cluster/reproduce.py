@@ -1,0 +1,251 @@
+"""The paper's offline tables on data of one's own: every method is an ordinary run of the pipeline.
+
+All methods share one graph and one table of neighborhoods. Each is trained from several seeds, and
+what it does on the held-out pairs is published beside the runs: a rerun skips what is done.
+"""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish
+from pinsage.base.errors import WorkerTimeoutError
+from pinsage.base.logs import Progress
+from pinsage.base.machine import ALLOCATOR
+from pinsage.base.seeding import Stream, stream
+from pinsage.cluster import drivers
+from pinsage.cluster.alone import train_alone
+from pinsage.cluster.methods import feature_methods
+from pinsage.cluster.paper_tables import (
+    TRIAL,
+    ReproduceConfig,
+    Trial,
+    ladder_trials,
+    minibatch_trials,
+    neighbor_trials,
+)
+from pinsage.cluster.run import Run, Stage
+from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.session import require_cpus, session
+from pinsage.evaluation.baselines import EmbeddingCosine
+from pinsage.evaluation.metrics import hit_values, scaled_reciprocal_values
+from pinsage.evaluation.protocol import EvaluationConfig, HeldOut, hold_out, protocol_facts
+from pinsage.evaluation.ranking import Ranks, Scorer, rank_and_recommend
+from pinsage.evaluation.reproduction import Findings, Outcome, summarize
+from pinsage.evaluation.reproduction_page import write_reproduction
+from pinsage.evaluation.similarity import similarity_distribution
+from pinsage.graph import Graph
+from pinsage.graph.powerlaw_tables import write_power_law
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
+from pinsage.inference.export import read_embeddings
+from pinsage.training.scalars import read_lines
+
+REPRODUCTION = "reproduction"
+
+_SIMILARITY_SAMPLE = 2
+
+
+def reproduce(config: ReproduceConfig) -> Path:
+    """Run all that is not there yet, and publish the tables.
+
+    Returns:
+        The directory with `reproduce.json`, `reproduce.md`, `reproduce.html` and `ladder.svg`.
+
+    Raises:
+        PinsageError: as the stages of the pipeline do.
+    """
+    if config.synthetic is not None:
+        write_power_law(config.synthetic)
+    base = Run(config.run)
+    base.save_config()
+    drivers.ingest(base)
+    drivers.check_evaluation(base)
+    graph = Graph.open(base.graph.directory)
+    groups = [group for group in graph.feature_columns if group not in {LOG_DEGREE, STRUCTURE}]
+    tables = (ladder_trials(config, groups), neighbor_trials(config), minibatch_trials(config))
+    trials = [trial for table in tables for trial in table]
+    missing = {trial.stage.directory: trial for trial in trials if not trial.stage.is_done}
+    if missing:
+        with session(config.run.ray):
+            drivers.walk(base)
+            _run_all(list(missing.values()), config)
+    return _publish_tables(config, graph, tables)
+
+
+def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
+    """Run trials side by side, each in one process of the cluster, in order of their start."""
+    run_one = ray.remote(_run_trial).options(
+        num_cpus=config.cpus_per_trial,
+        num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
+        max_retries=config.run.train.max_failures,
+        runtime_env={"env_vars": ALLOCATOR},
+    )
+    require_cpus(config.cpus_per_trial, purpose="a trial", setting="cpus_per_trial")
+    threads = max(int(config.cpus_per_trial), 1)
+    with Progress("reproduce", len(trials), "trials") as progress:
+        labels = {run_one.remote(trial, threads): trial.label for trial in trials}
+        waiting = list(labels)
+        while waiting:
+            ready, waiting = ray.wait(waiting, timeout=config.trial_timeout_s)
+            if not ready:
+                raise WorkerTimeoutError(
+                    f"no trial has ended for {config.trial_timeout_s:g} s; look for a lost node in "
+                    "`ray status`, or raise trial_timeout_s"
+                )
+            ray.get(ready, timeout=config.trial_timeout_s)
+            progress.advance(1, labels[ready[0]])
+
+
+def _run_trial(trial: Trial, num_threads: int) -> None:
+    """Train and embed, if it is to be, rank the held-out pairs, and publish what came out."""
+    run = trial.run
+    if trial.group is None:
+        if not run.model.is_done:
+            train_alone(drivers.train_task(run), num_threads=num_threads)
+        drivers.train(run, keep_log=trial.log)
+        # In this process: a worker that waits for others would hold the CPUs that those wait for.
+        drivers.embed(run, here=True)
+    stage = trial.stage
+    with publish(
+        stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
+    ) as draft:
+        _measure(trial, draft)
+
+
+def _measure(trial: Trial, draft: Draft) -> None:
+    run = trial.run
+    graph = Graph.open(run.graph.directory)
+    scorer: Scorer = (
+        EmbeddingCosine(read_embeddings(run.embeddings.directory))
+        if trial.group is None
+        else feature_methods(graph)[trial.group]
+    )
+    held_out = _held_out(run.config, graph)
+    ranks = rank_and_recommend(
+        scorer,
+        held_out.queries,
+        held_out.positives,
+        k=0,
+        pool=held_out.pool,
+        device=run.config.evaluate.torch_device(),
+    ).ranks
+    draft.write_array("ranks.npy", np.stack([ranks.better, ranks.tied]))
+    draft.counts |= {
+        "method": trial.method,
+        "candidates": ranks.num_candidates,
+        "similarity": similarity_distribution(
+            scorer.vectors, stream(run.config.seed, Stream.SAMPLE, _SIMILARITY_SAMPLE)
+        )
+        if isinstance(scorer, EmbeddingCosine)
+        else None,
+        "pace": _pace(trial) if trial.group is None else None,
+    }
+
+
+def _held_out(config: RunConfig, graph: Graph) -> HeldOut:
+    pairs = graph.pairs(config.evaluate.split)
+    return hold_out(pairs, graph.num_items, config.evaluate, seed=config.seed)
+
+
+def _pace(trial: Trial) -> dict[str, Any]:
+    """Read off the training log how long a step took, and how good the model was when."""
+    lines = read_lines(trial.log)
+    size = trial.run.config.train.minibatch.size
+    paces = [line["pairs_per_s"] for line in lines if line.get("pairs_per_s")]
+    return {
+        "steps": trial.run.model.open().manifest.counts["steps"],
+        "minibatch_size": size,
+        "step_s": size / statistics.median(paces) if paces else None,
+        "validations": [
+            [line["step"], line["hit_rate"]] for line in lines if line.get("hit_rate") is not None
+        ],
+    }
+
+
+def _publish_tables(
+    config: ReproduceConfig, graph: Graph, tables: tuple[list[Trial], list[Trial], list[Trial]]
+) -> Path:
+    trials = [trial for table in tables for trial in table]
+    settings = {
+        "reproduce": config.model_dump(mode="json", exclude={"run": {"output", "ray"}}),
+        "trials": sorted({trial.stage.directory.name for trial in trials}),
+    }
+    directory = config.run.output.resolve() / REPRODUCTION / fingerprint(REPRODUCTION, settings, {})
+    stage = Stage(REPRODUCTION, directory, settings, ())
+    if stage.is_done:
+        return directory
+    held_out = _held_out(config.run, graph)
+    evaluation = config.run.evaluate
+    protocol = protocol_facts(
+        held_out,
+        graph.pairs(evaluation.split),
+        evaluation,
+        data=config.run.name,
+        seed=config.run.seed,
+    )
+    ladder, neighbors, minibatches = (_outcomes(table, evaluation) for table in tables)
+    findings = Findings(
+        ladder=ladder,
+        neighbors=neighbors,
+        minibatches=minibatches,
+        content=[trial.method for trial in tables[0] if trial.group],
+    )
+    summary = summarize(
+        findings,
+        held_out.queries,
+        protocol=protocol | {"seeds": list(config.seeds)} | _sizes(config),
+        samples=evaluation.bootstrap_samples,
+        seed=config.run.seed,
+    )
+    with publish(directory, stage=stage.name, config=settings, parents={}) as draft:
+        write_reproduction(summary, draft)
+    return directory
+
+
+def _sizes(config: ReproduceConfig) -> dict[str, Any]:
+    """Say what was trained, for the head of the page."""
+    run = config.run
+    return {
+        "num_layers": run.model.num_layers,
+        "projected_width": run.model.projected_width,
+        "embedding_width": run.model.embedding_width,
+        "num_neighbors": run.train.minibatch.num_neighbors or run.walk.num_neighbors,
+        "loss": run.train.loss.kind,
+        "epochs": run.train.schedule.epochs,
+        "minibatch_size": run.train.minibatch.size,
+        "max_hard_negatives": run.train.minibatch.max_hard_negatives,
+    }
+
+
+def _outcomes(trials: Sequence[Trial], evaluation: EvaluationConfig) -> dict[str, Outcome]:
+    """Open what the trials published, seed under seed."""
+    by_method: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_method.setdefault(trial.method, []).append(trial)
+    return {method: _outcome(same, evaluation) for method, same in by_method.items()}
+
+
+def _outcome(trials: Sequence[Trial], evaluation: EvaluationConfig) -> Outcome:
+    opened = [open_artifact(trial.stage.directory, stage=TRIAL) for trial in trials]
+    values: dict[str, list[np.ndarray]] = {}
+    for artifact in opened:
+        better, tied = np.load(artifact.path / "ranks.npy", allow_pickle=False)
+        ranks = Ranks(better, tied, artifact.manifest.counts["candidates"])
+        for metric, of_pairs in _metric_values(ranks, evaluation):
+            values.setdefault(metric, []).append(of_pairs)
+    counts = [artifact.manifest.counts for artifact in opened]
+    return Outcome(
+        values={metric: np.stack(rows) for metric, rows in values.items()},
+        similarity=counts[0]["similarity"],
+        paces=[one["pace"] for one in counts if one["pace"]],
+    )
+
+
+def _metric_values(ranks: Ranks, evaluation: EvaluationConfig) -> Iterator[tuple[str, np.ndarray]]:
+    for k in evaluation.ks:
+        yield f"hit_rate@{k}", hit_values(ranks, k)
+    yield "scaled_mrr", scaled_reciprocal_values(ranks, evaluation.mrr_scale)

@@ -1,0 +1,19 @@
+"""The paper's tables 1, 3 and 4 and figure 4 on one data set; what is done is skipped."""
+
+import json
+import sys
+
+from pinsage.cluster.paper_tables import ReproduceConfig
+from pinsage.cluster.reproduce import reproduce
+from ray_jobs._cli import run_with_config
+
+
+def run_reproduce(config: ReproduceConfig) -> None:
+    """Run all trials, print the tables, and where they are as one JSON line."""
+    directory = reproduce(config)
+    print((directory / "reproduce.md").read_text(encoding="utf-8"))
+    print(json.dumps({"directory": str(directory)}))
+
+
+if __name__ == "__main__":
+    sys.exit(run_with_config(ReproduceConfig, run_reproduce, description=str(__doc__)))

@@ -1,0 +1,79 @@
+"""What the trials of a reproduction are, without running any."""
+
+from pathlib import Path
+
+import pytest
+
+from pinsage.base.config import load_config
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.paper_tables import (
+    METHODS,
+    ReproduceConfig,
+    ladder_trials,
+    minibatch_trials,
+    neighbor_trials,
+    variant,
+)
+from pinsage.cluster.run_config import RunConfig
+from tests.runs import SMOKE
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ReproduceConfig:
+    run = load_config(RunConfig, SMOKE, [f"output={tmp_path}", "walk.num_neighbors=20"])
+    return ReproduceConfig(
+        run=run, seeds=(0, 1), num_neighbors=(10, 20), minibatch_sizes=(128, 256)
+    )
+
+
+def test_every_method_and_seed_is_one_model_on_one_graph_and_one_table(config) -> None:
+    trials = ladder_trials(config, ["content"])
+    assert [trial.method for trial in trials] == ["content", *METHODS, *METHODS]
+    trained = trials[1:]
+    for stage in ("graph", "neighborhoods"):
+        assert len({getattr(trial.run, stage).directory for trial in trained}) == 1
+    assert len({trial.run.model.directory for trial in trained}) == 12
+    assert len({trial.stage.directory for trial in trials}) == 13
+
+
+def test_steps_of_the_ladder_differ_in_what_their_names_say(config) -> None:
+    runs = {trial.method: trial.run.config for trial in ladder_trials(config, [])}
+    assert runs["combined"].model.num_layers == 0
+    assert [runs[name].model.pooling for name in METHODS[1:]] == [
+        "max",
+        "mean",
+        "mean",
+        "mean",
+        "importance",
+    ]
+    assert [runs[name].train.minibatch.max_hard_negatives for name in METHODS] == [0, 0, 0, 0, 2, 2]
+    assert [name for name in METHODS if runs[name].train.loss.kind == "cross_entropy"] == [
+        "mean-pooling-xent"
+    ]
+
+
+def test_the_recipe_s_own_neighbors_are_the_trial_of_table_one(config) -> None:
+    ours = {t.stage.directory for t in ladder_trials(config, []) if t.method == "pinsage"}
+    by_size = {
+        size: {t.stage.directory for t in neighbor_trials(config) if t.method == f"T = {size}"}
+        for size in (10, 20)
+    }
+    assert by_size[20] == ours
+    assert not by_size[10] & ours
+
+
+def test_minibatch_sizes_share_all_but_the_model(config) -> None:
+    runs = [trial.run for trial in minibatch_trials(config)]
+    assert [run.config.train.minibatch.size for run in runs] == [128, 256]
+    assert runs[0].neighborhoods.directory == runs[1].neighborhoods.directory
+    assert all(run.config.train.validation is not None for run in runs)
+
+
+def test_fewer_methods_are_fewer_trials(config) -> None:
+    some = config.model_copy(update={"methods": ("pinsage",), "seeds": (0,)})
+    assert [trial.method for trial in ladder_trials(some, [])] == ["pinsage"]
+
+
+def test_a_variant_that_does_not_fit_the_recipe_says_which(config) -> None:
+    with pytest.raises(ConfigError, match=r"train.minibatch.num_neighbors=30 does not fit"):
+        variant(config.run, ["train.minibatch.num_neighbors=30"], seed=0)
