@@ -49,7 +49,9 @@ def main() -> None:
     """Measure every size in a process of its own, and print the table."""
     flags = parser(__doc__)
     flags.add_argument("--case", choices=sorted(CASES), help=argparse.SUPPRESS)
-    flags.add_argument("--scale", type=float, default=1.0, help="share of every size, from 0.1 on, for a trial")
+    flags.add_argument(
+        "--scale", type=float, default=1.0, help="share of every size, from 0.1 on, for a trial"
+    )
     arguments = flags.parse_args()
     if arguments.case:
         figures = CASES[arguments.case](arguments.scale)
