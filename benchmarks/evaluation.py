@@ -49,7 +49,9 @@ def main() -> None:
     """Measure every size in a process of its own, and print the table."""
     flags = parser(__doc__)
     flags.add_argument("--case", choices=sorted(CASES), help=argparse.SUPPRESS)
-    flags.add_argument("--scale", type=float, default=1.0, help="share of every size, for a trial")
+    flags.add_argument(
+        "--scale", type=float, default=1.0, help="share of every size, from 0.1 on, for a trial"
+    )
     arguments = flags.parse_args()
     if arguments.case:
         figures = CASES[arguments.case](arguments.scale)
@@ -124,7 +126,7 @@ CASES: dict[str, Callable[[float], Figures]] = {"books": books, "large": large}
 
 def _in_a_process(case: str, scale: float) -> Figures:
     command = [sys.executable, "-m", "benchmarks.evaluation", "--case", case, "--scale", str(scale)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures
 

@@ -162,3 +162,13 @@ def test_an_item_is_cold_by_its_key_alone(make, edges):
     few = {name: column[:300] for name, column in edges.items()}
     assert make().cold_items().ids.tolist() == make(edges=few).cold_items().ids.tolist()
     assert make().cold_items().ids.tolist() != make(seed=1).cold_items().ids.tolist()
+
+
+def test_a_share_that_happens_to_choose_nothing_changes_nothing(make):
+    graph, whole = make(share=1e-9), make(share=0.0)
+    assert len(graph.cold_items().ids) == graph.counts.items_made_cold == 0
+    assert edges_by_key(graph.adjacency_at_inference(), graph) == edges_by_key(
+        whole.adjacency(), whole
+    )
+    rows = [each.features_at_inference().gather(np.arange(NUM_ITEMS)) for each in (graph, whole)]
+    np.testing.assert_array_equal(*rows)
