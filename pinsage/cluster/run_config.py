@@ -6,12 +6,15 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
+from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
-from pinsage.evaluation.report import EvaluationConfig
+from pinsage.cluster.trials import SearchConfig
+from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
 from pinsage.graph.schema import DataConfig
 from pinsage.graph.structure import StructureConfig
+from pinsage.graph.subgraph import SubgraphConfig
 from pinsage.inference.layerwise import EmbedConfig
 from pinsage.model.encoder import ModelConfig
 from pinsage.retrieval.index import IndexConfig
@@ -70,6 +73,9 @@ class ServeConfig(Config):
     """Requests one copy works on at a time; more wait their turn."""
     cpus_per_replica: Annotated[float, Field(ge=0)] = 0.25
     """CPUs that Ray counts for a copy; small, so that copies fit beside running jobs."""
+    boundary: BoundaryConfig = BoundaryConfig()
+    scaling: ScalingConfig | None = None
+    """Start and stop copies as the load asks for; None keeps `num_replicas`."""
 
 
 class ServeSection(ServeConfig):
@@ -92,12 +98,15 @@ class RunConfig(Config):
     """Where all randomness begins."""
     data: DataConfig
     graph: GraphConfig = GraphConfig()
+    subgraph: SubgraphConfig | None = None
+    """Train on some contexts and all their items (paper, section 4.1); none trains on all."""
     walk: WalkConfig = WalkConfig()
     hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
     """None does without hard negatives."""
     stores: StoreConfig = StoreConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluationConfig = EvaluationConfig()

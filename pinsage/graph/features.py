@@ -1,4 +1,4 @@
-"""The items' features: one shard's rows, and the store that finds a row's shard."""
+"""Vectors of items or contexts: one shard's rows, and the store that finds a row's shard."""
 
 import mmap
 from collections.abc import Sequence
@@ -14,18 +14,37 @@ from pinsage.kernels.gather import gather_rows
 
 FEATURES_FILE = "features.npy"
 
+CONTEXT_VECTORS_FILE = "context_vectors.npy"
+"""What structural features are sums of; only graphs that have them have this."""
+
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """One shard's feature rows, memory-mapped."""
+    """One shard's feature rows, or its contexts' vectors, memory-mapped."""
 
     values: Float32[np.ndarray, "rows features"]
 
     @classmethod
-    def open(cls, directory: Path, shard: int, num_shards: int) -> "FeatureShard":
-        """Map one shard of the published graph in `directory`."""
-        path = directory / shard_name(shard, num_shards) / FEATURES_FILE
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    def open(
+        cls,
+        directory: Path,
+        shard: int,
+        num_shards: int,
+        name: str = FEATURES_FILE,
+        *,
+        changeable: bool = False,
+    ) -> "FeatureShard":
+        """Map one shard of the published graph in `directory`.
+
+        Args:
+            directory: the graph.
+            shard: which one.
+            num_shards: of how many.
+            name: which vectors.
+            changeable: rows can be given other values, which stay in this process's memory.
+        """
+        path = directory / shard_name(shard, num_shards) / name
+        values = np.load(path, mmap_mode="c" if changeable else "r", allow_pickle=False)
         if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
             # Where the kernel has no large pages for files, small ones serve, a third slower.
             with suppress(OSError):
@@ -44,7 +63,7 @@ class FeatureShard:
 
 
 class FeatureStore:
-    """All shards' feature rows, by item id."""
+    """All shards' feature rows, by item id; or the contexts' vectors, by context id."""
 
     def __init__(self, shards: Sequence[FeatureShard]) -> None:
         self._shards = list(shards)
@@ -58,6 +77,18 @@ class FeatureStore:
     def width(self) -> int:
         """How many numbers an item has, `log_degree` included."""
         return int(self._shards[0].values.shape[1])
+
+    def replace(
+        self, item_ids: Int[np.ndarray, " n"], rows: Float32[np.ndarray, "n width"]
+    ) -> None:
+        """Give some items other rows, in memory alone; shards must have been opened for that.
+
+        Takes memory for the pages that those rows lie on.
+        """
+        num_shards = len(self._shards)
+        owners, places = shards_of(item_ids, num_shards), rows_of(item_ids, num_shards)
+        for number, shard in enumerate(self._shards):
+            shard.values[places[owners == number]] = rows[owners == number]
 
     def gather(
         self,
@@ -79,7 +110,7 @@ class FeatureStore:
         """
         if len(item_ids) and not 0 <= item_ids.min() <= item_ids.max() < self.num_items:
             raise ValueError(
-                f"wanted item ids from 0 to {self.num_items - 1}, "
+                f"wanted ids from 0 to {self.num_items - 1}, "
                 f"found {item_ids.min()} to {item_ids.max()}"
             )
         if out is None:

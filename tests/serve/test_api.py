@@ -341,12 +341,15 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
     assert set(described["paths"]) == {
         "/v1/items/{item_key}/similar",
         "/v1/similar",
+        "/v1/homefeed",
         "/v1/search",
         "/v1/items",
         "/v1/items/{item_key}",
+        "/v1/items/{item_key}/why/{other_key}",
         "/v1/generation",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     for calls in described["paths"].values():
         for call in calls.values():
