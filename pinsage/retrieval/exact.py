@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
 
 from pinsage.base.artifacts import Draft
+from pinsage.kernels.products import products_of_one
 from pinsage.kernels.topk import top_k
 from pinsage.retrieval.strategy import Found, StrategyCounts, merge_found, require_allowed
 
@@ -144,7 +145,7 @@ def rescored(
 def _products(
     queries: Float32[np.ndarray, "queries width"], vectors: Float32[np.ndarray, "items width"]
 ) -> Float32[np.ndarray, "queries items"]:
-    """Multiply; one query reads the vectors in order, as one matrix-vector product."""
+    """Multiply; one query in this thread alone."""
     if len(queries) == 1:
-        return (vectors @ queries[0])[None, :]
+        return products_of_one(vectors, queries[0])[None, :]
     return queries @ vectors.T
