@@ -13,6 +13,7 @@ import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
+from serve.current import Asked, OneReference
 from serve.filters import FilterError, read_filter
 from serve.generation import Generation
 from serve.metrics import Metrics, add_metrics
@@ -80,23 +81,25 @@ def build_api(
     metrics = Metrics()
     answers = Answers(generation, config, metrics)
     _add_related(app, answers, config)
-    _add_catalog(app, answers)
-    _add_operations(app, answers)
-    add_feed(app, answers)
-    _add_item(app, answers)
+    _add_catalog(app)
+    _add_operations(app)
+    add_feed(app)
+    _add_item(app)
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
     if config.boundary.metrics:
         add_metrics(app, metrics)
-    app.add_middleware(QuickSimilar, answer=answers.quick_similar)
+    app.add_middleware(QuickSimilar)
+    app.add_middleware(OneReference, take=lambda: answers)
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
 
 
-def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
-    names = [method.name for method in answers.methods]
+def _add_related(app: FastAPI, first: Answers, config: ServeConfig) -> None:
+    names = [method.name for method in first.methods]
+    default_k = first.default_k
     count = Query(ge=1, le=config.max_k, description="Related items wanted.")
     method = Query(
         description="How to find them: " + ", ".join(f"`{name}`" for name in names) + ".",
@@ -113,8 +116,9 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def similar_items(
+        answers: Asked,
         item_key: ItemKey,
-        k: Annotated[int, count] = answers.default_k,
+        k: Annotated[int, count] = default_k,
         method: Annotated[str, method] = PINSAGE,
         filter: FilterText = None,
         exclude: ExcludedKeys = (),
@@ -134,7 +138,7 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         response_model=SimilarBatchReply,
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def similar_to_each(request: SimilarRequest) -> Response:
+    def similar_to_each(answers: Asked, request: SimilarRequest) -> Response:
         """Answer the same question for many items at once, in the order of the keys.
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
@@ -144,7 +148,7 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         return _json(b'{"results":[%b]}' % b",".join(results))
 
 
-def _add_catalog(app: FastAPI, answers: Answers) -> None:
+def _add_catalog(app: FastAPI) -> None:
     @app.get(
         "/v1/search",
         summary="Find items by title",
@@ -152,6 +156,7 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         responses=described(Code.INVALID_REQUEST),
     )
     def search(
+        answers: Asked,
         q: Annotated[
             str,
             Query(max_length=200, description="Words, or beginnings of words.", examples=["hung"]),
@@ -167,12 +172,12 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         tags=["Catalog"],
         responses=described(Code.INVALID_REQUEST),
     )
-    def starting_points(limit: Limit = 24) -> ItemList:
+    def starting_points(answers: Asked, limit: Limit = 24) -> ItemList:
         """Give well-connected items, from the best known towards rarer ones; always the same."""
         return ItemList(items=answers.starting_points(limit))
 
 
-def _add_item(app: FastAPI, answers: Answers) -> None:
+def _add_item(app: FastAPI) -> None:
     # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",
@@ -180,14 +185,14 @@ def _add_item(app: FastAPI, answers: Answers) -> None:
         tags=["Catalog"],
         responses=described(Code.UNKNOWN_ITEM),
     )
-    def item(item_key: ItemKey) -> Item:
+    def item(answers: Asked, item_key: ItemKey) -> Item:
         """Describe one item."""
         return answers.item(unquote(item_key))
 
 
-def _add_operations(app: FastAPI, answers: Answers) -> None:
+def _add_operations(app: FastAPI) -> None:
     @app.get("/v1/generation", summary="What is being served", tags=["Operations"])
-    async def generation() -> GenerationInfo:
+    async def generation(answers: Asked) -> GenerationInfo:
         """Name the published directories answers come from, how large they are and how good."""
         return answers.generation()
 
@@ -197,7 +202,7 @@ def _add_operations(app: FastAPI, answers: Answers) -> None:
         return Health()
 
     @app.get("/readyz", summary="Can the server answer?", tags=["Operations"])
-    async def readyz() -> Readiness:
+    async def readyz(answers: Asked) -> Readiness:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
 

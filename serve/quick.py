@@ -1,11 +1,12 @@
 """The call that is made most, answered before the framework has looked at it."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.current import answers_in
 
 _HEAD, _TAIL = "/v1/items/", "/similar"
 _PLAIN = re.compile(rb"(?:k=([1-9][0-9]{0,4}))?")
@@ -20,9 +21,6 @@ class _Route:
 
 _ROUTE = _Route()
 
-Answer = Callable[[str, int | None], bytes | None]
-"""From a key and k to the answer's JSON, or None where somebody else must answer."""
-
 
 class QuickSimilar:
     """ASGI middleware that answers a plain `GET /v1/items/{item_key}/similar`.
@@ -31,15 +29,9 @@ class QuickSimilar:
     goes on to the framework's route of the same path, which answers plain ones byte for byte alike.
     """
 
-    def __init__(self, app: ASGIApp, *, answer: Answer) -> None:
-        """Stand before an app.
-
-        Args:
-            app: what answers everything else.
-            answer: answers in a moment; it runs in the event loop.
-        """
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app, which answers everything else."""
         self._app = app
-        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -63,4 +55,4 @@ class QuickSimilar:
             return None
         key = written[len(_HEAD) : -len(_TAIL)]
         k = int(plain[1]) if plain[1] else None
-        return self._answer(unquote(key) if "%" in key else key, k)
+        return answers_in(scope).quick_similar(unquote(key) if "%" in key else key, k)

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from fastapi import Path as PathPart
 
-from serve.answers import Answers
+from serve.current import Asked
 from serve.problems import Code, described
 from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
 
@@ -16,7 +16,7 @@ OtherKey = Annotated[
 ]
 
 
-def add_feed(app: FastAPI, answers: Answers) -> None:
+def add_feed(app: FastAPI) -> None:
     """Add them to an app."""
 
     @app.post(
@@ -40,7 +40,7 @@ def add_feed(app: FastAPI, answers: Answers) -> None:
         tags=["Related items"],
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
-    def why(item_key: ItemKey, other_key: OtherKey) -> WhyReply:
+    def why(answers: Asked, item_key: ItemKey, other_key: OtherKey) -> WhyReply:
         """Give the graph's evidence that an item is related to another one.
 
         The contexts that hold both, the place of each in the other's neighborhood with the weight

@@ -1,4 +1,4 @@
-"""The items' features: one shard's rows, and the store that finds a row's shard."""
+"""Vectors of items or contexts: one shard's rows, and the store that finds a row's shard."""
 
 import mmap
 from collections.abc import Sequence
@@ -14,17 +14,22 @@ from pinsage.kernels.gather import gather_rows
 
 FEATURES_FILE = "features.npy"
 
+CONTEXT_VECTORS_FILE = "context_vectors.npy"
+"""What structural features are sums of; only graphs that have them have this."""
+
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """One shard's feature rows, memory-mapped."""
+    """One shard's feature rows, or its contexts' vectors, memory-mapped."""
 
     values: Float32[np.ndarray, "rows features"]
 
     @classmethod
-    def open(cls, directory: Path, shard: int, num_shards: int) -> "FeatureShard":
+    def open(
+        cls, directory: Path, shard: int, num_shards: int, name: str = FEATURES_FILE
+    ) -> "FeatureShard":
         """Map one shard of the published graph in `directory`."""
-        path = directory / shard_name(shard, num_shards) / FEATURES_FILE
+        path = directory / shard_name(shard, num_shards) / name
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
             # Where the kernel has no large pages for files, small ones serve, a third slower.
@@ -44,7 +49,7 @@ class FeatureShard:
 
 
 class FeatureStore:
-    """All shards' feature rows, by item id."""
+    """All shards' feature rows, by item id; or the contexts' vectors, by context id."""
 
     def __init__(self, shards: Sequence[FeatureShard]) -> None:
         self._shards = list(shards)
@@ -79,7 +84,7 @@ class FeatureStore:
         """
         if len(item_ids) and not 0 <= item_ids.min() <= item_ids.max() < self.num_items:
             raise ValueError(
-                f"wanted item ids from 0 to {self.num_items - 1}, "
+                f"wanted ids from 0 to {self.num_items - 1}, "
                 f"found {item_ids.min()} to {item_ids.max()}"
             )
         if out is None:

@@ -26,7 +26,7 @@ from pinsage.graph.build import (
 )
 from pinsage.graph.build_steps import Build
 from pinsage.graph.edges import EdgePlan, plan_edges
-from pinsage.graph.features import FEATURES_FILE
+from pinsage.graph.features import CONTEXT_VECTORS_FILE, FEATURES_FILE
 from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
 from pinsage.graph.pairs import PairRows, read_pairs
@@ -304,7 +304,11 @@ def _added_features(
         whole = assemble([
             AdjacencyShard.open(draft.path, shard, num_shards) for shard in range(num_shards)
         ])
-        groups[STRUCTURE] = structural_features(whole, structure, seed=seed)
+        made = structural_features(whole, structure, seed=seed)
+        groups[STRUCTURE] = made.items
+        for shard in range(num_shards):
+            name = f"{shard_name(shard, num_shards)}/{CONTEXT_VECTORS_FILE}"
+            draft.write_array(name, made.contexts[shard::num_shards])
     groups[LOG_DEGREE] = np.log1p(published.graph.item_degrees).astype(np.float32)[:, None]
     return groups
 

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from pinsage.base.artifacts import Artifact, open_artifact
+from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
-from pinsage.graph.features import FeatureShard, FeatureStore
-from pinsage.graph.schema import ITEMS_FILE, PAIRS_FILE, SPLITS, GraphCounts
+from pinsage.graph.features import CONTEXT_VECTORS_FILE, FeatureShard, FeatureStore
+from pinsage.graph.schema import ITEMS_FILE, PAIRS_FILE, SPLITS, STRUCTURE, GraphCounts
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,24 @@ class Graph:
         """Map the shards' feature rows."""
         return FeatureStore([
             FeatureShard.open(self.artifact.path, shard, self.num_shards)
+            for shard in range(self.num_shards)
+        ])
+
+    def context_vectors(self) -> FeatureStore | None:
+        """Map what new items are folded in with, by context id; None without structural features.
+
+        Raises:
+            ArtifactError: the graph was ingested before these were kept.
+        """
+        if STRUCTURE not in self.counts.feature_groups:
+            return None
+        if not any(name.endswith(CONTEXT_VECTORS_FILE) for name in self.artifact.manifest.files):
+            raise ArtifactError(
+                f"{self.artifact.path}: wanted {CONTEXT_VECTORS_FILE} beside the structural "
+                "features, found none; delete the directory and run ingest again"
+            )
+        return FeatureStore([
+            FeatureShard.open(self.artifact.path, shard, self.num_shards, CONTEXT_VECTORS_FILE)
             for shard in range(self.num_shards)
         ])
 

@@ -1,16 +1,20 @@
 """Structural features: what the training graph alone says about an item.
 
 Beside its content, an item may carry the leading singular vectors of the degree-normalized
-item-context matrix. This goes beyond the paper, whose features are content alone.
+item-context matrix. This goes beyond the paper, whose features are content alone. The contexts'
+vectors are kept beside them, so that a new item folds in at once.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int, Int64
 from pydantic import PositiveInt
 
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.graph.adjacency import BipartiteAdjacency
+from pinsage.graph.features import FeatureStore
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 
 _NEGLIGIBLE = 1e-10
@@ -31,28 +35,36 @@ class StructureConfig(Config):
     vectors better whose values are close together."""
 
 
+class Structure(NamedTuple):
+    """What the training graph says about its nodes."""
+
+    items: Float32[np.ndarray, "items width"]
+    """One row an item, of unit length or all zero."""
+    contexts: Float32[np.ndarray, "contexts width"]
+    """What an item is the sum of, but for its length: see `fold_in`."""
+
+
 def structural_features(
     adjacency: BipartiteAdjacency, config: StructureConfig, *, seed: int
-) -> Float32[np.ndarray, "items width"]:
+) -> Structure:
     """Give items of like contexts like vectors, from the edges alone.
 
     A is the item-context matrix of zeros and ones, B = D_i^-1/2 A D_c^-1/2 with the degrees of
-    items and contexts. The columns are the leading left singular vectors of B times their singular
-    values, largest first, found by randomized subspace iteration: a random start keyed by item,
-    then `passes` times context pooling (B^T), item pooling (B) and orthonormalization, then
-    Rayleigh-Ritz. Each column's entry of the largest magnitude is positive. Then every row is
-    scaled to unit length, so inner products are cosines. Equal arguments give equal bits, whatever
-    the number of threads.
+    items and contexts. V is made of the leading right singular vectors of B, a column each, largest
+    singular value first. They are found by randomized subspace iteration: a random start keyed by
+    item, then `passes` times context pooling (B^T), item pooling (B) and orthonormalization, then
+    Rayleigh-Ritz. An item's row is its row of B V, scaled to unit length, so inner products are
+    cosines: the left singular vectors times their singular values, up to the iteration's error.
+    Each column's entry of the largest magnitude is positive before rows are scaled. Equal arguments
+    give equal bits, whatever the number of threads.
 
     A cold item's row is zero, and so are the columns beyond the rank of B (at most the smaller
     number of items and contexts); singular values below about 1/300 of the largest may count as
     zero.
 
-    Time: 2 * `passes` + 1 times edges * width multiplications, and as many times rows * width^2.
+    Time: 2 * `passes` + 2 times edges * width multiplications, and as many times rows * width^2.
     Memory beside the adjacency: 4 * width + 64 bytes for each item and context, and
     256 * width^2 + 33,000 * width (8 MiB at the default width). All of it is in this process.
-
-    A new item can be folded in later as the mean of its contexts' vectors, scaled to unit length.
 
     Args:
         adjacency: the training graph, and nothing of what is held out.
@@ -60,24 +72,60 @@ def structural_features(
         seed: the run's seed.
 
     Returns:
-        One row an item, of unit length or all zero.
+        The items' rows, and D_c^-1/2 V, the contexts'.
     """
     item_scales = _inverse_roots(adjacency.item_degrees)
     context_scales = _inverse_roots(adjacency.context_degrees)
-    vectors = _random_start(adjacency, config.width, seed)
-    pooled = np.empty((adjacency.num_contexts, config.width), np.float32)
-    to_contexts = (adjacency.context_starts, adjacency.context_items, vectors, item_scales)
-    to_items = (adjacency.item_starts, adjacency.item_contexts, pooled, context_scales)
+    items = _random_start(adjacency, config.width, seed)
+    contexts = np.empty((adjacency.num_contexts, config.width), np.float32)
+    to_contexts = (adjacency.context_starts, adjacency.context_items, items, item_scales)
+    to_items = (adjacency.item_starts, adjacency.item_contexts, contexts)
     for _ in range(config.passes):
-        pool_rows(*to_contexts, context_scales, pooled)
-        pool_rows(*to_items, item_scales, vectors)
-        _orthonormalize(vectors)
-    pool_rows(*to_contexts, context_scales, pooled)
-    squares, rotation = _directions(pooled)
-    rotate(vectors, rotation * np.sqrt(squares))
-    _fix_signs(vectors)
-    _scale_rows(vectors)
-    return vectors
+        pool_rows(*to_contexts, context_scales, contexts)
+        pool_rows(*to_items, context_scales, item_scales, items)
+        _orthonormalize(items)
+    pool_rows(*to_contexts, context_scales, contexts)
+    _orthonormalize(contexts)
+    contexts *= context_scales[:, None]
+    pool_rows(*to_items, np.ones_like(context_scales), item_scales, items)
+    signs = _signs(items)
+    # Not np.negative in place: NumPy 2.4 corrupts a column of few.
+    items *= signs
+    contexts *= signs
+    _scale_rows(items)
+    return Structure(items, contexts)
+
+
+def fold_in(
+    context_ids: Int[np.ndarray, " contexts"], context_vectors: FeatureStore
+) -> Float32[np.ndarray, " width"]:
+    """Give a new or changed item the structural features that the training graph implies.
+
+    An item of the graph, folded in with its own contexts, gets its own row, bit for bit.
+
+    Args:
+        context_ids: the contexts that the item is in, in any order; repeats count once.
+        context_vectors: those of the graph, as `Graph.context_vectors` gives them.
+
+    Returns:
+        A row of unit length; all zero without contexts.
+
+    Raises:
+        ValueError: there is no such context.
+    """
+    distinct = np.unique(context_ids)
+    vectors = context_vectors.gather(distinct)
+    row = np.empty((1, vectors.shape[1]), np.float32)
+    pool_rows(
+        np.array([0, len(distinct)]),
+        np.arange(len(distinct), dtype=np.int32),
+        vectors,
+        np.ones(len(distinct), np.float32),
+        _inverse_roots(np.array([len(distinct)])),
+        row,
+    )
+    _scale_rows(row)
+    return row[0]
 
 
 def _inverse_roots(degrees: Int64[np.ndarray, " nodes"]) -> Float32[np.ndarray, " nodes"]:
@@ -112,10 +160,10 @@ def _directions(
     return np.where(squares > _NEGLIGIBLE * squares[0], squares, 0.0), rotation
 
 
-def _fix_signs(vectors: Float32[np.ndarray, "items width"]) -> None:
+def _signs(vectors: Float32[np.ndarray, "items width"]) -> Float32[np.ndarray, " width"]:
+    """Tell which columns to turn around: those whose entry of the largest magnitude is negative."""
     tops = np.array([column[np.argmax(np.abs(column))] for column in vectors.T])
-    # Not np.negative in place: NumPy 2.4 corrupts a column of few.
-    vectors *= np.where(tops < 0, np.float32(-1), np.float32(1))
+    return np.where(tops < 0, np.float32(-1), np.float32(1))
 
 
 def _scale_rows(vectors: Float32[np.ndarray, "items width"]) -> None:

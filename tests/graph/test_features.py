@@ -24,7 +24,7 @@ def test_gather_gives_rows_in_the_order_asked_for(num_shards, ids):
 @pytest.mark.parametrize("ids", [[-1], [0, 10]], ids=str)
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_gather_refuses_ids_of_no_item(num_shards, ids):
-    with pytest.raises(ValueError, match="wanted item ids from 0 to 9"):
+    with pytest.raises(ValueError, match="wanted ids from 0 to 9"):
         store(num_shards).gather(np.array(ids))
 
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from pinsage.graph import BipartiteAdjacency
-from pinsage.graph.structure import StructureConfig, structural_features
+from pinsage.graph.features import FeatureShard, FeatureStore
+from pinsage.graph.structure import StructureConfig, fold_in, structural_features
 from pinsage.graph.synthetic import write_tables
 from pinsage.kernels import build_csr, transpose
 
@@ -53,7 +54,7 @@ def exact(graph, width):
 
 
 def features(graph, *, seed=0, **settings):
-    return structural_features(graph, StructureConfig(**settings), seed=seed)
+    return structural_features(graph, StructureConfig(**settings), seed=seed).items
 
 
 def assert_same_cosines(found, expected, atol):
@@ -232,6 +233,33 @@ def test_the_adjacency_is_left_alone():
 def test_settings_without_sense_are_refused(settings):
     with pytest.raises(ValidationError):
         StructureConfig(**settings)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_an_item_folds_into_its_own_row_bit_for_bit(bench, num_shards):
+    structure = StructureConfig(width=8)
+    graph = bench.ingest(
+        write_tables(bench.folder / "tables"), structure=structure, num_shards=num_shards
+    )
+    rows = graph.features().gather(np.arange(graph.num_items))[
+        :, graph.feature_columns["structure"]
+    ]
+    adjacency, vectors = graph.adjacency(), graph.context_vectors()
+    for item in range(graph.num_items):
+        own = adjacency.item_contexts[slice(*adjacency.item_starts[item : item + 2])]
+        np.testing.assert_array_equal(fold_in(own, vectors), rows[item])
+        np.testing.assert_array_equal(fold_in(np.tile(own[::-1], 2), vectors), rows[item])
+
+
+def test_an_item_without_contexts_folds_into_zeros():
+    vectors = FeatureStore([FeatureShard(np.ones((4, 3), np.float32))])
+    assert fold_in(np.array([], np.int64), vectors).tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="from 0 to 3, found 4 to 4"):
+        fold_in(np.array([4]), vectors)
+
+
+def test_a_graph_without_structure_has_no_context_vectors(bench):
+    assert bench.ingest(bench.six()).context_vectors() is None
 
 
 def test_ingest_writes_the_group_after_the_content_and_before_log_degree(bench):
