@@ -25,7 +25,7 @@ def add_feed(app: FastAPI) -> None:
         tags=["Related items"],
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def homefeed(request: HomefeedRequest) -> HomefeedReply:
+    def homefeed(answers: Asked, request: HomefeedRequest) -> HomefeedReply:
         """Take recent items for a few interests, search for each, and merge what is found.
 
         Items that are alike make one interest, and the one in their middle is searched for. The
