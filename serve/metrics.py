@@ -111,9 +111,10 @@ class Metrics:
         for kind, number in items.items():
             self._items.labels(kind).set(number)
 
-    def searched(self, strategy: str) -> None:
-        """Count one search of the index."""
-        self._searches.labels(strategy).inc()
+    def searched(self, strategy: str, queries: int = 1) -> None:
+        """Count queries to the index, by how a filter was kept."""
+        if queries > 0:
+            self._searches.labels(strategy).inc(queries)
 
     def rechecked(self, recall: float) -> None:
         """Take in one comparison with the exact search."""
