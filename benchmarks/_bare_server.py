@@ -25,7 +25,7 @@ class BareServer:
 
     def __init__(self, index: Path, items: Path) -> None:
         """Read everything."""
-        self._index = faiss.read_index(str(index / "structure.faiss"))
+        self._index: Any = faiss.read_index(str(index / "structure.faiss"))
         self._index.hnsw.efSearch = json.loads((index / "index.json").read_text())["width"]
         self._vectors = np.load(index / "vectors.npy")
         rows = pq.read_table(items).to_pylist()

@@ -20,6 +20,9 @@ logger = logging.getLogger("pinsage.serve")
 
 _WAITING = 4
 
+_TOLD_EVERY = 64
+"""Searches between which other processes' metrics may lack this one's counts."""
+
 
 @dataclass(frozen=True)
 class _Sample:
@@ -47,12 +50,14 @@ class WatchedIndex:
             metrics: where to count.
             recheck_every: one in so many searches is compared; 0 compares none.
         """
-        self.vectors = index.vectors
+        # A mapped array costs more to slice than a plain one over the same memory.
+        self.vectors = np.asarray(index.vectors)
         self.counts: StrategyCounts = index.counts
         self._index = index
         self._metrics = metrics
         self._every = recheck_every
         self._number = itertools.count(1)
+        metrics.ask(self)
         self._counted: dict[str, int] = {}
         self._lock = threading.Lock()
         self._samples: queue.Queue[_Sample | None] = queue.Queue(_WAITING)
@@ -67,8 +72,10 @@ class WatchedIndex:
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`."""
         ids, scores = self._index.search(queries, k, exclude, allowed)
-        self._count()
-        if self._every and next(self._number) % self._every == 0:
+        number = next(self._number)
+        if number % _TOLD_EVERY == 0:
+            self.tell()
+        if self._every and number % self._every == 0:
             first = None if exclude is None else exclude[:1]
             self._offer(_Sample(queries[:1], k, first, allowed, ids[0]))
         return ids, scores
@@ -84,7 +91,7 @@ class WatchedIndex:
             self._thread.join()
             self._thread = None
 
-    def _count(self) -> None:
+    def tell(self) -> None:
         """Pass on what the index has counted since the last time."""
         with self._lock:
             now = self._index.counts.snapshot()
