@@ -25,8 +25,9 @@ class BareServer:
 
     def __init__(self, index: Path, items: Path) -> None:
         """Read everything."""
-        self._index: Any = faiss.read_index(str(index / "structure.faiss"))
-        self._index.hnsw.efSearch = json.loads((index / "index.json").read_text())["width"]
+        self._index = faiss.read_index(str(index / "structure.faiss"))
+        width = json.loads((index / "index.json").read_text())["width"]
+        faiss.ParameterSpace().set_index_parameter(self._index, "efSearch", width)
         self._vectors = np.load(index / "vectors.npy")
         rows = pq.read_table(items).to_pylist()
         self._ids = {row["item_key"]: item_id for item_id, row in enumerate(rows)}

@@ -94,10 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in options.faults
         }
     rows = [
-        [name, str(len(one.load.latencies_s)), str(one.load.failed), f"{one.failing_s:.2f} s",
-         "never" if one.back_s is None else f"{one.back_s:.1f} s", f"{1000 * one.load.percentile_s(0.99):.0f} ms"]
+        [
+            name,
+            str(len(one.load.latencies_s)),
+            str(one.load.failed),
+            f"{one.failing_s:.2f} s",
+            "never" if one.back_s is None else f"{one.back_s:.1f} s",
+            f"{1000 * one.load.percentile_s(0.99):.0f} ms",
+        ]
         for name, one in outcomes.items()
-    ]  # fmt: skip
+    ]
     heading = ["killed", "answered", "failed", "failing for", "back after", "p99"]
     figures = {
         "requests": {name: len(one.load.latencies_s) for name, one in outcomes.items()},
