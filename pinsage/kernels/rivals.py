@@ -63,17 +63,21 @@ def _unwind(ids, best, size):  # type: ignore[no-untyped-def]
         _sink(best, ids, 0, last)
 
 
+@njit(cache=True, nogil=True)
+def pick_row(candidates, ids, best):  # type: ignore[no-untyped-def]
+    """Fill one row's list."""
+    size = 0
+    for candidate in range(candidates.size):
+        if size < best.size or candidates[candidate] > best[0]:
+            size = _offer(ids, best, size, candidate, candidates[candidate])
+    _unwind(ids, best, size)
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def pick_best(scores, all_ids, all_best):  # type: ignore[no-untyped-def]
     """Fill every row's list."""
-    num_candidates = scores.shape[1]
     for row in prange(scores.shape[0]):
-        candidates, ids, best = scores[row], all_ids[row], all_best[row]
-        size = 0
-        for candidate in range(num_candidates):
-            if size < best.size or candidates[candidate] > best[0]:
-                size = _offer(ids, best, size, candidate, candidates[candidate])
-        _unwind(ids, best, size)
+        pick_row(scores[row], all_ids[row], all_best[row])
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64
 
 from pinsage.kernels.checks import require_ids, require_matrix, require_positive, require_vector
-from pinsage.kernels.rivals import count_rivals, pick_best, scan, score_again, unwind_all
+from pinsage.kernels.rivals import count_rivals, pick_best, pick_row, scan, score_again, unwind_all
 
 
 class BestLists(NamedTuple):
@@ -68,7 +68,11 @@ def top_k(
     _require_scores(scores)
     ids = np.full((scores.shape[0], k), -1, np.int32)
     best = np.full((scores.shape[0], k), -np.inf, np.float32)
-    pick_best(np.ascontiguousarray(scores), ids, best)
+    if len(scores) == 1:
+        # Waking threads takes longer than one row.
+        pick_row(np.ascontiguousarray(scores[0]), ids[0], best[0])
+    else:
+        pick_best(np.ascontiguousarray(scores), ids, best)
     return ids, best
 
 

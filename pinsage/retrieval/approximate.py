@@ -13,14 +13,12 @@ from pydantic import NonNegativeInt, PositiveInt
 from pinsage.base.artifacts import Draft
 from pinsage.base.config import Config
 from pinsage.base.errors import ResourceError
-from pinsage.kernels.topk import top_k
-from pinsage.retrieval.exact import ExactIndex
-from pinsage.retrieval.strategy import Found, StrategyCounts, search_kept
+from pinsage.retrieval.exact import ExactIndex, rescored
+from pinsage.retrieval.strategy import TUNED_FOR, Found, StrategyCounts, search_kept
 
 _FILE = "structure.faiss"
 _MAX_WIDTH = 2_048
 _MAX_ON_GPU = 2_048
-_RESCORED_PER_CHUNK = 1 << 24
 
 FaissKind = Literal["flat", "hnsw", "ivf", "ivf_pq"]
 
@@ -39,7 +37,8 @@ class FaissConfig(Config):
     search_cells: PositiveInt = 16
     """IVF: cells looked at while searching (nprobe), to begin with."""
     code_bytes: PositiveInt = 32
-    """IVF-PQ: bytes a vector is compressed to; must divide the width."""
+    """IVF-PQ: bytes a vector is compressed to; the largest number up to this that divides its width
+    is taken."""
     rescored: PositiveInt = 100
     """IVF-PQ: candidates compared again with their whole vectors."""
     build_threads: NonNegativeInt = 1
@@ -82,7 +81,6 @@ class FaissIndex:
 
         Raises:
             ResourceError: faiss is not installed.
-            ValueError: `code_bytes` doesn't divide the width.
         """
         faiss = _faiss()
         threads = faiss.omp_get_max_threads()
@@ -99,8 +97,11 @@ class FaissIndex:
     def load(
         directory: Path, about: dict[str, Any], vectors: Float32[np.ndarray, "items width"]
     ) -> "FaissIndex":
-        """Read what `save` wrote; the caller has checked its digest."""
-        structure = _faiss().read_index(str(directory / _FILE))
+        """Map what `save` wrote into memory; the caller has checked its digest."""
+        faiss = _faiss()
+        to_gpu = about["use_gpu"] and _num_gpus(faiss) and about["kind"] != "hnsw"
+        how = 0 if to_gpu else faiss.IO_FLAG_MMAP_IFC
+        structure = faiss.read_index(str(directory / _FILE), how)
         settings = (about[name] for name in ("width", "rescored", "use_gpu"))
         return FaissIndex(about["kind"], structure, vectors, *settings)._placed()
 
@@ -128,15 +129,14 @@ class FaissIndex:
         allowed: Bool[np.ndarray, " items"] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`, and `strategy.py` for filters and exclusions."""
-        exact = ExactIndex(self.vectors)
-
-        def brute(rows: Integer[np.ndarray, " rows"]) -> Found:
-            banned = None if exclude is None else [exclude[int(row)] for row in rows]
-            return exact.search(queries[rows], k, banned, allowed)
-
+        if exclude is None and allowed is None and k <= len(self.vectors):
+            found = self._wide(queries, k)
+            if found[0].shape[1] == k and found[0][:, -1].min(initial=0) >= 0:
+                self.counts.add("plain", len(queries))
+                return found
         return search_kept(
             self._wide,
-            brute,
+            ExactIndex(self.vectors).search,
             queries,
             k,
             exclude,
@@ -163,7 +163,8 @@ class FaissIndex:
         """Search all items, hard enough for so many."""
         faiss = _faiss()
         num_items = len(self.vectors)
-        asked = min(max(wanted, 2 * wanted if self.rescored else 0, self.rescored), num_items)
+        rescoring = max(self.rescored, self.rescored * wanted // TUNED_FOR)
+        asked = min(max(wanted, rescoring), num_items)
         if self.on_gpu:
             asked = min(asked, _MAX_ON_GPU)
         parameters = None
@@ -178,7 +179,7 @@ class FaissIndex:
         scores, ids = self.structure.search(np.ascontiguousarray(queries), asked, params=parameters)
         ids = ids.astype(np.int32)
         if self.rescored:
-            ids, scores = _rescore(self.vectors, queries, ids, min(wanted, asked))
+            ids, scores = rescored(self.vectors, queries, ids, min(wanted, asked))
         return ids, scores
 
     def _placed(self) -> "FaissIndex":
@@ -212,39 +213,15 @@ def _built(faiss: Any, kind: FaissKind, vectors: np.ndarray, config: FaissConfig
     if kind == "ivf":
         structure = faiss.IndexIVFFlat(coarse, width, cells, product)
     else:
-        if width % config.code_bytes:
-            raise ValueError(
-                f"index.faiss.code_bytes must divide the width of the vectors, {width}; found "
-                f"{config.code_bytes}"
-            )
+        code_bytes = max(n for n in range(1, config.code_bytes + 1) if not width % n)
         bits = 8 if count >= 256 else 4
-        structure = faiss.IndexIVFPQ(coarse, width, cells, config.code_bytes, bits, product)
+        structure = faiss.IndexIVFPQ(coarse, width, cells, code_bytes, bits, product)
     # A sample is enough to find the cells' centers; faiss draws it with a seed of its own.
     structure.cp.max_points_per_centroid = 64
     structure.cp.min_points_per_centroid = 1
     structure.train(vectors)
     structure.add(vectors)
     return structure
-
-
-def _rescore(
-    vectors: Float32[np.ndarray, "items width"],
-    queries: Float32[np.ndarray, "queries width"],
-    ids: Int32[np.ndarray, "queries asked"],
-    wanted: int,
-) -> Found:
-    """Order candidates by their true inner products, and keep the best."""
-    ids = np.sort(ids, axis=1)
-    best_ids = np.empty((len(ids), wanted), np.int32)
-    best_scores = np.empty((len(ids), wanted), np.float32)
-    step = max(_RESCORED_PER_CHUNK // max(ids.shape[1] * vectors.shape[1], 1), 1)
-    for start in range(0, len(ids), step):
-        part = slice(start, start + step)
-        products = np.einsum("qcw,qw->qc", vectors[ids[part]], queries[part])
-        products[ids[part] < 0] = -np.inf
-        places, best_scores[part] = top_k(products, wanted)
-        best_ids[part] = np.take_along_axis(ids[part], places, axis=1)
-    return best_ids, best_scores
 
 
 def _num_gpus(faiss: Any) -> int:

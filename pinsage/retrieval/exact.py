@@ -7,11 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
 
 from pinsage.base.artifacts import Draft
+from pinsage.kernels.products import products_of_one
 from pinsage.kernels.topk import top_k
 from pinsage.retrieval.strategy import Found, StrategyCounts, merge_found, require_allowed
 
 _SCORES_PER_CHUNK = 1 << 26
 _ROWS_PER_GATHER = 1 << 16
+_RESCORED_PER_CHUNK = 1 << 24
 
 
 class ExactIndex:
@@ -111,10 +113,39 @@ def search_few(
     return best
 
 
+def rescored(
+    vectors: Float32[np.ndarray, "items width"],
+    queries: Float32[np.ndarray, "queries width"],
+    ids: Int32[np.ndarray, "queries asked"],
+    wanted: int,
+) -> tuple[Int32[np.ndarray, "queries wanted"], Float32[np.ndarray, "queries wanted"]]:
+    """Order each query's own candidates by their true inner products, and keep the best.
+
+    Args:
+        vectors: all vectors.
+        queries: the vectors to search for.
+        ids: candidates, in any order; -1 where there is none.
+        wanted: how many to keep.
+    """
+    ids = np.sort(ids, axis=1)
+    best_ids = np.empty((len(ids), wanted), np.int32)
+    best_scores = np.empty((len(ids), wanted), np.float32)
+    step = max(_RESCORED_PER_CHUNK // max(ids.shape[1] * vectors.shape[1], 1), 1)
+    for start in range(0, len(ids), step):
+        part = slice(start, start + step)
+        products = np.einsum("qcw,qw->qc", vectors[ids[part]], queries[part])
+        products[ids[part] < 0] = -np.inf
+        places, best_scores[part] = top_k(products, wanted)
+        best_ids[part] = np.where(
+            np.isneginf(best_scores[part]), -1, np.take_along_axis(ids[part], places, axis=1)
+        )
+    return best_ids, best_scores
+
+
 def _products(
     queries: Float32[np.ndarray, "queries width"], vectors: Float32[np.ndarray, "items width"]
 ) -> Float32[np.ndarray, "queries items"]:
-    """Multiply; one query reads the vectors in order, as one matrix-vector product."""
+    """Multiply; one query in this thread alone."""
     if len(queries) == 1:
-        return (vectors @ queries[0])[None, :]
+        return products_of_one(vectors, queries[0])[None, :]
     return queries @ vectors.T

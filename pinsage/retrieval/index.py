@@ -15,20 +15,20 @@ from pinsage.base.config import Config
 from pinsage.base.errors import ArtifactError
 from pinsage.retrieval.approximate import FaissConfig, FaissIndex, FaissKind
 from pinsage.retrieval.exact import ExactIndex
-from pinsage.retrieval.strategy import StrategyCounts
+from pinsage.retrieval.lsh import LshConfig, LshIndex
+from pinsage.retrieval.strategy import TUNED_FOR, StrategyCounts
 
 STAGE = "index"
 
 _log = logging.getLogger(__name__)
 FAISS_KINDS = get_args(FaissKind)
 _SAMPLE = 500
-_RECALL_K = 10
 
 
 class IndexConfig(Config):
     """Which search structure is built over the embeddings."""
 
-    kind: Literal["auto", "exact", "flat", "hnsw", "ivf", "ivf_pq"] = "auto"
+    kind: Literal["auto", "exact", "flat", "hnsw", "ivf", "ivf_pq", "lsh"] = "auto"
     """`auto` chooses by size and recall: exact up to `exact_limit` items, HNSW up to `hnsw_limit`,
     IVF-PQ above, and the next simpler one where the target is out of reach."""
     exact_limit: PositiveInt = 200_000
@@ -39,6 +39,7 @@ class IndexConfig(Config):
     """Share of the true ten nearest that must be found, measured on a sample; an approximate
     structure is searched harder until it is."""
     faiss: FaissConfig = FaissConfig()
+    lsh: LshConfig = LshConfig()
 
 
 @runtime_checkable
@@ -106,7 +107,7 @@ def build_index(
     Args:
         vectors: the embeddings; may be memory-mapped.
         config: which structure, and how well it must find.
-        seed: for the sample that recall is measured on.
+        seed: for the sample that recall is measured on, and for hyperplanes.
 
     Raises:
         ResourceError: the structure needs faiss, which is not installed.
@@ -114,14 +115,18 @@ def build_index(
     for kind in _chain(len(vectors), config):
         if kind == "exact":
             break
-        built = FaissIndex.build(cast(FaissKind, kind), vectors, config.faiss)
+        built: Built
+        if kind == "lsh":
+            built = LshIndex.build(vectors, config.lsh, seed=seed)
+        else:
+            built = FaissIndex.build(cast(FaissKind, kind), vectors, config.faiss)
         index, recall = _raised(built, config.recall_target, seed)
         if recall >= config.recall_target:
             return index
         _log.warning(
             "%s reaches recall@%d %.3f, below index.recall_target = %g%s",
             index.about(),
-            _RECALL_K,
+            TUNED_FOR,
             recall,
             config.recall_target,
             "; trying a simpler structure" if config.kind == "auto" else "",
@@ -151,6 +156,8 @@ def open_index(directory: Path) -> Built:
         return ExactIndex(vectors)
     if about["kind"] in FAISS_KINDS:
         return FaissIndex.load(path, about, vectors)
+    if about["kind"] == "lsh":
+        return LshIndex.load(path, about, vectors)
     raise ArtifactError(
         f"{path}/index.json: unknown kind {about['kind']!r}; build the index anew with this version"
     )
@@ -189,7 +196,7 @@ def _raised(index: Built, target: float, seed: int) -> tuple[Built, float]:
     count = min(len(index.vectors), _SAMPLE)
     sample = np.random.default_rng(seed).choice(len(index.vectors), count, replace=False)
     queries, selves = np.asarray(index.vectors[sample]), list(sample[:, None])
-    truth, _ = ExactIndex(index.vectors).search(queries, _RECALL_K, exclude=selves)
+    truth, _ = ExactIndex(index.vectors).search(queries, TUNED_FOR, exclude=selves)
     recall = _recall_of(index, queries, selves, truth)
     while recall < target and (harder := index.widened()) is not None:
         index = harder

@@ -30,6 +30,15 @@ Found = tuple[Int32[np.ndarray, "queries _"], Float32[np.ndarray, "queries _"]]
 Wide = Callable[[Float32[np.ndarray, "queries width"], int], Found]
 """Searches all items for the best so many; -1 where an item is missing."""
 
+TUNED_FOR = 10
+"""How many answers an index's recall is measured for; asked for more, it is searched harder."""
+
+Banned = Sequence[Integer[np.ndarray, " _"]] | None
+"""For each query, ids that must not be answered."""
+
+Brute = Callable[[np.ndarray, int, Banned, Bool[np.ndarray, " items"] | None], Found]
+"""Searches exactly: queries, k, exclude, allowed."""
+
 _BRUTE_COST = 100
 """Comparing with m of n items costs as much as a wide search for k where m * m = this * k * n: a
 gathered vector costs about 60 ns, a place more in a wide search some 60 random reads of 100 ns."""
@@ -77,10 +86,10 @@ def width_for(k: int, share: float, banned: int) -> int:
 
 def search_kept(
     wide: Wide,
-    brute: Callable[[Integer[np.ndarray, " rows"]], Found],
+    brute: Brute,
     queries: Float32[np.ndarray, "queries width"],
     k: int,
-    exclude: Sequence[Integer[np.ndarray, " _"]] | None,
+    exclude: Banned,
     allowed: Bool[np.ndarray, " items"] | None,
     *,
     num_items: int,
@@ -90,7 +99,7 @@ def search_kept(
 
     Args:
         wide: the index.
-        brute: gives the exact answer of the queries in some rows.
+        brute: the exact search of the same items (`ExactIndex.search`).
         queries: the vectors to search for.
         k: how many items.
         exclude: for each query, ids that must not be answered.
@@ -110,7 +119,7 @@ def search_kept(
     limit = brute_below(num_items, k)
     if allowed is not None and num_allowed <= limit:
         counts.add("brute", len(queries))
-        return brute(np.arange(len(queries)))
+        return brute(queries, k, exclude, allowed)
     banned = max(map(len, exclude), default=0) if exclude is not None else 0
     counts.add("plain" if allowed is None else "wide", len(queries))
     wanted = min(width_for(k, num_allowed / max(num_items, 1), banned), num_items)
@@ -122,12 +131,12 @@ def search_kept(
         if wanted > max(limit, 4 * k):
             break
         counts.add("widened", len(short))
-        some = None if exclude is None else [exclude[int(row)] for row in short]
-        ids[short], scores[short] = _cut(wide(queries[short], wanted), k, some, allowed)
+        found = _cut(wide(queries[short], wanted), k, _of(exclude, short), allowed)
+        ids[short], scores[short] = found
         short = short[np.count_nonzero(ids[short] >= 0, axis=1) < owed]
     if len(short):
         counts.add("brute", len(short))
-        ids[short], scores[short] = brute(short)
+        ids[short], scores[short] = brute(queries[short], k, _of(exclude, short), allowed)
     return ids, scores
 
 
@@ -151,10 +160,14 @@ def require_allowed(allowed: Bool[np.ndarray, " items"], num_items: int) -> None
         )
 
 
+def _of(exclude: Banned, rows: Integer[np.ndarray, " rows"]) -> Banned:
+    return None if exclude is None else [exclude[int(row)] for row in rows]
+
+
 def _cut(
     found: Found,
     k: int,
-    exclude: Sequence[Integer[np.ndarray, " _"]] | None,
+    exclude: Banned,
     allowed: Bool[np.ndarray, " items"] | None,
 ) -> Found:
     """Drop what must not be answered, and keep the first k of the rest."""

@@ -16,7 +16,7 @@ from pinsage.retrieval.index import (
     save_index,
 )
 
-KINDS = ["exact", "hnsw"]
+KINDS = ["exact", "flat", "hnsw", "ivf", "ivf_pq", "lsh"]
 
 
 def clustered_vectors(num_items: int = 2_000, width: int = 16) -> np.ndarray:
@@ -27,9 +27,13 @@ def clustered_vectors(num_items: int = 2_000, width: int = 16) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def config_of(kind: str) -> IndexConfig:
+    return IndexConfig.model_validate({"kind": kind, "faiss": {"cells": 40, "code_bytes": 4}})
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def index(request: pytest.FixtureRequest) -> Index:
-    return build_index(clustered_vectors(), IndexConfig(kind=request.param))
+    return build_index(clustered_vectors(), config_of(request.param))
 
 
 def test_answers_are_the_best_scores_best_first(index: Index) -> None:
@@ -74,7 +78,7 @@ def test_the_size_of_the_catalog_chooses_the_structure(limit: int, wanted: type)
 def test_a_saved_index_answers_the_same_and_a_flipped_bit_is_found(
     tmp_path: Path, kind: str
 ) -> None:
-    built = build_index(clustered_vectors(), IndexConfig.model_validate({"kind": kind}))
+    built = build_index(clustered_vectors(), config_of(kind))
     with publish(tmp_path / "i", stage="index", config={}, parents={}) as draft:
         save_index(built, draft)
     opened = open_index(tmp_path / "i")
@@ -88,3 +92,35 @@ def test_a_saved_index_answers_the_same_and_a_flipped_bit_is_found(
     largest.write_bytes(content)
     with pytest.raises(ArtifactError, match="SHA-256"):
         open_index(tmp_path / "i")
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "lsh"])
+def test_a_structure_is_searched_harder_until_it_finds_enough(kind: str) -> None:
+    faiss = {"cells": 40, "links": 4, "build_width": 8, "search_width": 2, "search_cells": 1}
+    weak = {"kind": kind, "faiss": faiss, "lsh": {"bands": 12, "candidates": 10}}
+    sample = np.arange(0, 2_000, 10)
+    recalls = []
+    for target in (0.01, 0.97):
+        config = IndexConfig.model_validate(weak | {"recall_target": target})
+        built = build_index(clustered_vectors(), config)
+        recalls.append(measured_recall(built, k=10, sample=sample))
+    # The target is met on another sample than this one.
+    assert recalls[0] < 0.94 < recalls[1]
+
+
+def test_a_target_out_of_reach_falls_back_to_the_truth() -> None:
+    # Four links and no choice of width: what isn't linked is never found.
+    faiss = {"links": 2, "build_width": 1}
+    out_of_reach = {"exact_limit": 10, "faiss": faiss, "recall_target": 1.0}
+    built = build_index(clustered_vectors(), IndexConfig.model_validate(out_of_reach))
+    assert built.about() == {"kind": "exact"}
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf_pq", "lsh"])
+def test_a_structure_built_twice_answers_the_same(kind: str) -> None:
+    one, two = (build_index(clustered_vectors(), config_of(kind)) for _ in range(2))
+    assert one.about() == two.about()
+    for left, right in zip(
+        one.search(one.vectors[:50], 10), two.search(two.vectors[:50], 10), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)

@@ -73,7 +73,7 @@ def test_a_search_sees_every_change_whole_while_others_write() -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(300):
+        for _ in range(100):
             found, _ = live.search(np.array([[1, 0, 0, 0]], np.float32), 2)
             assert found[0].tolist() == [50, 51] or not np.isin([50, 51], found[0]).any()
     finally:
