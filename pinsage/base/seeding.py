@@ -24,6 +24,9 @@ class Stream(IntEnum):
     BOOTSTRAP = 10
     SAMPLE = 11
     STRUCTURE = 12
+    BASELINES = 13
+    SEARCH = 14
+    SUBGRAPH = 15
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

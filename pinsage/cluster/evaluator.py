@@ -1,43 +1,39 @@
-"""The methods that a report compares, and the report of a run."""
+"""The report of a run."""
 
 from functools import partial
 
 import numpy as np
+from jaxtyping import Bool
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
-from pinsage.base.seeding import Stream, stream_key
+from pinsage.cluster.methods import methods_of
 from pinsage.cluster.run import Run
-from pinsage.evaluation.baselines import (
-    EmbeddingCosine,
-    FeatureCosine,
-    ItemCosine,
-    Popularity,
-    WalkRanks,
-)
-from pinsage.evaluation.ranking import Scorer
+from pinsage.evaluation.baselines import FeatureCosine
+from pinsage.evaluation.item_facts import Content, ItemFacts
 from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
-from pinsage.graph.schema import LOG_DEGREE
-from pinsage.inference.export import read_embeddings
-from pinsage.sampling.neighborhood import pack_graph
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 
 
 def evaluate_all(run: Run, draft: Draft) -> None:
     """Rank the held-out pairs by every method, and write the report."""
     graph = Graph.open(run.graph.directory)
     catalog = graph.catalog()
-    methods = _methods(run, graph)
+    methods = methods_of(run, graph)
     pairs = graph.pairs(run.config.evaluate.split)
     total = len(methods) * len(np.unique(pairs.queries))
     with Progress("evaluate", total, "queries") as progress:
         report = evaluate(
             methods,
             pairs=pairs,
-            num_items=graph.num_items,
-            titles=catalog.titles,
-            images=[catalog.image(item_id) for item_id in range(graph.num_items)],
-            degrees=graph.adjacency().item_degrees,
+            items=ItemFacts(
+                titles=catalog.titles,
+                images=[catalog.image(item_id) for item_id in range(graph.num_items)],
+                degrees=graph.adjacency_at_inference().item_degrees,
+                content=_content(graph),
+                cold=_cold(graph),
+            ),
             data=run.config.name,
             config=run.config.evaluate,
             seed=run.config.seed,
@@ -53,19 +49,27 @@ def _show(progress: Progress, done: int, total: int, method: str) -> None:
     progress.set(done, method)
 
 
-def _methods(run: Run, graph: Graph) -> dict[str, Scorer]:
-    """Ours first, then what it is compared with: one cosine a feature group among them."""
-    adjacency = graph.adjacency()
-    packed = pack_graph(adjacency, run.config.walk.choice)
-    rows = graph.features().gather(np.arange(graph.num_items))
-    return {
-        "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory)),
-        "popularity": Popularity(adjacency.item_degrees),
-        **{
-            group: FeatureCosine(rows[:, columns])
-            for group, columns in graph.feature_columns.items()
-            if group != LOG_DEGREE
-        },
-        "item_cosine": ItemCosine(adjacency),
-        "walk": WalkRanks(packed, key=stream_key(run.config.seed, Stream.LONG_WALKS)),
-    }
+def _content(graph: Graph) -> Content | None:
+    """Give items' groups of content features side by side, each scaled to unit length."""
+    groups = [
+        columns
+        for name, columns in graph.feature_columns.items()
+        if name not in {LOG_DEGREE, STRUCTURE}
+    ]
+    if not groups:
+        return None
+    features = graph.features()
+
+    def of(item_ids: np.ndarray) -> np.ndarray:
+        rows = features.gather(item_ids)
+        return np.concatenate([FeatureCosine(rows[:, group]).vectors for group in groups], axis=1)
+
+    return of
+
+
+def _cold(graph: Graph) -> Bool[np.ndarray, " items"] | None:
+    """Mark the items that training did not see."""
+    made_cold = graph.cold_items()
+    if made_cold is None:
+        return None
+    return np.isin(np.arange(graph.num_items), made_cold.ids)

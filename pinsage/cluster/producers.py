@@ -35,6 +35,7 @@ class ProducerSpec:
         """Map the published files and make the builder."""
         graph = Graph.open(self.graph)
         pairs = graph.pairs("train")
+        made_cold = graph.cold_items()
         return MinibatchBuilder(
             queries=pairs.queries,
             positives=pairs.positives,
@@ -43,6 +44,7 @@ class ProducerSpec:
             config=self.minibatch,
             num_layers=self.num_layers,
             seed=self.seed,
+            unseen=None if made_cold is None else made_cold.ids,
         )
 
 

@@ -4,21 +4,26 @@ from pinsage.evaluation.baselines import (
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
+    Pixie,
     Popularity,
-    WalkRanks,
+    Transitions,
 )
+from pinsage.evaluation.item_facts import ItemFacts
+from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.evaluation.ranking import Ranks, Scorer, rank_pairs
-from pinsage.evaluation.report import EvaluationConfig, evaluate, write_report
+from pinsage.evaluation.report import evaluate, write_report
 
 __all__ = [
     "EmbeddingCosine",
     "EvaluationConfig",
     "FeatureCosine",
     "ItemCosine",
+    "ItemFacts",
+    "Pixie",
     "Popularity",
     "Ranks",
     "Scorer",
-    "WalkRanks",
+    "Transitions",
     "evaluate",
     "rank_pairs",
     "write_report",

@@ -9,6 +9,8 @@ from typing import Any
 from pinsage.evaluation.plots import Series, density_chart, log_chart, style_of, swatch
 from pinsage.evaluation.wording import OURS, method_label, metric_label, verdict
 
+_SHOWN = ("hit_rate", "scaled_mrr", "mrr")
+
 _X_TICKS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 
 
@@ -49,7 +51,7 @@ def _styles(metrics: Mapping[str, Any]) -> dict[str, int]:
 
 def _metric_section(report: Mapping[str, Any]) -> str:
     protocol, metrics, intervals = report["protocol"], report["metrics"], report["intervals"]
-    columns = list(next(iter(intervals.values())))
+    columns = [name for name in next(iter(intervals.values())) if name.startswith(_SHOWN)]
     best = {metric: max(metrics[name][metric] for name in metrics) for metric in columns}
     rows = []
     for name, values in metrics.items():
@@ -141,7 +143,7 @@ def _paired_section(report: Mapping[str, Any]) -> str:
     paired = report["paired"]
     if not paired:
         return ""
-    columns = list(next(iter(paired.values())))
+    columns = [name for name in next(iter(paired.values())) if name.startswith(_SHOWN)]
     rows = []
     for rival, found in paired.items():
         cells = []
@@ -173,7 +175,7 @@ def _list_section(report: Mapping[str, Any]) -> str:
             name,
             [
                 f"<td>{values[f'coverage@{length}']:.1%}</td>",
-                f"<td>{values[f'popularity@{length}']:,.1f}</td>",
+                f"<td>{values[f'mean_popularity@{length}']:,.1f}</td>",
             ],
         )
         for name, values in metrics.items()
@@ -182,7 +184,11 @@ def _list_section(report: Mapping[str, Any]) -> str:
         f"over the best {length} of {protocol['queries']:,} queries; the mean item of the catalog "
         f"is in {protocol['mean_degree']:,.1f} contexts"
     )
-    heads = ["Method", f"Catalog shown, coverage@{length}", f"Mean degree, popularity@{length}"]
+    heads = [
+        "Method",
+        f"Catalog shown, coverage@{length}",
+        f"Mean degree, mean_popularity@{length}",
+    ]
     return "<h2>What is recommended: variety and popularity</h2>" + _table(caption, heads, rows)
 
 

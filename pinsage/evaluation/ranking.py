@@ -1,16 +1,17 @@
-"""Exact full ranking: where every held-out positive stands among all items (paper, section 4.2)."""
+"""Exact ranking: where held-out positives stand in the candidate pool (paper, section 4.2)."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from pinsage.kernels.topk import rank_bounds, top_k
-
-OnProgress = Callable[[int, int], None]
-"""Called after every chunk with the number of queries done and the number in all."""
+from pinsage.evaluation.passes import (
+    OnProgress,
+    PairsByQuery,
+    pass_over_scores,
+    pass_over_vectors,
+)
 
 
 @runtime_checkable
@@ -28,9 +29,20 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class VectorScorer(Protocol):
+    """A scorer whose scores are inner products of one vector an item: ranked without a whole row.
+
+    A score is then the float32 nearest to the inner product of the float32 vectors, so that neither
+    the device nor how the work is cut can make or break a tie.
+    """
+
+    vectors: Float32[np.ndarray, "items width"]
+
+
 @dataclass(frozen=True)
 class Ranks:
-    """Where each pair's positive stands among the candidates: all items except the query.
+    """Where each pair's positive stands in the candidate pool, the query left out.
 
     With ties broken at random, the rank of pair p is uniform over
     `better[p] + 1 ... better[p] + tied[p] + 1`, counted from 1.
@@ -41,6 +53,7 @@ class Ranks:
     tied: Int64[np.ndarray, " pairs"]
     """How many other candidates score exactly the same as the positive."""
     num_candidates: int
+    """Most candidates that a pair has, its positive included."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +66,22 @@ class Ranking:
     top_ids: Int32[np.ndarray, "queries k"]
     """The best k items of each query, best first, ties by smaller id; never the query itself."""
     top_scores: Float32[np.ndarray, "queries k"]
+    num_items: int
+    """Size of the catalog that the scorer ranks."""
 
 
 def rank_pairs(
-    scorer: Scorer,
+    scorer: Scorer | VectorScorer,
     queries: Int64[np.ndarray, " pairs"],
     positives: Int64[np.ndarray, " pairs"],
     *,
-    queries_per_chunk: int = 256,
+    queries_per_chunk: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranks:
     """Rank each pair's positive among every item except the query.
 
-    The query's other positives stay in the candidate pool, as in the paper. Each distinct query is
-    scored once; one chunk of scores is held at a time.
-
-    Args:
-        scorer: what gives the scores.
-        queries: item ids asked about.
-        positives: item ids that answer.
-        queries_per_chunk: how many queries are scored at a time; changes memory, not the result.
-        on_progress: told after every chunk.
-
     Raises:
-        ValueError: there are no pairs, a pair's positive is its query, an id is out of range, the
-            scores have the wrong shape, or a score is NaN.
+        ValueError: as `rank_and_recommend` does.
     """
     ranking = rank_and_recommend(
         scorer,
@@ -91,99 +95,89 @@ def rank_pairs(
 
 
 def rank_and_recommend(
-    scorer: Scorer,
+    scorer: Scorer | VectorScorer,
     queries: Int64[np.ndarray, " pairs"],
     positives: Int64[np.ndarray, " pairs"],
     *,
     k: int,
-    queries_per_chunk: int = 256,
+    pool: Int64[np.ndarray, " pool"] | None = None,
+    device: str = "cpu",
+    queries_per_chunk: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranking:
-    """Do what `rank_pairs` does, and keep each query's best `k` items from the same scores.
+    """Rank each pair's positive among every candidate, and keep each query's best `k` of them.
+
+    The query's other positives stay among the candidates, as in the paper. Each distinct query is
+    scored once, and at most 64 MiB of scores are held at a time (on a GPU, 512 MiB).
 
     Args:
         scorer: what gives the scores.
         queries: item ids asked about.
         positives: item ids that answer.
         k: how many recommendations to keep; fewer come back when there are fewer candidates.
+        pool: ascending ids of the candidates; a pair's own positive is always one more, its query
+            never. None takes every item.
+        device: where inner products are computed, as Torch names it.
         queries_per_chunk: how many queries are scored at a time; changes memory, not the result.
         on_progress: told after every chunk.
 
     Raises:
-        ValueError: as `rank_pairs` does, or `k` is negative.
+        ValueError: there are no pairs, a pair's positive is its query, an id is out of range, the
+            pool is not ascending, the scores have the wrong shape, or a score is NaN.
     """
-    _check_arguments(queries, positives, k, queries_per_chunk)
-    distinct, query_slots = np.unique(queries, return_inverse=True)
-    by_query = np.argsort(query_slots, kind="stable")
-    ends = np.cumsum(np.bincount(query_slots, minlength=len(distinct)))
-    better = np.zeros(len(queries), np.int64)
-    tied = np.zeros(len(queries), np.int64)
-    tops: list[tuple[np.ndarray, np.ndarray]] = []
-    num_items = 0
-    for first, scores in _score_chunks(scorer, distinct, queries_per_chunk):
-        num_items = scores.shape[1]
-        _check_ids(queries, positives, num_items)
-        last = first + len(scores)
-        pairs = by_query[(ends[first - 1] if first else 0) : ends[last - 1]]
-        better[pairs], tied[pairs] = rank_bounds(
-            scores, query_slots[pairs] - first, queries[pairs], positives[pairs]
+    _check_arguments(queries, positives, k, pool, queries_per_chunk)
+    pairs = PairsByQuery.of(queries, positives)
+    if isinstance(scorer, VectorScorer):
+        found = pass_over_vectors(
+            scorer.vectors,
+            pairs,
+            k=k,
+            pool=pool,
+            device=device,
+            queries_per_chunk=queries_per_chunk,
+            on_progress=on_progress,
         )
-        if k:
-            scores[np.arange(len(scores)), distinct[first:last]] = -np.inf
-            tops.append(top_k(scores, min(k, num_items - 1)))
-        if on_progress is not None:
-            on_progress(last, len(distinct))
+    else:
+        found = pass_over_scores(
+            scorer.scores,
+            pairs,
+            k=k,
+            pool=pool,
+            queries_per_chunk=queries_per_chunk,
+            on_progress=on_progress,
+        )
+    better, tied = (np.empty_like(found.better) for _ in range(2))
+    better[pairs.order], tied[pairs.order] = found.better, found.tied
+    most = found.num_items - 1 if pool is None else min(len(pool) + 1, found.num_items - 1)
     return Ranking(
-        ranks=Ranks(better, tied, num_items - 1),
-        queries=distinct,
-        top_ids=_stack([ids for ids, _ in tops], len(distinct), np.int32),
-        top_scores=_stack([values for _, values in tops], len(distinct), np.float32),
+        ranks=Ranks(better, tied, most),
+        queries=pairs.distinct,
+        top_ids=found.top_ids,
+        top_scores=found.top_scores,
+        num_items=found.num_items,
     )
 
 
-def _score_chunks(
-    scorer: Scorer, distinct: np.ndarray, queries_per_chunk: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Score the distinct queries chunk by chunk; give the first query's slot, and the scores."""
-    for first in range(0, len(distinct), queries_per_chunk):
-        chunk = distinct[first : first + queries_per_chunk]
-        scores = scorer.scores(chunk)
-        if scores.ndim != 2 or scores.shape[0] != len(chunk) or scores.dtype != np.float32:
-            raise ValueError(
-                f"wanted float32 scores with one row for each of {len(chunk)} queries, "
-                f"found {scores.dtype}{list(scores.shape)} from {type(scorer).__name__}"
-            )
-        yield first, scores
-
-
 def _check_arguments(
-    queries: np.ndarray, positives: np.ndarray, k: int, queries_per_chunk: int
+    queries: np.ndarray,
+    positives: np.ndarray,
+    k: int,
+    pool: np.ndarray | None,
+    queries_per_chunk: int | None,
 ) -> None:
     if len(queries) != len(positives):
         raise ValueError(f"{len(queries)} queries but {len(positives)} positives; a pair has both")
     if not len(queries):
         raise ValueError("there are no pairs to rank; check that the split has any")
-    if k < 0 or queries_per_chunk < 1:
+    if k < 0 or (queries_per_chunk is not None and queries_per_chunk < 1):
         raise ValueError(
             f"wanted k >= 0 and queries_per_chunk >= 1, found {k} and {queries_per_chunk}"
         )
+    if pool is not None and (not len(pool) or not np.all(pool[1:] > pool[:-1])):
+        raise ValueError(f"wanted a pool of ascending ids, found {len(pool)} in another order")
     same = np.flatnonzero(queries == positives)
     if len(same):
         raise ValueError(
             f"{len(same)} of {len(queries)} pairs ask for the query itself, first pair {same[0]} "
             f"(item {queries[same[0]]}); an item is never recommended for itself, so drop them"
         )
-
-
-def _check_ids(queries: np.ndarray, positives: np.ndarray, num_items: int) -> None:
-    low = min(queries.min(), positives.min())
-    high = max(queries.max(), positives.max())
-    if low < 0 or high >= num_items:
-        raise ValueError(
-            f"pairs hold item ids from {low} to {high}, but the scorer ranks {num_items} items; "
-            "were the pairs and the scorer made from the same graph?"
-        )
-
-
-def _stack(chunks: list[np.ndarray], rows: int, dtype: type) -> np.ndarray:
-    return np.concatenate(chunks) if chunks else np.empty((rows, 0), dtype)

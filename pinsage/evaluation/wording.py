@@ -12,7 +12,11 @@ _METHODS = {
     "text": "Text cosine",
     "visual": "Visual cosine",
     "item_cosine": "Item-item cosine",
-    "walk": "Random walks",
+    "transitions": "First-order transitions",
+    "walk": "Random walks (Pixie)",
+    "als": "ALS",
+    "bpr": "BPR",
+    "combined": "Combined",
 }
 
 
@@ -43,7 +47,9 @@ def statement(metric: str, value: float, protocol: Mapping[str, Any]) -> str:
     >>> statement("hit_rate@10", 0.08375, protocol)
     'hit-rate@10 = 0.0838 (books, test, 9,999 candidates, seed 0)'
     """
-    where = f"{protocol['data']}, {protocol['split']}, {protocol['candidates']:,} candidates"
+    sampled = "sampled " if protocol.get("candidates_are") == "a random sample" else ""
+    pool = f"{protocol['candidates']:,} {sampled}candidates"
+    where = f"{protocol['data']}, {protocol['split']}, {pool}"
     return f"{metric_label(metric)} = {value:.4f} ({where}, seed {protocol['seed']})"
 
 

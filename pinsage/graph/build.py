@@ -16,6 +16,7 @@ from pinsage.base.config import Config
 from pinsage.base.logs import Progress
 from pinsage.base.machine import available_cpus
 from pinsage.graph.build_steps import Build
+from pinsage.graph.cold import ColdEdges
 from pinsage.graph.findings import Findings
 from pinsage.graph.pieces import Piece, has_piece, open_piece, save_piece
 from pinsage.graph.schema import SPLITS, SplitConfig
@@ -122,6 +123,30 @@ class TrainingGraph:
         """In how many contexts each item is."""
         return self.items.degrees()
 
+    def cold_edges(self) -> ColdEdges | None:
+        """Give the edges of items made cold to contexts of the graph; None without such items."""
+        found: dict[str, list[np.ndarray]] = {}
+        for piece, first in zip(self.placed, self.first_contexts[:-1], strict=True):
+            for name, array in piece.arrays.items():
+                if name.startswith("cold_"):
+                    moved = array + first if name == "cold_places" else array
+                    found.setdefault(name, []).append(moved)
+        if not found:
+            return None
+        edges = {name: np.concatenate(parts) for name, parts in found.items()}
+        return ColdEdges(
+            edges["cold_items"].astype(np.int64),
+            edges["cold_places"].astype(np.int64),
+            edges.get("cold_weights"),
+            edges.get("cold_times"),
+        )
+
+    @property
+    def newest(self) -> int:
+        """The newest time of an edge, encoded; 0 without any."""
+        newest = [piece.facts["newest"] for piece in self.placed]
+        return max((time for time in newest if time is not None), default=0)
+
     def pairs(self) -> Iterator[LabeledPairs]:
         """Give the pairs, some at a time."""
         if self.labeled is not None:
@@ -140,14 +165,13 @@ class TrainingGraph:
         return counts
 
     def _side(self, name: str, folders: list, firsts: list[int], num_values: int) -> Side:  # type: ignore[type-arg]
-        newest = [piece.facts["newest"] for piece in self.placed]
         return Side(
             name,
             folders,
             firsts,
             num_values=num_values,
             scale=self.build.scale,
-            newest=max((time for time in newest if time is not None), default=0),
+            newest=self.newest,
         )
 
 

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int, Int64
+from jaxtyping import Bool, Int, Int64
 
 from pinsage.graph.edges import EdgePart, read_part
 from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.pieces import has_piece, open_piece, save_piece
-from pinsage.graph.splits import ContextRun, Holdout, label_run
+from pinsage.graph.splits import ContextRun, Holdout, RunLabels, label_run
 from pinsage.graph.times import TimeScale
 from pinsage.kernels.csr import MergedRows, group_edges, id_dtype, merge_repeats, sort_edges
 
@@ -184,13 +184,14 @@ class Build:
         buckets = buckets_of(seen["item_ids"], bounds)
         handed = {"context_places": contexts.astype(id_dtype(len(used))), **seen}
         save_piece(self._piece("handed", number), grouped(handed, buckets, len(bounds) - 1))
-        pairs: dict[str, np.ndarray] = {}
+        pairs: dict[str, np.ndarray | None] = {}
         if labels.pairs is not None:
             pairs = {
                 "query_ids": labels.pairs.query_ids,
                 "positive_ids": labels.pairs.positive_ids,
                 "splits": labels.pairs.splits,
             }
+        cold = _cold_edges(run, labels, is_used)
         save_piece(
             folder,
             {
@@ -200,6 +201,7 @@ class Build:
                 "times": seen["times"],
                 "used": run.first_context + used,
                 **pairs,
+                **cold,
             },
             {
                 "edges": len(kept),
@@ -375,6 +377,22 @@ def _joined(slices: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(slices) == 1:
         return slices[0]
     return {name: np.concatenate([one[name] for one in slices]) for name in slices[0]}
+
+
+def _cold_edges(
+    run: ContextRun, labels: RunLabels, is_used: Bool[np.ndarray, " contexts"]
+) -> dict[str, np.ndarray | None]:
+    """Take the edges of cold items to contexts that are in the training graph."""
+    if labels.of_cold is None:
+        return {}
+    chosen = np.flatnonzero(labels.of_cold & is_used[run.contexts])
+    edges = run.edges
+    return {
+        "cold_items": edges.cols[chosen],
+        "cold_places": (np.cumsum(is_used) - 1)[run.contexts[chosen]],
+        "cold_weights": None if edges.weights is None else edges.weights[chosen],
+        "cold_times": None if edges.lasts is None else edges.lasts[chosen],
+    }
 
 
 def _newest(times: np.ndarray) -> int | None:

@@ -43,8 +43,8 @@ def edge_chances(
     Raises:
         DataError: `half_life` is set but the graph's edges have no times.
     """
-    of_items = _weighed(adjacency.item_starts, adjacency.item_weights, adjacency.item_ages, choice)
-    of_contexts = _weighed(
+    of_items = faded(adjacency.item_starts, adjacency.item_weights, adjacency.item_ages, choice)
+    of_contexts = faded(
         adjacency.context_starts, adjacency.context_weights, adjacency.context_ages, choice
     )
     if choice.degree_power != 0.0:
@@ -54,12 +54,17 @@ def edge_chances(
     return of_items, of_contexts
 
 
-def _weighed(
+def faded(
     starts: Int64[np.ndarray, " starts"],
     weights: Float32[np.ndarray, " edges"] | None,
     ages: Float32[np.ndarray, " edges"] | None,
     choice: ChoiceConfig,
 ) -> Chances | None:
+    """Weigh the edges of some rows by weight and age alone; None where all are alike.
+
+    Raises:
+        DataError: `half_life` is set but the edges have no times.
+    """
     if not choice.by_weight:
         weights = None
     if choice.half_life is None:

@@ -26,11 +26,25 @@ class FeatureShard:
 
     @classmethod
     def open(
-        cls, directory: Path, shard: int, num_shards: int, name: str = FEATURES_FILE
+        cls,
+        directory: Path,
+        shard: int,
+        num_shards: int,
+        name: str = FEATURES_FILE,
+        *,
+        changeable: bool = False,
     ) -> "FeatureShard":
-        """Map one shard of the published graph in `directory`."""
+        """Map one shard of the published graph in `directory`.
+
+        Args:
+            directory: the graph.
+            shard: which one.
+            num_shards: of how many.
+            name: which vectors.
+            changeable: rows can be given other values, which stay in this process's memory.
+        """
         path = directory / shard_name(shard, num_shards) / name
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.load(path, mmap_mode="c" if changeable else "r", allow_pickle=False)
         if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
             # Where the kernel has no large pages for files, small ones serve, a third slower.
             with suppress(OSError):
@@ -63,6 +77,18 @@ class FeatureStore:
     def width(self) -> int:
         """How many numbers an item has, `log_degree` included."""
         return int(self._shards[0].values.shape[1])
+
+    def replace(
+        self, item_ids: Int[np.ndarray, " n"], rows: Float32[np.ndarray, "n width"]
+    ) -> None:
+        """Give some items other rows, in memory alone; shards must have been opened for that.
+
+        Takes memory for the pages that those rows lie on.
+        """
+        num_shards = len(self._shards)
+        owners, places = shards_of(item_ids, num_shards), rows_of(item_ids, num_shards)
+        for number, shard in enumerate(self._shards):
+            shard.values[places[owners == number]] = rows[owners == number]
 
     def gather(
         self,

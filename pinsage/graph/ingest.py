@@ -5,12 +5,12 @@ error. Items, context keys and pairs are held in memory; edges are not (`graph/b
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
@@ -25,30 +25,39 @@ from pinsage.graph.build import (
     time_cuts_of_edges,
 )
 from pinsage.graph.build_steps import Build
+from pinsage.graph.cold import ColdEdges, ColdItems, ColdRows, cold_items_of, folded_in
 from pinsage.graph.edges import EdgePlan, plan_edges
-from pinsage.graph.features import CONTEXT_VECTORS_FILE, FEATURES_FILE
+from pinsage.graph.features import (
+    CONTEXT_VECTORS_FILE,
+    FEATURES_FILE,
+    FeatureShard,
+    FeatureStore,
+)
 from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
 from pinsage.graph.pairs import PairRows, read_pairs
 from pinsage.graph.partition import ids_in, shard_name
 from pinsage.graph.renumber import in_locality_order, old_ids, renumbered_pairs
 from pinsage.graph.schema import (
-    CONTEXT_KEY,
-    CONTEXTS_FILE,
-    ITEMS_FILE,
     LOG_DEGREE,
-    PAIRS_FILE,
-    SPLITS,
     STRUCTURE,
     DataConfig,
     GraphCounts,
     PairCounts,
 )
 from pinsage.graph.sources import input_facts
-from pinsage.graph.splits import Holdout, LabeledPairs, label_pairs, with_told_edges
+from pinsage.graph.splits import (
+    Holdout,
+    LabeledPairs,
+    cold_items,
+    label_pairs,
+    with_told_edges,
+    without_cold,
+)
 from pinsage.graph.structure import StructureConfig, structural_features
 from pinsage.graph.tables import no_rows
 from pinsage.graph.times import TimeScale, common_scale, kind_of
+from pinsage.graph.written import write_tables
 
 __all__ = ["Order", "ingest", "input_facts"]
 
@@ -56,9 +65,6 @@ Order: TypeAlias = Literal["given", "locality"]
 
 _WRITE_ROWS = 65_536
 """How many feature rows are put together at a time."""
-
-_ROW_GROUP = 2**20
-"""Rows of a row group of the pairs table."""
 
 
 def ingest(
@@ -115,7 +121,9 @@ def ingest(
             raise
         published = _published(tables, graph, order, run, settings)
         progress.advance(1, "tables")
-        _write_tables(draft, published)
+        write_tables(
+            draft, published.items.metadata, published.graph.context_keys, published.pairs()
+        )
         for shard in range(num_shards):
             progress.advance(1, f"shard {shard}")
             published.graph.items.write_shard(draft, shard, num_shards)
@@ -126,6 +134,12 @@ def ingest(
             progress.advance(1, f"features {shard}")
             _write_features(draft, published.items, added, shard, num_shards)
         counts = _counts(tables, graph, added, num_shards)
+        if published.cold_edges is not None:
+            chosen = cold_items(published.items.keys, config.split, seed=seed)
+            assert chosen is not None
+            made = _cold_items(draft, published, np.flatnonzero(chosen), num_shards)
+            made.write(draft)
+            counts = counts.model_copy(update={"items_made_cold": len(made.ids)})
         progress.set(progress.total, f"{counts.items:,} items, {counts.edges:,} edges")
         draft.counts.update(counts.model_dump())
 
@@ -147,19 +161,23 @@ class _Published:
     items: Items
     graph: TrainingGraph
     pairs: Callable[[], Iterator[LabeledPairs]]
+    cold_edges: ColdEdges | None
+    """Edges of items made cold; None if there are none such."""
 
 
 def _published(
     tables: _Tables, graph: TrainingGraph, order: Order, run: Tasks, settings: BuildConfig
 ) -> _Published:
     """Put items and contexts in the order asked for."""
+    cold_edges = graph.cold_edges()
     if order == "given":
-        return _Published(tables.items, graph, graph.pairs)
+        return _Published(tables.items, graph, graph.pairs, cold_edges)
     moved = in_locality_order(graph, run, edges_per_bucket=settings.edges_per_bucket)
     return _Published(
         tables.items.reordered(old_ids(moved.item_places)),
         moved.graph,
         lambda: renumbered_pairs(graph.pairs(), moved.item_places),
+        cold_edges and moved.cold_edges(cold_edges),
     )
 
 
@@ -242,52 +260,15 @@ def _hold_out(
 ) -> tuple[LabeledPairs | None, Holdout]:
     """Decide what is held out, from the pairs table or from the edges' times."""
     build = tables.build
+    cold = cold_items(tables.items.keys, config.split, seed=seed)
     if tables.pairs is None:
         cuts = None if build.scale is None else time_cuts_of_edges(build, config.split)
-        return None, Holdout(config.split, seed, derives_pairs=True, cuts=cuts)
+        return None, Holdout(config.split, seed, derives_pairs=True, cuts=cuts, cold=cold)
     labeled, holdout = label_pairs(
         tables.pairs, tables.items.keys, config.split, scale=build.scale, seed=seed
     )
-    return labeled, with_told_edges(holdout, tables.pairs, labeled, build.context_keys())
-
-
-def _write_tables(draft: Draft, published: _Published) -> None:
-    tables: Mapping[str, pa.Table] = {
-        ITEMS_FILE: published.items.metadata,
-        CONTEXTS_FILE: pa.table({CONTEXT_KEY: published.graph.context_keys}),
-    }
-    for name, table in tables.items():
-        with draft.file(name) as path:
-            pq.write_table(table, path, compression="zstd")
-    with draft.file(PAIRS_FILE) as path:
-        writer: pq.ParquetWriter | None = None
-        for table in _row_groups(map(_pair_table, published.pairs())):
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table, row_group_size=_ROW_GROUP)
-        assert writer is not None
-        writer.close()
-
-
-def _pair_table(pairs: LabeledPairs) -> pa.Table:
-    return pa.table({
-        "query_id": pa.array(pairs.query_ids),
-        "positive_id": pa.array(pairs.positive_ids),
-        "split": pa.array(SPLITS).take(pa.array(pairs.splits)),
-    })
-
-
-def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Cut tables into row groups of one size, however they came."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        while sum(map(len, held)) >= _ROW_GROUP:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, _ROW_GROUP)
-            held = [whole.slice(_ROW_GROUP)]
-    rest = pa.concat_tables(held)
-    if len(rest):
-        yield rest
+    holdout = with_told_edges(holdout, tables.pairs, labeled, build.context_keys())
+    return without_cold(labeled, cold), replace(holdout, cold=cold)
 
 
 def _added_features(
@@ -335,6 +316,29 @@ def _write_features(
             parts = [items.content(chunk), *(values[chunk] for values in added.values())]
             rows = np.concatenate(parts, axis=1)
             out.write(np.ascontiguousarray(rows, "<f4").data)
+
+
+def _cold_items(
+    draft: Draft, published: _Published, ids: Int64[np.ndarray, " cold"], num_shards: int
+) -> ColdItems:
+    """Put together what inference knows of items made cold; features stand as in the graph's."""
+    assert published.cold_edges is not None
+
+    def features_of(rows: ColdRows) -> np.ndarray:
+        degrees = np.diff(rows.starts)
+        parts = [published.items.content(rows.ids)]
+        if draft.has(f"{shard_name(0, num_shards)}/{CONTEXT_VECTORS_FILE}"):
+            shards = [
+                FeatureShard.open(draft.path, shard, num_shards, CONTEXT_VECTORS_FILE)
+                for shard in range(num_shards)
+            ]
+            parts.append(folded_in(rows, FeatureStore(shards)))
+        parts.append(np.log1p(degrees).astype(np.float32)[:, None])
+        return np.concatenate(parts, axis=1)
+
+    scale, newest = published.graph.build.scale, published.graph.newest
+    ages_of = None if scale is None else partial(scale.ages, newest)
+    return cold_items_of(ids, published.cold_edges, features_of, ages_of)
 
 
 def _counts(

@@ -12,6 +12,7 @@ from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
+from pinsage.graph.cold import ColdItems
 from pinsage.graph.features import CONTEXT_VECTORS_FILE, FeatureShard, FeatureStore
 from pinsage.graph.schema import ITEMS_FILE, PAIRS_FILE, SPLITS, STRUCTURE, GraphCounts
 
@@ -79,10 +80,14 @@ class Graph:
 
     def adjacency(self) -> BipartiteAdjacency:
         """Put the shards' edges together."""
-        return assemble([
+        return assemble(self.adjacency_shards())
+
+    def adjacency_shards(self) -> list[AdjacencyShard]:
+        """Map every shard's edges."""
+        return [
             AdjacencyShard.open(self.artifact.path, shard, self.num_shards)
             for shard in range(self.num_shards)
-        ])
+        ]
 
     def item_degrees(self) -> Int64[np.ndarray, " items"]:
         """In how many contexts each item is; reads where every shard's rows start, and no edge."""
@@ -92,10 +97,37 @@ class Graph:
             degrees[shard :: self.num_shards] = np.diff(starts)
         return degrees
 
+    def cold_items(self) -> ColdItems | None:
+        """Read the items that `data.split.cold_items` made cold, and what inference knows of them.
+
+        None if there are none.
+        """
+        return ColdItems.open(self.artifact.path)
+
+    def adjacency_at_inference(self) -> BipartiteAdjacency:
+        """Put the shards' edges together, those of items made cold among them.
+
+        For methods that look edges up; nothing is trained on it.
+        """
+        cold = self.cold_items()
+        return self.adjacency() if cold is None else cold.added_to(self.adjacency())
+
+    def features_at_inference(self) -> FeatureStore:
+        """Map the feature rows; those of items made cold know of these items' edges."""
+        cold = self.cold_items()
+        if cold is None:
+            return self.features()
+        store = self._feature_store(changeable=True)
+        store.replace(cold.ids, cold.features)
+        return store
+
     def features(self) -> FeatureStore:
         """Map the shards' feature rows."""
+        return self._feature_store(changeable=False)
+
+    def _feature_store(self, *, changeable: bool) -> FeatureStore:
         return FeatureStore([
-            FeatureShard.open(self.artifact.path, shard, self.num_shards)
+            FeatureShard.open(self.artifact.path, shard, self.num_shards, changeable=changeable)
             for shard in range(self.num_shards)
         ])
 

@@ -12,6 +12,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.build import Tasks, TrainingGraph
 from pinsage.graph.build_steps import Build, bucket_bounds, buckets_of, grouped, packed_texts
+from pinsage.graph.cold import ColdEdges
 from pinsage.graph.ordering import locality_order
 from pinsage.graph.pieces import has_piece, open_piece, save_piece
 from pinsage.graph.schema import SplitConfig
@@ -28,6 +29,16 @@ class Renumbered:
     graph: TrainingGraph
     item_places: Int64[np.ndarray, " items"]
     """The new id of every item."""
+    context_places: Int64[np.ndarray, " contexts"]
+    """The new id of every context."""
+
+    def cold_edges(self, edges: ColdEdges) -> ColdEdges:
+        """Give edges of cold items the new ids."""
+        return replace(
+            edges,
+            item_ids=self.item_places[edges.item_ids],
+            context_ids=self.context_places[edges.context_ids],
+        )
 
 
 def in_locality_order(graph: TrainingGraph, run: Tasks, *, edges_per_bucket: int) -> Renumbered:
@@ -59,7 +70,7 @@ def in_locality_order(graph: TrainingGraph, run: Tasks, *, edges_per_bucket: int
     if not build.is_done("gathered"):
         numbers = range(len(build.folders("gathered")))
         run(partial(build.gather, first_contexts=moved.first_contexts), numbers, "edges by item")
-    return Renumbered(moved, item_places)
+    return Renumbered(moved, item_places, context_places)
 
 
 def renumbered_pairs(

@@ -164,6 +164,12 @@ class SplitConfig(Config):
     test: Annotated[PositiveFloat, Field(lt=1)] = 0.1
     """Share for the reported figures; the latest where splits go by time."""
 
+    cold_items: Share = 0.0
+    """Share of items, by a keyed hash of the key, that training does not see: the training graph
+    has none of their edges, and no train pair has one of them. Their edges are kept beside the
+    graph, and those items are embedded from their features and these edges. Valid and test pairs
+    keep them, and the report looks at them by themselves."""
+
     @model_validator(mode="after")
     def _leaves_train(self) -> "SplitConfig":
         if self.valid + self.test >= 1:
@@ -186,7 +192,7 @@ class DataConfig(Config):
     context, where whole contexts are held out."""
 
     split: SplitConfig = SplitConfig()
-    """Used where the pairs table has no split column."""
+    """Shares of pairs are used where the pairs table has no split column."""
 
     on_bad_rows: Literal["fail", "drop"] = "fail"
     """Rows with null, repeated or unknown keys, or unusable numbers: refuse, or drop and count."""
@@ -214,9 +220,12 @@ class GraphCounts(Config):
     """Group name to width, in the order of the feature columns."""
     cold_items: int
     """Items without an edge in the training graph."""
+    items_made_cold: int = 0
+    """Of these, the ones that `data.split.cold_items` chose."""
     repeated_edges: int
     """Edge rows that repeat another one, and were merged with it."""
     left_out_edges: dict[str, int]
-    """Why an edge is not in the training graph (`future`, `held_out_context`, `held_out_pair`)."""
+    """Why an edge is not in the training graph: `future`, `held_out_context`, `held_out_pair`,
+    `cold_item`."""
     dropped: dict[str, int]
     """`table.reason` to rows dropped; empty unless `on_bad_rows` is `drop`."""

@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 _TRAIN, _VALID, _TEST = range(len(SPLITS))
 
+_COLD_ITEMS = 1
+"""What keys are hashed for, beside the splits."""
+
 
 @dataclass(frozen=True)
 class LabeledPairs:
@@ -57,6 +60,8 @@ class Holdout:
     """Encoded times at which valid and test begin, if splits go by time and edges have times."""
     told: tuple[Int64[np.ndarray, " told"], Int64[np.ndarray, " told"]] | None = None
     """Contexts, ascending, and items of the edges that held-out pairs tell."""
+    cold: Bool[np.ndarray, " items"] | None = None
+    """Items that training does not see; None if there are none."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class RunLabels:
     pairs: LabeledPairs | None
     left_out: dict[str, int] = field(default_factory=dict)
     """Why an edge is not in the training graph, to how many."""
+    of_cold: Bool[np.ndarray, " edges"] | None = None
+    """Edges that would be in the training graph, were their items not cold."""
 
 
 def label_pairs(
@@ -139,6 +146,25 @@ def with_told_edges(
     return replace(holdout, told=(contexts[order], items[order]))
 
 
+def cold_items(
+    item_keys: pa.Array, split: SplitConfig, *, seed: int
+) -> Bool[np.ndarray, " items"] | None:
+    """Choose the items that training does not see, each by a hash of its key alone."""
+    if split.cold_items == 0:
+        return None
+    texts = key_texts(item_keys).to_pylist()
+    hashes = _hashes(texts, stream_key(seed, Stream.SPLITS, _COLD_ITEMS))
+    return hashes.astype(np.float64) / 2.0**64 < split.cold_items
+
+
+def without_cold(pairs: LabeledPairs, cold: Bool[np.ndarray, " items"] | None) -> LabeledPairs:
+    """Leave out the train pairs that have a cold item."""
+    if cold is None:
+        return pairs
+    kept = (pairs.splits != _TRAIN) | ~(cold[pairs.query_ids] | cold[pairs.positive_ids])
+    return LabeledPairs(pairs.query_ids[kept], pairs.positive_ids[kept], pairs.splits[kept])
+
+
 def label_run(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
     """Decide what training may see of some contexts' edges, and make pairs if they give them.
 
@@ -147,6 +173,19 @@ def label_run(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunL
         holdout: what is held out.
         context_keys: the keys of these contexts, as text.
     """
+    labels = _label_edges(run, holdout, context_keys)
+    if holdout.cold is None:
+        return labels
+    of_cold = labels.in_graph & holdout.cold[run.edges.cols]
+    return RunLabels(
+        labels.in_graph & ~of_cold,
+        None if labels.pairs is None else without_cold(labels.pairs, holdout.cold),
+        labels.left_out | {"cold_item": int(np.count_nonzero(of_cold))},
+        of_cold,
+    )
+
+
+def _label_edges(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
     if holdout.derives_pairs:
         if holdout.cuts is None:
             return _rings(run, holdout, context_keys)

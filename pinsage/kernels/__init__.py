@@ -11,11 +11,12 @@ from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 from pinsage.kernels.reindex import layers_from_table, unique_in_order
 from pinsage.kernels.topk import rank_bounds, top_k
-from pinsage.kernels.visits import importance_weights, top_visited
+from pinsage.kernels.visits import add_visits, importance_weights, top_visited
 from pinsage.kernels.walks import random_walks, walk_neighborhoods, walk_new_items
 
 __all__ = [
     "PackedAdjacency",
+    "add_visits",
     "build_csr",
     "gather_rows",
     "gram",

@@ -52,6 +52,11 @@ class PackedAdjacency:
         return int(self.item_words.size)
 
     @property
+    def item_degrees(self) -> Int64[np.ndarray, " items"]:
+        """How many contexts each item is in."""
+        return (self.item_words & np.uint64(MAX_DEGREE)).astype(np.int64)
+
+    @property
     def num_contexts(self) -> int:
         """How many contexts there are."""
         return int(self.words_of_contexts.size)

@@ -1,8 +1,8 @@
 """From visited items to neighborhoods: visit counts, the top neighbors, importance weights."""
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, UInt
-from numba import get_num_threads, njit
+from jaxtyping import Float32, Int, Int32, Int64, UInt
+from numba import get_num_threads, njit, prange
 
 from pinsage.kernels.checks import require_ids, require_positive, require_vector
 from pinsage.kernels.engine import top_of_all
@@ -65,6 +65,47 @@ def top_visited(
     return ids, counts
 
 
+def add_visits(
+    visited: Int[np.ndarray, "rows visits"],
+    rows: Int64[np.ndarray, " rows"],
+    totals: Float32[np.ndarray, "all_rows items"],
+    *,
+    enough_visits: int,
+) -> Int64[np.ndarray, " rows"]:
+    """Add visits to a table of totals, in place.
+
+    Args:
+        visited: The items visited, with -1 at any place counting for nothing.
+        rows: The row of `totals` that each row of `visited` belongs to, each once.
+        totals: Visits so far; float32 counts exactly up to 2**24.
+        enough_visits: How often an item is to be met.
+
+    Returns:
+        How many items each of the rows has met `enough_visits` times or more by now.
+
+    Raises:
+        ValueError: Rows or visited items out of range, or one row twice.
+
+    >>> totals = np.zeros((1, 3), np.float32)
+    >>> add_visits(np.array([[2, 0, 2, -1]]), np.array([0]), totals, enough_visits=2).tolist()
+    [1]
+    >>> totals.tolist()
+    [[1.0, 0.0, 2.0]]
+    """
+    require_positive("enough_visits", enough_visits)
+    require_vector("rows", rows)
+    require_ids("rows", rows, len(totals))
+    require_ids("visited", visited, totals.shape[1], lowest=-1)
+    if len(visited) != len(rows) or len(np.unique(rows)) != len(rows):
+        raise ValueError(
+            f"rows must name a row of totals for each of {len(visited)} rows, each once; found"
+            f" {rows.tolist()[:8]}"
+        )
+    enough = np.empty(len(rows), np.int64)
+    _add_visits(visited, rows, totals, np.float32(enough_visits), enough)
+    return enough
+
+
 def count_table(num_visits: int) -> UInt[np.ndarray, " slots"]:
     """Make a table for counting up to so many visits: a power of two slots, for places of items.
 
@@ -116,3 +157,16 @@ def _scale(counts, weights):  # type: ignore[no-untyped-def]
         total = max(total, np.int64(1))
         for place in range(counts.shape[1]):
             weights[row, place] = np.float32(counts[row, place]) / np.float32(total)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _add_visits(visited, rows, totals, enough_visits, enough):  # type: ignore[no-untyped-def]
+    for row in prange(visited.shape[0]):
+        sums = totals[rows[row]]
+        for place in range(visited.shape[1]):
+            if visited[row, place] >= 0:
+                sums[visited[row, place]] += np.float32(1)
+        found = 0
+        for item in range(sums.size):
+            found += sums[item] >= enough_visits
+        enough[row] = found

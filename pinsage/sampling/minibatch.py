@@ -90,8 +90,10 @@ class MinibatchBuilder:
         config: MinibatchConfig,
         num_layers: int,
         seed: int,
+        unseen: Int64[np.ndarray, " unseen"] | None = None,
     ) -> None:
         """Hold the data; nothing is copied but the neighborhood columns in use."""
+        self._unseen = unseen
         width = config.num_neighbors or neighborhoods.ids.shape[1]
         self._pairs = (queries, positives)
         self._features = features
@@ -123,6 +125,7 @@ class MinibatchBuilder:
             seed=self._seed,
             epoch=epoch,
             step=step,
+            unseen=self._unseen,
         )
         hard = hard_negatives(
             self._candidates[queries],
@@ -174,7 +177,8 @@ class MinibatchBuilder:
 
     def _log_expected(self, seeds: Int64[np.ndarray, " seeds"]) -> Float32[np.ndarray, " seeds"]:
         as_positive = self._times_positive[seeds] * (self._config.size / len(self._pairs[1]))
-        as_shared = self._config.shared_negatives / self._features.num_items
+        num_seen = self._features.num_items - (0 if self._unseen is None else len(self._unseen))
+        as_shared = self._config.shared_negatives / num_seen
         return np.log(as_positive + as_shared).astype(np.float32)
 
     def _epoch_order(self, epoch: int) -> Int64[np.ndarray, " pairs"]:

@@ -7,10 +7,30 @@ from pinsage.base.seeding import Stream, stream, uniform_by_id
 
 
 def shared_negatives(
-    num_items: int, count: int, *, seed: int, epoch: int, step: int
+    num_items: int,
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    step: int,
+    unseen: Int64[np.ndarray, " unseen"] | None = None,
 ) -> Int64[np.ndarray, " negatives"]:
-    """Draw the items that every pair of one minibatch uses, on every rank the same."""
-    return stream(seed, Stream.SHARED_NEGATIVES, epoch, step).integers(num_items, size=count)
+    """Draw the items that every pair of one minibatch uses, on every rank the same.
+
+    Args:
+        num_items: size of the catalog.
+        count: how many to draw, with replacement.
+        seed: the run's seed.
+        epoch: counted from 0.
+        step: counted from 0.
+        unseen: ascending ids of items that training must not see; None has none.
+    """
+    rng = stream(seed, Stream.SHARED_NEGATIVES, epoch, step)
+    if unseen is None:
+        return rng.integers(num_items, size=count)
+    draws = rng.integers(num_items - len(unseen), size=count)
+    # The n-th item that is seen has as many unseen ones before it as stand below it.
+    return draws + np.searchsorted(unseen - np.arange(len(unseen)), draws, side="right")
 
 
 def hard_negatives(

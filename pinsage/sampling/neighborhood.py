@@ -8,16 +8,21 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt, model_validator
 
-from pinsage.base.artifacts import open_artifact
+from pinsage.base.artifacts import Draft, open_artifact
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph.adjacency import BipartiteAdjacency
-from pinsage.graph.choice import ChoiceConfig, edge_chances
+from pinsage.graph.choice import ChoiceConfig, edge_chances, faded
+from pinsage.graph.cold import ColdItems
 from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.visits import importance_weights
-from pinsage.kernels.walks import MAX_VISITS, walk_neighborhoods
+from pinsage.kernels.walks import MAX_VISITS, walk_neighborhoods, walk_new_items
 
 STAGE = "neighborhoods"
+
+_COLD_IDS, _COLD_NEIGHBORS, _COLD_WEIGHTS = (
+    f"cold_{name}.npy" for name in ("item_ids", "neighbor_ids", "weights")
+)
 
 _RANKS_PER_CALL = 2**23
 """Ranks of long walks held at a time: 64 MiB."""
@@ -107,19 +112,34 @@ class Neighborhoods:
     hard_negatives: Int[np.ndarray, "items candidates"]
 
     @staticmethod
-    def open(directory: Path) -> "Neighborhoods":
+    def open(directory: Path, *, at_inference: bool = False) -> "Neighborhoods":
         """Map a published table into memory.
+
+        Args:
+            directory: the published table.
+            at_inference: give items made cold (`data.split.cold_items`) the neighborhoods that
+                their own edges lead to, in place of empty ones. Takes memory for the pages that
+                those rows lie on.
 
         Raises:
             ArtifactError: the directory is unfinished or damaged.
         """
         path = open_artifact(directory, stage=STAGE).path
-        return Neighborhoods(
+        cold = np.empty(0, np.int64)
+        if at_inference and (path / _COLD_IDS).exists():
+            cold = np.load(path / _COLD_IDS, allow_pickle=False)
+        table = Neighborhoods(
             *(
-                np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                np.load(
+                    path / f"{name}.npy", mmap_mode="c" if len(cold) else "r", allow_pickle=False
+                )
                 for name in ("neighbor_ids", "weights", "hard_negatives")
             )
         )
+        if len(cold):
+            table.ids[cold] = np.load(path / _COLD_NEIGHBORS, allow_pickle=False)
+            table.weights[cold] = np.load(path / _COLD_WEIGHTS, allow_pickle=False)
+        return table
 
 
 def pack_graph(adjacency: BipartiteAdjacency, choice: ChoiceConfig) -> PackedAdjacency:
@@ -174,6 +194,43 @@ def walk_chunk(
     if hard is not None:
         candidates = hard_negative_candidates(adjacency, item_ids, hard=hard, seed=seed)
     return Neighborhoods(ids, importance_weights(counts), candidates)
+
+
+def write_cold_rows(
+    cold: ColdItems,
+    adjacency: BipartiteAdjacency,
+    draft: Draft,
+    *,
+    walk: WalkConfig,
+    seed: int,
+) -> None:
+    """Walk from items made cold over the training graph, and write their rows beside the table.
+
+    The first step goes through their own edges, which the graph does not have, so no other item's
+    row knows of them.
+
+    Args:
+        cold: the items, and their edges.
+        adjacency: the training graph.
+        draft: the table being published.
+        walk: the short walks.
+        seed: the run's seed; an item walks as it would, were its edges in the graph.
+    """
+    ids, counts = walk_new_items(
+        pack_graph(adjacency, walk.choice),
+        cold.ids,
+        cold.starts,
+        cold.contexts,
+        key=stream_key(seed, Stream.WALKS),
+        num_walks=walk.num_walks,
+        walk_length=walk.walk_length,
+        restart=walk.restart,
+        num_neighbors=walk.num_neighbors,
+        chances=faded(cold.starts, cold.weights, cold.ages, walk.choice),
+    )
+    draft.write_array(_COLD_IDS, cold.ids)
+    draft.write_array(_COLD_NEIGHBORS, ids)
+    draft.write_array(_COLD_WEIGHTS, importance_weights(counts))
 
 
 def hard_negative_candidates(

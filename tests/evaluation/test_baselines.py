@@ -1,22 +1,62 @@
+import sys
+
 import numpy as np
 import pytest
 
+from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.evaluation.baselines import (
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
+    Pixie,
+    PixieConfig,
     Popularity,
-    WalkRanks,
+    Transitions,
 )
+from pinsage.evaluation.baselines.factors import (
+    AlsConfig,
+    BprConfig,
+    grid,
+    item_factors,
+    tuned,
+)
+from pinsage.evaluation.baselines.walks import shares_of_walks
+from pinsage.graph import Pairs
 from pinsage.kernels.packing import pack
+from pinsage.kernels.walks import random_walks
 
-KEY = stream_key(0, Stream.LONG_WALKS)
+SMALL = {
+    "als": {"factors": 6, "regularization": 0.01, "iterations": 8, "alpha": 1.0},
+    "bpr": {"factors": 6, "regularization": 0.01, "iterations": 150, "learning_rate": 0.1},
+}
 
 
-def walk_ranks(graph, *, num_walks=300):
-    packed = pack(graph.item_starts, graph.item_contexts, graph.context_starts, graph.context_items)
-    return WalkRanks(packed, key=KEY, num_walks=num_walks)
+def packed(graph):
+    return pack(graph.item_starts, graph.item_contexts, graph.context_starts, graph.context_items)
+
+
+def pixie(graph, **settings):
+    return Pixie(packed(graph), PixieConfig(**{"num_walks": 300} | settings), seed=0)
+
+
+def some_pairs(*pairs):
+    queries, positives = np.array(pairs, np.int64).reshape(-1, 2).T
+    return Pairs(queries, positives)
+
+
+@pytest.fixture
+def communities(graph_of):
+    """Four communities of eight items; a context holds four items of one."""
+    rng = np.random.default_rng(0)
+    return graph_of(
+        [
+            (community * 8 + rng.choice(8, 4, replace=False)).tolist()
+            for community in range(4)
+            for _ in range(20)
+        ],
+        32,
+    )
 
 
 @pytest.fixture
@@ -33,7 +73,8 @@ def every_scorer(graph):
         FeatureCosine(vectors),
         EmbeddingCosine(vectors),
         ItemCosine(graph),
-        walk_ranks(graph),
+        Transitions(some_pairs((3, 2), (3, 2), (0, 3)), graph.num_items),
+        pixie(graph, walks_per_round=70),
     ]
 
 
@@ -97,28 +138,177 @@ def test_item_cosine_trusts_a_small_context_more_than_a_large_one(graph_of):
     assert scores[0, 1] > scores[0, 2]
 
 
-def test_walk_ranks_meet_the_query_s_side_of_the_graph_alone(two_rings):
-    scores = walk_ranks(two_rings).scores(np.array([2, 7, 10]))
+def test_pixie_meets_the_query_s_side_of_the_graph_alone(two_rings):
+    scores = pixie(two_rings).scores(np.array([2, 7, 10]))
     assert np.flatnonzero(scores[0]).tolist() == [0, 1, 3, 4]
     assert np.flatnonzero(scores[1]).tolist() == [5, 6, 8, 9]
     assert not scores[2].any()
 
 
-def test_walk_ranks_prefer_what_is_near(two_rings):
-    scores = walk_ranks(two_rings, num_walks=2_000).scores(np.array([2]))[0]
+def test_pixie_prefers_what_is_near(two_rings):
+    scores = pixie(two_rings, num_walks=2_000).scores(np.array([2]))[0]
     assert min(scores[1], scores[3]) > max(scores[0], scores[4])
 
 
-def test_graph_baselines_find_planted_communities(graph_of):
+def share_found(scorer):
+    """How many of the seven nearest items are of the item's own community of eight."""
+    scores = scorer.scores(np.arange(32))
+    np.fill_diagonal(scores, -1)
+    best = np.argsort(-scores, axis=1)[:, :7]
+    return np.mean(best // 8 == np.arange(32)[:, None] // 8)
+
+
+def test_graph_baselines_find_planted_communities(communities):
+    assert share_found(ItemCosine(communities)) == 1
+    assert share_found(pixie(communities)) == 1
+
+
+@pytest.mark.parametrize("kind", ["als", "bpr"])
+def test_factors_find_nine_in_ten_of_planted_communities(communities, kind):
+    factors = item_factors(kind, communities, SMALL[kind], num_threads=1, seed=0)
+    assert share_found(FeatureCosine(factors)) > 0.9
+
+
+def test_transitions_count_train_pairs_in_their_direction():
+    pairs = some_pairs((1, 2), (1, 0), (1, 2), (3, 1))
+    scores = Transitions(pairs, 4).scores(np.array([1, 3, 2]))
+    assert scores.tolist() == [[1, 0, 2, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+
+
+def test_transitions_refuse_pairs_of_another_catalog():
+    with pytest.raises(ValueError, match="wanted item ids below 4, found 5"):
+        Transitions(some_pairs((1, 5)), 4)
+
+
+@pytest.mark.parametrize("per_round", [7, 100, 1_000])
+def test_pixie_counts_what_its_rounds_visit(two_rings, per_round):
+    scores = pixie(two_rings, walks_per_round=per_round, enough_items=0).scores(np.array([2, 7]))
+    wanted = np.zeros_like(scores)
+    for number, first in enumerate(range(0, 300, per_round)):
+        visited = random_walks(
+            packed(two_rings),
+            np.array([2, 7]),
+            key=stream_key(0, Stream.LONG_WALKS, number),
+            num_walks=min(per_round, 300 - first),
+            walk_length=2,
+            restart=0.5,
+        )
+        for row in range(2):
+            np.add.at(wanted[row], visited[row][visited[row] >= 0], 1)
+    wanted[[0, 1], [2, 7]] = 0
+    np.testing.assert_array_equal(scores, wanted)
+
+
+def test_pixie_ends_early_after_the_round_in_which_enough_was_met(two_rings):
+    whole = pixie(two_rings, walks_per_round=10, enough_items=0, num_walks=1_000)
+    early = pixie(two_rings, walks_per_round=10, enough_items=4, num_walks=1_000)
+    scores = early.scores(np.array([2]))[0]
+    assert (scores >= 4).sum() >= 4
+    assert scores.sum() < whole.scores(np.array([2])).sum() / 5
+    # What it counted until then is what a walk of that many rounds counts.
+    lengths = [n for n in range(10, 200, 10) if _sum(two_rings, n) == scores.sum()]
+    assert lengths
+    assert _reached(two_rings, lengths[0] - 10) < 4
+
+
+def _scores(graph, num_walks):
+    return pixie(graph, walks_per_round=10, enough_items=0, num_walks=num_walks).scores(
+        np.array([2])
+    )
+
+
+def _sum(graph, num_walks):
+    return _scores(graph, num_walks).sum()
+
+
+def _reached(graph, num_walks):
+    return (_scores(graph, num_walks) >= 4).sum() if num_walks else 0
+
+
+def test_an_item_met_from_two_queries_counts_for_more_than_as_many_visits_from_one(two_rings):
+    scorer = pixie(two_rings, num_walks=4_000)
+    together = scorer.scores_of_several(np.array([0, 2, 7]))
+    walks = np.ceil(4_000 / 3)
+    alone = pixie(two_rings, num_walks=int(walks)).scores(np.array([0, 2, 7]))
+    np.testing.assert_allclose(together, np.sqrt(alone).sum(axis=0) ** 2, rtol=1e-6)
+    # Item 1 stands between items 0 and 2; item 6 is as near to 7 as 1 to 0.
+    assert together[1] > 2.5 * together[6]
+
+
+def test_pixie_of_one_query_is_the_same_by_itself_and_as_several(two_rings):
+    scorer = pixie(two_rings)
+    np.testing.assert_allclose(
+        scorer.scores_of_several(np.array([2])), scorer.scores(np.array([2]))[0], rtol=1e-6
+    )
+
+
+def test_popular_queries_get_more_walks_but_less_than_in_proportion():
+    degrees = np.array([0, 1, 10, 100])
+    shares = shares_of_walks(degrees, np.array([0, 1, 2, 3]))
+    assert shares[0] == 0
+    assert shares.sum() == pytest.approx(1)
+    assert 1 < shares[2] / shares[1] < 10
+    assert 1 < shares[3] / shares[2] < 10
+    np.testing.assert_allclose(
+        shares_of_walks(degrees, np.array([1, 2]), np.array([0.0, 2.0])), [0, 1]
+    )
+
+
+def test_cold_queries_together_score_zero_everywhere(two_rings):
+    assert not pixie(two_rings).scores_of_several(np.array([10])).any()
+
+
+def test_weights_of_another_number_are_refused(two_rings):
+    with pytest.raises(ValueError, match="one weight of at least 0 for each"):
+        pixie(two_rings).scores_of_several(np.array([2, 3]), np.array([1.0]))
+
+
+@pytest.mark.parametrize("kind", ["als", "bpr"])
+def test_factors_repeat_to_the_bit_and_are_zero_for_cold_items(two_rings, kind):
+    for array in (two_rings.context_items, two_rings.context_starts):
+        array.flags.writeable = False  # as a published graph's are
+    first, again, more_threads = (
+        item_factors(kind, two_rings, SMALL[kind], num_threads=threads, seed=3)
+        for threads in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, more_threads)
+    assert not first[10].any()
+    assert first[:10].any(axis=1).all()
+
+
+def test_a_grid_is_every_combination():
+    points = grid(AlsConfig(factors=(4, 8), regularization=(0.1, 0.2, 0.3)))
+    assert len(points) == 6
+    assert {"factors": 8, "regularization": 0.3, "iterations": 15, "alpha": 1.0} in points
+
+
+def test_tuning_keeps_the_factors_that_rank_valid_pairs_best(communities):
+    valid = some_pairs(*[(n, n // 8 * 8 + (n + 1) % 8) for n in range(32)])
+    points = [{"factors": 1.0}, {"factors": 2.0}, {"factors": 3.0}]
     rng = np.random.default_rng(0)
-    contexts = [
-        (community * 8 + rng.choice(8, 4, replace=False)).tolist()
-        for community in range(4)
-        for _ in range(20)
-    ]
-    graph = graph_of(contexts, 32)
-    for scorer in (ItemCosine(graph), walk_ranks(graph)):
-        scores = scorer.scores(np.arange(32))
-        np.fill_diagonal(scores, -1)
-        best = np.argsort(-scores, axis=1)[:, :7]
-        assert np.array_equal(best // 8, np.arange(32)[:, None] // 8 * np.ones((1, 7)))
+    planted = np.repeat(np.eye(4, dtype=np.float32), 8, axis=0)
+    by_point = {
+        1.0: rng.normal(size=(32, 4)).astype(np.float32),
+        2.0: planted,
+        3.0: rng.normal(size=(32, 4)).astype(np.float32),
+    }
+    best, tried = tuned(lambda point: by_point[point["factors"]], points, valid)
+    assert best is planted
+    assert [one["factors"] for one in tried] == [1.0, 2.0, 3.0]
+    assert tried[1]["quality"] == max(one["quality"] for one in tried)
+
+
+def test_one_point_needs_no_valid_pairs_and_several_say_so():
+    factors = np.ones((2, 1), np.float32)
+    best, tried = tuned(lambda point: factors, grid(BprConfig(factors=(4,)))[:1], some_pairs())
+    assert best is factors
+    assert tried[0]["quality"] is None
+    with pytest.raises(DataError, match="no valid pairs to choose among 2 settings"):
+        tuned(lambda point: factors, grid(BprConfig(factors=(4,))), some_pairs())
+
+
+def test_without_the_package_the_error_says_how_to_get_it(two_rings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "implicit.als", None)
+    with pytest.raises(ConfigError, match="pip install 'pinsage"):
+        item_factors("als", two_rings, SMALL["als"], num_threads=1, seed=0)

@@ -1,5 +1,5 @@
 from itertools import permutations
-from math import ceil
+from math import ceil, log2
 
 import numpy as np
 import pytest
@@ -7,14 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinsage.evaluation.metrics import (
+    Answers,
     hit_rate,
     hit_values,
     mrr,
+    ndcg_values,
+    recall_values,
     reciprocal_values,
     scaled_mrr,
     scaled_reciprocal_values,
 )
 from pinsage.evaluation.ranking import Ranks, rank_pairs
+from tests.evaluation.conftest import TableScorer
 
 
 def ranks_over_every_order(scores, target):
@@ -44,6 +48,44 @@ def test_metrics_are_the_mean_over_all_orders_of_ties(scores, data, k):
     assert scaled_reciprocal_values(ranks, k)[0] == pytest.approx(wanted)
 
 
+def slow_recall_and_ndcg(scores, targets, k):
+    """Means over every order of the candidates, each sorted by score with ties left as they are."""
+    recalls, ndcgs = [], []
+    for order in permutations(range(len(scores))):
+        best = sorted(order, key=lambda item: -scores[item])[:k]
+        recalls.append(sum(item in targets for item in best) / len(targets))
+        gain = sum(1 / log2(rank + 1) for rank, item in enumerate(best, 1) if item in targets)
+        ideal = sum(1 / log2(rank + 1) for rank in range(1, min(k, len(targets)) + 1))
+        ndcgs.append(gain / ideal)
+    return np.mean(recalls), np.mean(ndcgs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.data(), st.integers(1, 7))
+def test_recall_and_ndcg_are_the_mean_over_all_orders_of_ties(scores, data, k):
+    # Item 0 is the query; its positives may be named by several pairs.
+    targets = data.draw(st.lists(st.integers(1, len(scores) - 1), min_size=1, max_size=5))
+    queries, positives = np.zeros(len(targets), np.int64), np.array(targets, np.int64)
+    table = np.tile(np.array(scores, np.float32), (len(scores), 1))
+    ranks = rank_pairs(TableScorer(table), queries, positives)
+    answers = Answers.of(queries, positives)
+    candidates = {item - 1 for item in targets}
+    recall, ndcg = slow_recall_and_ndcg(scores[1:], candidates, k)
+    assert recall_values(ranks, answers, k) == pytest.approx([recall])
+    assert ndcg_values(ranks, answers, k) == pytest.approx([ndcg])
+
+
+def test_recall_and_ndcg_are_means_over_queries_not_pairs(scorer_of):
+    queries, positives = np.array([7, 2, 7, 7]), np.array([0, 1, 1, 0])
+    table = np.zeros((8, 8))
+    table[:, 0] = 1
+    ranks = rank_pairs(scorer_of(table), queries, positives)
+    answers = Answers.of(queries, positives)
+    # Query 2 is first; query 7 has positives 0, the best, and 1, a tie of six.
+    assert recall_values(ranks, answers, 1).tolist() == [0.0, 0.5]
+    assert ndcg_values(ranks, answers, 1).tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("k", [1, 3, 10, 11])
 def test_a_constant_scorer_scores_exactly_chance(scorer_of, k):
     num_items = 12
@@ -52,6 +94,10 @@ def test_a_constant_scorer_scores_exactly_chance(scorer_of, k):
     assert set(hit_values(ranks, k)) == {k / (num_items - 1)}
     assert hit_rate(ranks, k) == pytest.approx(k / (num_items - 1), rel=1e-12)
     assert mrr(ranks) == pytest.approx(np.mean(1 / np.arange(1, num_items)))
+    answers = Answers.of(queries, (queries + 5) % 12)
+    assert recall_values(ranks, answers, k) == pytest.approx(k / (num_items - 1))
+    chance = np.sum(1 / np.log2(np.arange(2, k + 2))) / (num_items - 1)
+    assert ndcg_values(ranks, answers, k) == pytest.approx(chance)
 
 
 def test_a_scorer_that_knows_the_answer_is_perfect(scorer_of):

@@ -1,9 +1,15 @@
+from fractions import Fraction
+
+import numba
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pinsage.evaluation.baselines import EmbeddingCosine
+from pinsage.evaluation.passes import PairsByQuery, pass_over_vectors
 from pinsage.evaluation.ranking import rank_and_recommend, rank_pairs
 
 
@@ -28,13 +34,20 @@ def score_tables_with_pairs(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(score_tables_with_pairs(), st.integers(1, 5))
-def test_ranks_are_those_of_a_full_sort_without_the_query(case, queries_per_chunk):
+@given(score_tables_with_pairs(), st.integers(1, 5) | st.none(), st.data())
+def test_ranks_are_those_of_a_full_sort_of_the_pool_without_the_query(
+    case, queries_per_chunk, data
+):
     table, queries, positives = case
-    ranks = rank_pairs(Rows(table), queries, positives, queries_per_chunk=queries_per_chunk)
-    assert ranks.num_candidates == len(table) - 1
+    pool = data.draw(pools(len(table)))
+    ranking = rank_and_recommend(
+        Rows(table), queries, positives, k=0, pool=pool, queries_per_chunk=queries_per_chunk
+    )
+    ranks = ranking.ranks
     for pair, (query, positive) in enumerate(zip(queries, positives, strict=True)):
-        candidates = [item for item in range(len(table)) if item != query]
+        inside = set(range(len(table)) if pool is None else pool.tolist())
+        candidates = (inside | {positive}) - {query}
+        assert len(candidates) <= ranks.num_candidates
         ordered = sorted((table[query, item] for item in candidates), reverse=True)
         target = table[query, positive]
         best_rank = 1 + ordered.index(target)
@@ -43,14 +56,25 @@ def test_ranks_are_those_of_a_full_sort_without_the_query(case, queries_per_chun
         assert ranks.better[pair] + ranks.tied[pair] + 1 == worst_rank
 
 
+def pools(num_items):
+    """None, or ascending ids of at least one item."""
+    chosen = st.sets(st.integers(0, num_items - 1), min_size=1)
+    return st.none() | chosen.map(lambda ids: np.array(sorted(ids), np.int64))
+
+
 @settings(max_examples=60, deadline=None)
-@given(score_tables_with_pairs(), st.integers(1, 12))
-def test_recommendations_are_the_best_items_other_than_the_query(case, k):
+@given(score_tables_with_pairs(), st.integers(1, 12), st.data())
+def test_recommendations_are_the_best_of_the_pool_other_than_the_query(case, k, data):
     table, queries, positives = case
-    ranking = rank_and_recommend(Rows(table), queries, positives, k=k, queries_per_chunk=2)
+    pool = data.draw(pools(len(table)))
+    ranking = rank_and_recommend(
+        Rows(table), queries, positives, k=k, pool=pool, queries_per_chunk=2
+    )
     assert ranking.queries.tolist() == sorted(set(queries.tolist()))
+    inside = list(range(len(table))) if pool is None else pool.tolist()
+    k = min(k, len(inside) - bool(set(inside) & set(queries.tolist())))
     for row, query in enumerate(ranking.queries):
-        others = [item for item in range(len(table)) if item != query]
+        others = [item for item in inside if item != query]
         wanted = sorted(others, key=lambda item: (-table[query, item], item))[:k]
         assert ranking.top_ids[row].tolist() == wanted
         assert ranking.top_scores[row].tolist() == table[query, wanted].tolist()
@@ -105,3 +129,115 @@ def test_scores_of_minus_infinity_are_the_worst_and_tie(scorer_of):
     table = [[0, -np.inf, -np.inf, 1], [0] * 4, [0] * 4, [0] * 4]
     ranks = rank_pairs(scorer_of(table), np.array([0]), np.array([1]))
     assert (ranks.better.tolist(), ranks.tied.tolist()) == ([1], [1])
+
+
+@st.composite
+def vectors_with_pairs(draw):
+    """Many equal vectors, and some that a float32 product can hardly tell apart."""
+    num_items = draw(st.integers(2, 25))
+    kind = draw(st.sampled_from(["few", "close", "any"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    vectors = rng.normal(size=(num_items, draw(st.integers(1, 9)))).astype(np.float32)
+    if kind == "few":
+        vectors = np.sign(vectors)[rng.integers(num_items, size=num_items)]
+    if kind == "close":
+        vectors = 1 + vectors * np.float32(2**-22)
+    queries = rng.integers(num_items, size=draw(st.integers(1, 30)))
+    return vectors, queries, (queries + rng.integers(1, num_items, len(queries))) % num_items
+
+
+@settings(max_examples=50, deadline=None)
+@given(vectors_with_pairs(), st.integers(4, 30), st.integers(3, 25), st.integers(0, 6), st.data())
+def test_vectors_rank_as_their_exact_products_do_however_they_are_cut(case, rows, columns, k, data):
+    vectors, queries, positives = case
+    pool = data.draw(pools(len(vectors)))
+    products = np.array([[exact_product(one, other) for other in vectors] for one in vectors])
+    wanted = rank_and_recommend(Rows(products), queries, positives, k=k, pool=pool)
+    pairs = PairsByQuery.of(queries, positives)
+    found = pass_over_vectors(
+        vectors,
+        pairs,
+        k=k,
+        pool=pool,
+        device="cpu",
+        queries_per_chunk=rows,
+        items_per_chunk=columns,
+        on_progress=None,
+    )
+    assert found.better.tolist() == wanted.ranks.better[pairs.order].tolist()
+    assert found.tied.tolist() == wanted.ranks.tied[pairs.order].tolist()
+    assert found.top_ids.tolist() == wanted.top_ids.tolist()
+    np.testing.assert_array_equal(found.top_scores, wanted.top_scores)
+
+
+def exact_product(one, other):
+    """The float32 nearest to an inner product: sums of fractions have no rounding."""
+    terms = (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(one, other, strict=True))
+    return np.float32(float(sum(terms)))
+
+
+def test_neither_threads_nor_chunks_change_a_bit_of_a_ranking():
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(3_000, 33)).astype(np.float32)
+    vectors[1_000:1_200] = vectors[:200]
+    queries = rng.integers(3_000, size=2_000)
+    positives = (queries + 1_000) % 3_000
+    at_once = rank_and_recommend(EmbeddingCosine(vectors), queries, positives, k=10)
+    before = numba.get_num_threads(), torch.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        torch.set_num_threads(1)
+        cut = rank_and_recommend(
+            EmbeddingCosine(vectors), queries, positives, k=10, queries_per_chunk=7
+        )
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
+    # Items 0 to 199 have a twin, which no rounding may tell from them.
+    assert at_once.ranks.tied[queries % 1_000 < 200].any()
+    np.testing.assert_array_equal(cut.ranks.better, at_once.ranks.better)
+    np.testing.assert_array_equal(cut.ranks.tied, at_once.ranks.tied)
+    np.testing.assert_array_equal(cut.top_ids, at_once.top_ids)
+    np.testing.assert_array_equal(cut.top_scores, at_once.top_scores)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_ranks_as_the_cpu_does():
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(70_000, 100)).astype(np.float32)
+    vectors[1_000:1_200] = vectors[:200]
+    queries = rng.integers(70_000, size=3_000)
+    positives = (queries + 1_000) % 70_000
+    cpu, gpu = (
+        rank_and_recommend(EmbeddingCosine(vectors), queries, positives, k=10, device=device)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_array_equal(gpu.ranks.better, cpu.ranks.better)
+    np.testing.assert_array_equal(gpu.ranks.tied, cpu.ranks.tied)
+    np.testing.assert_array_equal(gpu.top_ids, cpu.top_ids)
+    np.testing.assert_array_equal(gpu.top_scores, cpu.top_scores)
+
+
+def test_products_less_exact_than_float32_are_refused():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(ValueError, match="found 'medium'"):
+            rank_pairs(EmbeddingCosine(np.eye(3, dtype=np.float32)), np.array([0]), np.array([1]))
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_vectors_that_are_not_finite_are_refused():
+    vectors = np.ones((4, 2), np.float32)
+    vectors[2, 1] = np.nan
+    with pytest.raises(ValueError, match="1 others, NaN or infinite"):
+        rank_pairs(EmbeddingCosine(vectors), np.array([0]), np.array([1]))
+
+
+def test_a_pool_out_of_order_or_out_of_range_is_refused(scorer_of):
+    one, two = np.array([0]), np.array([1])
+    for pool, said in (([2, 1], "ascending"), ([0, 3], "from 0 to 3"), ([], "found 0")):
+        with pytest.raises(ValueError, match=said):
+            rank_and_recommend(scorer_of(np.eye(3)), one, two, k=1, pool=np.array(pool, np.int64))

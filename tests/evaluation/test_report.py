@@ -12,6 +12,7 @@ from pinsage.evaluation import (
     EmbeddingCosine,
     EvaluationConfig,
     FeatureCosine,
+    ItemFacts,
     Popularity,
     evaluate,
     write_report,
@@ -21,7 +22,10 @@ from pinsage.graph import Pairs
 
 NUM_ITEMS = 40
 HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
-METRICS = {"hit_rate@2", "hit_rate@5", "scaled_mrr", "mrr"}
+METRICS = {f"{name}@{k}" for name in ("hit_rate", "recall", "ndcg") for k in (2, 5)}
+METRICS |= {"scaled_mrr", "mrr"}
+OF_LISTS = {"mean_popularity@10", "diversity@10"}
+OF_ALL_LISTS = {"coverage@10", "gini@10", "largest_share@10"}
 
 
 def one_of_each_community(noise):
@@ -45,15 +49,20 @@ def methods():
 def run(methods):
     """Evaluate with the arguments of this file, some of them changed."""
 
-    def evaluate_with(*, config=None, seed=0, methods=methods, pairs=None, on_progress=None):
+    def evaluate_with(
+        *, config=None, cold=None, seed=0, methods=methods, pairs=None, on_progress=None
+    ):
         queries = np.arange(NUM_ITEMS)
         return evaluate(
             methods,
             pairs=Pairs(queries, (queries + 20) % NUM_ITEMS) if pairs is None else pairs,
-            num_items=NUM_ITEMS,
-            titles=[f"{HOSTILE} {n}" for n in range(NUM_ITEMS)],
-            images=[None] * NUM_ITEMS,
-            degrees=np.arange(NUM_ITEMS),
+            items=ItemFacts(
+                titles=[f"{HOSTILE} {n}" for n in range(NUM_ITEMS)],
+                images=[None] * NUM_ITEMS,
+                degrees=np.arange(NUM_ITEMS),
+                content=one_of_each_community(0.5).__getitem__,
+                cold=cold,
+            ),
             data=f"books {HOSTILE}",
             config=config or EvaluationConfig(ks=(2, 5), num_sheets=3, bootstrap_samples=50),
             seed=seed,
@@ -65,12 +74,11 @@ def run(methods):
 
 def test_the_report_has_every_part_for_every_method(run, methods):
     report = run()
-    lists = {"coverage@10", "popularity@10"}
     assert {name: set(found) for name, found in report["metrics"].items()} == dict.fromkeys(
-        methods, METRICS | lists
+        methods, METRICS | OF_LISTS | OF_ALL_LISTS
     )
     assert {name: set(found) for name, found in report["intervals"].items()} == dict.fromkeys(
-        methods, METRICS
+        methods, METRICS | OF_LISTS
     )
     assert {name: set(found) for name, found in report["paired"].items()} == dict.fromkeys(
         ["text", "popularity"], METRICS
@@ -101,7 +109,7 @@ def test_popularity_shows_little_of_the_catalog_and_the_most_popular_items(run):
     metrics = run()["metrics"]
     # Ten items for most, and an eleventh for queries that are among the ten.
     assert metrics["popularity"]["coverage@10"] == 11 / NUM_ITEMS
-    assert metrics["popularity"]["popularity@10"] > metrics["pinsage"]["popularity@10"]
+    assert metrics["popularity"]["mean_popularity@10"] > metrics["pinsage"]["mean_popularity@10"]
 
 
 def test_numbers_are_stated_in_one_form(run):
@@ -132,6 +140,46 @@ def test_a_sample_of_pairs_is_said_to_be_one(run):
     assert "7 pairs, a random sample" in render_page(report)
 
 
+def test_a_sampled_pool_is_said_to_be_one_and_all_items_are_a_sample_of_all(run):
+    report = run(config=EvaluationConfig(ks=(2, 5), candidates=15, num_sheets=3))
+    assert report["protocol"]["candidates_are"] == "a random sample"
+    assert "a random sample of 15 of 40 items" in report["protocol"]["candidate_pool"]
+    assert report["statements"]["text"][0].endswith("test, 16 sampled candidates, seed 0)")
+    assert report["metrics"]["popularity"]["coverage@10"] == 11 / 15
+    everything = run(config=EvaluationConfig(ks=(2, 5), candidates=NUM_ITEMS, num_sheets=3))
+    assert everything == run(config=EvaluationConfig(ks=(2, 5), num_sheets=3))
+
+
+def test_the_gap_to_each_rival_has_an_interval_and_a_p_value(run):
+    paired = run()["paired"]
+    for found in paired.values():
+        for gap in found.values():
+            assert gap["low"] <= gap["difference"] <= gap["high"]
+            assert 0 < gap["p"] <= 1
+    assert paired["popularity"]["ndcg@5"]["p"] < 0.01
+
+
+def test_pairs_with_cold_items_are_looked_at_by_themselves(run):
+    cold = np.isin(np.arange(NUM_ITEMS), [3, 30])
+    report = run(cold=cold)
+    section = report["cold"]
+    assert section["items"] == 2
+    # The partners of 3 and 30 are 23 and 10: each is once a query and once a positive.
+    assert [section[kind]["pairs"] for kind in ("positive", "query", "either")] == [2, 2, 4]
+    queries = np.array([23, 10])
+    alone = run(pairs=Pairs(queries, (queries + 20) % NUM_ITEMS))
+    found = section["positive"]["metrics"]["text"]
+    assert found == {metric: alone["metrics"]["text"][metric] for metric in found}
+    ratio = section["either"]["ratio"]["popularity"]["mrr"]
+    ours, theirs = (section["either"]["metrics"][m]["mrr"] for m in ("pinsage", "popularity"))
+    assert ratio == ours / theirs
+    assert report["summary"][-1].startswith(
+        "Of 2 pairs whose answer is one of 2 items that training did not see, PinSage finds 1.0000"
+    )
+    assert "cold" not in run()
+    assert run(cold=np.zeros(NUM_ITEMS, bool))["cold"]["either"] == {"pairs": 0, "queries": 0}
+
+
 def test_without_ours_there_is_nothing_to_pair(run, methods):
     report = run(methods={"text": methods["text"]})
     assert report["paired"] == {}
@@ -160,7 +208,8 @@ def test_cold_items_alone_and_one_pair_are_enough(run):
 def test_progress_counts_the_queries_of_all_methods(run):
     told = []
     run(on_progress=lambda done, total, label: told.append((done, total, label)))
-    assert told == [(40, 120, "PinSage"), (80, 120, "Text cosine"), (120, 120, "Popularity")]
+    steps = [(40, "PinSage"), (80, "Text cosine"), (81, "Popularity"), (120, "Popularity")]
+    assert told == [(done, 120, label) for done, label in steps]
 
 
 def test_both_files_are_written_whole(run, tmp_path):

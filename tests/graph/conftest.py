@@ -11,7 +11,7 @@ import pytest
 
 from pinsage.base.artifacts import publish
 from pinsage.graph import DataConfig, Graph
-from pinsage.graph.ingest import ingest
+from pinsage.graph.ingest import Order, ingest
 from pinsage.graph.structure import StructureConfig
 
 Columns = Mapping[str, Any]
@@ -38,12 +38,20 @@ class Workbench:
         num_shards: int = 1,
         seed: int = 0,
         structure: StructureConfig | None = None,
+        order: Order = "given",
     ) -> Graph:
         """Publish a graph in a directory of its own, and open it with all digests checked."""
         directory = self.folder / "graph" / f"{len(self.published):012d}"
         directory.parent.mkdir(exist_ok=True)
         with publish(directory, stage="graph", config={}, parents={}) as draft:
-            ingest(config, draft, num_shards=num_shards, seed=seed, structure=structure)
+            ingest(
+                config,
+                draft,
+                num_shards=num_shards,
+                seed=seed,
+                structure=structure,
+                order=order,
+            )
         self.published.append(directory)
         return Graph.open(directory, check_digests=True)
 

@@ -51,6 +51,7 @@ def test_the_manifest_counts_what_was_published(bench):
         "pairs": {"train": 2, "valid": 1, "test": 1},
         "feature_groups": {"size": 2, "log_degree": 1},
         "cold_items": 1,
+        "items_made_cold": 0,
         "repeated_edges": 0,
         "left_out_edges": {},
         "dropped": {},

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pinsage.kernels import rank_bounds, top_k
+from pinsage.kernels.topk import exact_scores
 from tests import reference
 
 # Few distinct values, so that ties are the rule; both zeros and both infinities among them.
@@ -43,6 +44,27 @@ def test_rank_bounds_equal_counting_rivals_one_by_one(data, scores):
     assert better.dtype == tied.dtype == np.int64
     assert better.tolist() == expected_better
     assert tied.tolist() == expected_tied
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), scores=score_arrays.filter(len))
+def test_a_target_that_is_no_candidate_is_counted_against_by_its_bar(data, scores):
+    bar = data.draw(tied_scores)
+    row = np.array([data.draw(st.integers(0, len(scores) - 1))])
+    nobody = np.array([-1])
+    better, tied = rank_bounds(scores, row, nobody, nobody, np.array([bar], np.float32))
+    assert better.tolist() == [np.count_nonzero(scores[row] > bar)]
+    assert tied.tolist() == [np.count_nonzero(scores[row] == bar)]
+
+
+def test_exact_scores_do_not_depend_on_the_side_or_the_row_that_a_vector_is_in():
+    vectors = np.random.default_rng(4).normal(size=(50, 31)).astype(np.float32)
+    more = np.concatenate([vectors[::-1], vectors])
+    left, right = np.divmod(np.arange(2_500), 50)
+    found = exact_scores(vectors, vectors, left, right)
+    np.testing.assert_array_equal(exact_scores(vectors, vectors, right, left), found)
+    np.testing.assert_array_equal(exact_scores(more, more, 49 - left, 50 + right), found)
+    np.testing.assert_allclose(found, (vectors @ vectors.T).ravel(), rtol=1e-4, atol=1e-5)
 
 
 def test_rank_bounds_agree_with_top_k():
@@ -90,6 +112,7 @@ def test_top_k_refuses(scores, k, message):
         ({"query_ids": [3]}, r"query_ids must lie in -1\.\.2; found 3 at place 0"),
         ({"targets": [3]}, r"targets must lie in 0\.\.2; found 3 at place 0"),
         ({"targets": [-1]}, r"targets must lie in 0\.\.2; found -1 at place 0"),
+        ({"bars": np.array([np.nan], np.float32)}, "bars must be 1 float32 numbers"),
         ({"targets": [0, 1]}, "must pair up; found 1, 1 and 2"),
         ({"targets": [0.5]}, "targets must be a one-dimensional integer array"),
     ],

@@ -1,0 +1,137 @@
+"""The methods that a report compares, and what those that are trained publish."""
+
+from typing import get_args
+
+import numpy as np
+
+from pinsage.base.artifacts import Draft, fingerprint
+from pinsage.base.logs import Progress
+from pinsage.cluster.run import Run, Stage
+from pinsage.evaluation.baselines import (
+    EmbeddingCosine,
+    FeatureCosine,
+    ItemCosine,
+    Pixie,
+    Popularity,
+    Transitions,
+)
+from pinsage.evaluation.baselines.factors import (
+    Factorization,
+    Settings,
+    grid,
+    item_factors,
+    tuned,
+)
+from pinsage.evaluation.ranking import Scorer
+from pinsage.graph import Graph
+from pinsage.graph.schema import LOG_DEGREE
+from pinsage.inference.export import read_embeddings
+from pinsage.sampling.neighborhood import pack_graph
+
+FACTORS = "factors"
+
+
+def factorizations(run: Run) -> list[Factorization]:
+    """Name the factorizations that the report is to compare with."""
+    return [kind for kind in get_args(Factorization) if kind in run.config.evaluate.baselines]
+
+
+def factors_stage(run: Run, kind: Factorization) -> Stage:
+    """Where the item factors of ALS or BPR are published, made from the graph alone."""
+    dumped = getattr(run.config.evaluate, kind).model_dump(mode="json", exclude={"num_threads"})
+    settings = {"kind": kind, "grid": dumped, "seed": run.config.seed}
+    directory = (
+        run.output
+        / FACTORS
+        / fingerprint(FACTORS, settings, {run.graph.name: run.graph.directory.name})
+    )
+    return Stage(FACTORS, directory, settings, (run.graph,))
+
+
+def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
+    """Try the grid on valid pairs, and write the factors of its best point."""
+    config = getattr(run.config.evaluate, kind)
+    graph = Graph.open(run.graph.directory)
+    adjacency = graph.adjacency()
+    points = grid(config)
+    with Progress(f"fit {kind}", len(points), "settings") as progress:
+
+        def tell(number: int, point: Settings) -> None:
+            said = ", ".join(f"{name} {value:g}" for name, value in point.items())
+            progress.set(number, said)
+
+        factors, tried = tuned(
+            lambda point: item_factors(
+                kind,
+                adjacency,
+                point,
+                num_threads=getattr(config, "num_threads", 1),
+                seed=run.config.seed,
+            ),
+            points,
+            graph.pairs("valid"),
+            tell,
+        )
+    draft.write_array("item_factors.npy", factors)
+    draft.counts |= {"kind": kind, "items": len(factors), "tried": tried}
+
+
+def combined_run(run: Run) -> Run:
+    """The run that trains the paper's Combined baseline: an MLP on content, on the same pairs.
+
+    Features made from the graph are left out, since Combined knows content and degrees alone.
+    """
+    config = run.config
+    return Run(
+        config.model_copy(
+            update={
+                "graph": config.graph.model_copy(update={"structure": None}),
+                "model": config.model.model_copy(update={"num_layers": 0}),
+            }
+        )
+    )
+
+
+def methods_of(run: Run, graph: Graph) -> dict[str, Scorer]:
+    """Open ours first, then what it is compared with, in the order of `evaluate.baselines`.
+
+    Items made cold come with their edges, for every method as for ours, but for the factorizations,
+    which would have to be fitted again.
+    """
+    methods: dict[str, Scorer] = {
+        "pinsage": EmbeddingCosine(read_embeddings(run.embeddings.directory))
+    }
+    for name in run.config.evaluate.baselines:
+        if name == "features":
+            methods |= feature_methods(graph)
+        else:
+            methods[name] = _baseline(name, run, graph)
+    return methods
+
+
+def feature_methods(graph: Graph) -> dict[str, Scorer]:
+    """One cosine a feature group: the paper's Visual and Annotation."""
+    rows = graph.features_at_inference().gather(np.arange(graph.num_items))
+    return {
+        group: FeatureCosine(rows[:, columns])
+        for group, columns in graph.feature_columns.items()
+        if group != LOG_DEGREE
+    }
+
+
+def _baseline(name: str, run: Run, graph: Graph) -> Scorer:
+    config = run.config
+    if name == "popularity":
+        return Popularity(graph.adjacency_at_inference().item_degrees)
+    if name == "item_cosine":
+        return ItemCosine(graph.adjacency_at_inference())
+    if name == "transitions":
+        return Transitions(graph.pairs("train"), graph.num_items)
+    if name == "walk":
+        packed = pack_graph(graph.adjacency_at_inference(), config.walk.choice)
+        return Pixie(packed, config.evaluate.pixie, seed=config.seed)
+    if name == "combined":
+        return EmbeddingCosine(read_embeddings(combined_run(run).embeddings.directory))
+    stage = factors_stage(run, "als" if name == "als" else "bpr")
+    path = stage.open().path / "item_factors.npy"
+    return FeatureCosine(np.load(path, allow_pickle=False))

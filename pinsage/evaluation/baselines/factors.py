@@ -1,0 +1,169 @@
+"""Matrix factorization by the library `implicit`: what a user would reach for instead.
+
+ALS (Hu et al., 2008) and BPR (Rendle et al., 2009) factorize the context-item matrix of the
+training graph; related items are the nearest by cosine of the items' factors.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from pinsage.base.config import Config
+from pinsage.base.errors import ConfigError, DataError
+from pinsage.base.seeding import Stream, stream_key
+from pinsage.evaluation.baselines.content import FeatureCosine
+from pinsage.evaluation.metrics import hit_rate
+from pinsage.evaluation.ranking import rank_pairs
+from pinsage.graph import Pairs
+from pinsage.graph.adjacency import BipartiteAdjacency
+
+Factorization = Literal["als", "bpr"]
+
+Settings = Mapping[str, int | float]
+"""One point of a grid: whole numbers for factors and iterations."""
+
+_MAX_TUNING_PAIRS = 10_000
+_KS = (10, 50, 100, 500)
+
+
+class AlsConfig(Config):
+    """Settings tried for ALS; what does best on valid pairs is compared."""
+
+    factors: tuple[PositiveInt, ...] = Field(default=(64, 128, 256), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 1.0), min_length=1)
+    iterations: tuple[PositiveInt, ...] = Field(default=(15,), min_length=1)
+    alpha: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    """What an edge counts for beside its absence, which counts 1."""
+    num_threads: PositiveInt = 2
+    """Threads; changes nothing but the time."""
+
+
+class BprConfig(Config):
+    """Settings tried for BPR; what does best on valid pairs is compared."""
+
+    factors: tuple[PositiveInt, ...] = Field(default=(64, 128), min_length=1)
+    regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.001), min_length=1)
+    iterations: tuple[PositiveInt, ...] = Field(default=(100,), min_length=1)
+    learning_rate: tuple[PositiveFloat, ...] = Field(default=(0.05,), min_length=1)
+
+
+def grid(config: AlsConfig | BprConfig) -> list[Settings]:
+    """List every combination of the settings to try.
+
+    >>> len(grid(AlsConfig())), grid(BprConfig())[0]["factors"]
+    (6, 64)
+    """
+    choices = {
+        name: value for name, value in config.model_dump().items() if isinstance(value, tuple)
+    }
+    return [
+        dict(zip(choices, point, strict=True)) for point in itertools.product(*choices.values())
+    ]
+
+
+def item_factors(
+    kind: Factorization,
+    adjacency: BipartiteAdjacency,
+    settings: Settings,
+    *,
+    num_threads: int,
+    seed: int,
+) -> Float32[np.ndarray, "items factors"]:
+    """Factorize the training graph; equal arguments give equal factors.
+
+    An item without edges has factors of 0, since nothing is known of it.
+
+    Args:
+        kind: which method.
+        adjacency: the training graph.
+        settings: one point of `grid`.
+        num_threads: threads of ALS. BPR runs on one: its threads race for the same factors, and no
+            two runs would agree.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    try:
+        from implicit.als import AlternatingLeastSquares
+        from implicit.bpr import BayesianPersonalizedRanking
+        from scipy.sparse import csr_matrix
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise ConfigError(
+            f"the baseline {kind} wants the package implicit, which is not installed ({error}); "
+            "`pip install 'pinsage[baselines]'`, or leave it out of evaluate.baselines"
+        ) from error
+    shape = (adjacency.num_contexts, adjacency.num_items)
+    ones = np.ones(len(adjacency.context_items), np.float32)
+    # Copies, because compiled code over there refuses what is mapped read-only.
+    items, starts = np.array(adjacency.context_items), np.array(adjacency.context_starts)
+    edges = csr_matrix((ones, items, starts), shape=shape)
+    # `implicit` takes 32 bits.
+    own: dict[str, Any] = {**settings, "random_state": stream_key(seed, Stream.BASELINES) >> 33}
+    fit: Any
+    # Threads of the matrix products inside would only stand in the way of its own.
+    with threadpool_limits(1, "blas"):
+        if kind == "als":
+            fit = AlternatingLeastSquares(**own, use_gpu=False, num_threads=num_threads)
+        else:
+            fit = BayesianPersonalizedRanking(**own, use_gpu=False, num_threads=1)
+        fit.fit(edges, show_progress=False)
+    factors = np.array(fit.item_factors, np.float32)
+    factors[np.diff(adjacency.item_starts) == 0] = 0
+    return factors
+
+
+def tuned(
+    fit: Callable[[Settings], Float32[np.ndarray, "items factors"]],
+    points: Sequence[Settings],
+    valid: Pairs,
+    on_point: Callable[[int, Settings], None] | None = None,
+) -> tuple[Float32[np.ndarray, "items factors"], list[dict[str, int | float | None]]]:
+    """Fit every point, and keep the factors of the one that does best on valid pairs.
+
+    Best is the geometric mean of hit-rate@10, @50, @100 and @500, so that no K outweighs another;
+    at most ten thousand pairs, spread over all of them, are looked at. A single point needs none.
+
+    Args:
+        fit: gives the factors of one point.
+        points: the grid.
+        valid: the valid pairs.
+        on_point: told before every fit.
+
+    Returns:
+        The best factors, and every point with its `quality` (None where it was not asked).
+
+    Raises:
+        DataError: there are several points and no valid pairs.
+    """
+    if len(points) > 1 and not len(valid):
+        raise DataError(
+            f"there are no valid pairs to choose among {len(points)} settings with; give single "
+            "values in evaluate.als and evaluate.bpr, or hold out valid pairs (data.split)"
+        )
+    best: np.ndarray | None = None
+    tried: list[dict[str, Any]] = []
+    for number, point in enumerate(points):
+        if on_point is not None:
+            on_point(number, point)
+        factors = fit(point)
+        quality = _quality(factors, valid) if len(points) > 1 else None
+        if best is None or quality > max(one["quality"] for one in tried):
+            best = factors
+        tried.append({**point, "quality": quality})
+    assert best is not None
+    return best, tried
+
+
+def _quality(factors: np.ndarray, valid: Pairs) -> float:
+    step = -(-len(valid) // _MAX_TUNING_PAIRS)
+    ranks = rank_pairs(FeatureCosine(factors), valid.queries[::step], valid.positives[::step])
+    # The floor keeps a method without any hit comparable to others.
+    logs = [math.log(max(hit_rate(ranks, k), 1e-9)) for k in _KS]
+    return math.exp(sum(logs) / len(logs))

@@ -1,0 +1,146 @@
+"""What is measured, on which pairs, among which candidates (paper, section 4.2)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from pinsage.base.config import Config
+from pinsage.base.errors import DataError
+from pinsage.base.seeding import Stream, stream, uniform_by_id
+from pinsage.evaluation.baselines import CHEAP, AlsConfig, Baseline, BprConfig, PixieConfig
+from pinsage.graph import Pairs
+
+LIST_LENGTH = 10
+"""How many recommendations a person would see: for figures about lists, and the sheets."""
+
+# What the draws of `Stream.SAMPLE` are for; the report has more.
+_PAIR_SAMPLE, _POOL_SAMPLE = 0, 3
+
+
+class EvaluationConfig(Config):
+    """What is measured, and on which pairs (paper, section 4.2)."""
+
+    ks: tuple[PositiveInt, ...] = Field(default=(10, 50, 100, 500), min_length=1)
+    """K of every hit-rate@K, recall@k and NDCG@k; the paper's is 500."""
+    mrr_scale: PositiveInt = 100
+    """Scale of the scaled MRR (Equation 2)."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which held-out pairs are ranked."""
+    max_pairs: PositiveInt | None = None
+    """Rank a random sample of this many pairs; none ranks them all."""
+    candidates: PositiveInt | None = None
+    """Rank among a random sample of this many items, as the paper does among 5 million; none ranks
+    among all. Figures of different pools cannot be compared, and the report says so."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where embeddings are multiplied: `auto` takes a GPU if there is one. Changes no figure."""
+    bootstrap_samples: PositiveInt = 200
+    """How many times queries are drawn again for the 95% intervals."""
+    sign_flips: PositiveInt = 2_000
+    """How many random results the p values compare with; none is below 1 / (1 + this)."""
+    num_sheets: NonNegativeInt = 12
+    """Queries whose recommendations are shown side by side."""
+    baselines: tuple[Baseline, ...] = CHEAP
+    """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
+    `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""
+    pixie: PixieConfig = PixieConfig()
+    als: AlsConfig = AlsConfig()
+    bpr: BprConfig = BprConfig()
+
+    @field_validator("ks")
+    @classmethod
+    def _ascending(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(ks)))
+
+    def torch_device(self) -> str:
+        """Name the device as Torch does."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The pairs that are ranked, and among what."""
+
+    queries: Int64[np.ndarray, " pairs"]
+    positives: Int64[np.ndarray, " pairs"]
+    pool: Int64[np.ndarray, " pool"] | None
+    """Ascending ids of sampled candidates; None takes every item."""
+    num_items: int
+
+    @property
+    def pool_size(self) -> int:
+        """How many items can be recommended."""
+        return self.num_items if self.pool is None else len(self.pool)
+
+
+def hold_out(pairs: Pairs, num_items: int, config: EvaluationConfig, *, seed: int) -> HeldOut:
+    """Take all pairs and items, or samples that depend on the seed alone.
+
+    Args:
+        pairs: the pairs of `config.split`.
+        num_items: size of the catalog.
+        config: how many of either.
+        seed: the run's seed.
+
+    Raises:
+        DataError: there are no pairs in the split.
+    """
+    total = len(pairs.queries)
+    if not total:
+        raise DataError(
+            f"there are no {config.split} pairs to evaluate on; check `data.pairs` and its split "
+            "column, or set evaluate.split"
+        )
+    queries, positives = pairs.queries, pairs.positives
+    if config.max_pairs is not None and config.max_pairs < total:
+        rng = stream(seed, Stream.SAMPLE, _PAIR_SAMPLE)
+        chosen = np.sort(rng.choice(total, config.max_pairs, replace=False))
+        queries, positives = queries[chosen], positives[chosen]
+    pool = None
+    if config.candidates is not None and config.candidates < num_items:
+        draws = uniform_by_id(seed, Stream.SAMPLE, np.arange(num_items), _POOL_SAMPLE)
+        pool = np.sort(np.argpartition(draws, config.candidates - 1)[: config.candidates])
+    return HeldOut(queries, positives, pool, num_items)
+
+
+def protocol_facts(
+    held_out: HeldOut, pairs: Pairs, config: EvaluationConfig, *, data: str, seed: int
+) -> dict[str, Any]:
+    """Say all that a figure depends on."""
+    is_sample = len(held_out.queries) < len(pairs.queries)
+    pool = "every item but the query; a query's other positives stay in"
+    candidates = held_out.num_items - 1
+    if held_out.pool is not None:
+        candidates = min(len(held_out.pool) + 1, candidates)
+        pool = (
+            f"a random sample of {len(held_out.pool):,} of {held_out.num_items:,} items, the same "
+            "for every query, and the pair's positive; not to be compared with full rankings"
+        )
+    return {
+        "data": data,
+        "split": config.split,
+        "pairs": len(held_out.queries),
+        "pairs_in_split": len(pairs.queries),
+        "pairs_are": "a random sample" if is_sample else "all of the split",
+        "queries": len(np.unique(held_out.queries)),
+        "items": held_out.num_items,
+        "candidates": candidates,
+        "candidates_are": "a random sample" if held_out.pool is not None else "all items",
+        "candidate_pool": pool,
+        "ties": "exact expectation over random order",
+        "mrr_scale": config.mrr_scale,
+        "intervals": "95%, bootstrap over queries",
+        "bootstrap_samples": config.bootstrap_samples,
+        "p_values": (
+            "two-sided sign-flip test over queries, all pairs of a query together; each comparison "
+            "by itself, without a correction for their number"
+        ),
+        "sign_flips": config.sign_flips,
+        "list_length": LIST_LENGTH,
+        "seed": seed,
+    }
