@@ -5,6 +5,7 @@ same JSON as ours, from the same HNSW file with the same settings. It knows one 
 nothing, counts nothing, and trusts everyone.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ class BareServer:
 
     def __init__(self, index: Path, items: Path) -> None:
         """Read everything."""
-        self._index = faiss.read_index(str(index / "hnsw.faiss"))
+        self._index = faiss.read_index(str(index / "structure.faiss"))
+        width = json.loads((index / "index.json").read_text())["width"]
+        faiss.ParameterSpace().set_index_parameter(self._index, "efSearch", width)
         self._vectors = np.load(index / "vectors.npy")
         rows = pq.read_table(items).to_pylist()
         self._ids = {row["item_key"]: item_id for item_id, row in enumerate(rows)}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -29,6 +30,8 @@ from serve.generation import read_parts
 _APPLICATION = "pinsage"
 
 _ANSWER_TIMEOUT_S = 60.0
+
+_PROXY_READY_S = "50"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +80,9 @@ def _serve_until_stopped(config: RunConfig) -> int:
     app = build_app(app_args(config))
     if is_local:
         _check_port(config.serve.host, config.serve.port)
+        # A proxy that isn't there within Ray's five seconds is ended and started again, on a busy
+        # machine for ever.
+        os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", _PROXY_READY_S)
     stop_on_signals()
     with session(config.ray):
         try:

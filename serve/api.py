@@ -21,6 +21,7 @@ from serve.pages import add_pages
 from serve.problems import Code, answer_with_problems, described, invalid, refusals
 from serve.quick import QuickSimilar
 from serve.related import PINSAGE
+from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
 from serve.schemas import (
     FILTER_EXAMPLE,
@@ -84,6 +85,7 @@ def build_api(
     _add_catalog(app)
     _add_operations(app)
     add_feed(app)
+    add_embed(app)
     _add_item(app)
     add_pages(app)
     answer_with_problems(app)

@@ -268,7 +268,7 @@ def _with_encoded_key(scope: Scope) -> dict[str, Any]:
     root = scope.get("root_path", "")
     path = scope["path"][len(root) :]
     raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
-    written = raw[len(quote(root)) :] if raw else quote(path).encode()
+    written = raw[len(quote(root) if root else "") :] if raw else quote(path).encode()
     if not _KEYED.match(written):
         return dict(scope)
     return {**scope, "path": root + written.decode("latin-1")}

@@ -10,7 +10,8 @@ from pinsage.base.artifacts import is_published
 from pinsage.base.errors import ArtifactError
 from pinsage.cluster.run import GENERATION_VERSION
 from pinsage.graph import Catalog, Graph
-from pinsage.retrieval import Index, open_index
+from pinsage.retrieval import open_index
+from pinsage.retrieval.index import Built
 from pinsage.sampling.neighborhood import Neighborhoods
 
 NEEDED_PARTS = ("graph", "neighborhoods", "index")
@@ -40,7 +41,7 @@ class Generation:
     parts: Parts
     graph: Graph
     catalog: Catalog
-    index: Index
+    index: Built
     neighborhoods: Neighborhoods
     quality: dict[str, dict[str, float]]
     """Method to metric to value, from the report; empty without one."""

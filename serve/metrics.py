@@ -1,8 +1,10 @@
 """What the server tells Prometheus at `/metrics`."""
 
 import os
+import weakref
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
@@ -25,6 +27,13 @@ UNMATCHED = "unmatched"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _MEMORY = 0.05
 """Weight of the newest recheck in the running recall."""
+
+
+class Teller(Protocol):
+    """Something that counts for itself, since counting here each time would cost too much."""
+
+    def tell(self) -> None:
+        """Pass on what was counted since the last time."""
 
 
 class Metrics:
@@ -85,6 +94,7 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        self._tellers: weakref.WeakSet[Teller] = weakref.WeakSet()
         self._running_recall: float | None = None
         self._served: str | None = None
         self._count = lru_cache(maxsize=1024)(self._requests.labels)
@@ -111,9 +121,14 @@ class Metrics:
         for kind, number in items.items():
             self._items.labels(kind).set(number)
 
-    def searched(self, strategy: str) -> None:
-        """Count one search of the index."""
-        self._searches.labels(strategy).inc()
+    def ask(self, teller: Teller) -> None:
+        """Ask something for its counts whenever everything is written down, as long as it lives."""
+        self._tellers.add(teller)
+
+    def searched(self, strategy: str, queries: int = 1) -> None:
+        """Count queries to the index, by how a filter was kept."""
+        if queries > 0:
+            self._searches.labels(strategy).inc(queries)
 
     def rechecked(self, recall: float) -> None:
         """Take in one comparison with the exact search."""
@@ -124,6 +139,8 @@ class Metrics:
 
     def written(self) -> bytes:
         """Write everything down as Prometheus reads it."""
+        for teller in list(self._tellers):
+            teller.tell()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         everyone = CollectorRegistry()

@@ -89,6 +89,8 @@ class ByEmbedding:
         self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
     ) -> list[Related]:
         """Search the index for each item's own embedding."""
+        if wanted.is_everything and len(item_ids) == 1:
+            return [self._alone(int(item_ids[0]), k)]
         ids = np.asarray(item_ids, dtype=np.int64)
         found, scores = self.index.search(
             self.index.vectors[ids],
@@ -97,6 +99,16 @@ class ByEmbedding:
             allowed=wanted.allowed,
         )
         return _answers(found, scores)
+
+    def _alone(self, item_id: int, k: int) -> Related:
+        """Ask for one more, and leave out the item itself here: the most frequent question."""
+        found, scores = self.index.search(self.index.vectors[item_id : item_id + 1], k + 1)
+        pairs = [
+            (other, score)
+            for other, score in zip(found[0].tolist(), scores[0].tolist(), strict=True)
+            if other >= 0 and other != item_id
+        ][:k]
+        return Related([other for other, _ in pairs], [score for _, score in pairs])
 
     def between(self, item_id: int, other_id: int) -> float:
         """Multiply the embeddings."""

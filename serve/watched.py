@@ -11,13 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
 
 from pinsage.base.artifacts import Draft
-from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
+from pinsage.retrieval.index import Built
+from pinsage.retrieval.strategy import StrategyCounts
 from serve.metrics import Metrics
 
 logger = logging.getLogger("pinsage.serve")
 
 _WAITING = 4
+
+_TOLD_EVERY = 64
+"""Searches between which other processes' metrics may lack this one's counts."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,13 @@ class _Sample:
 
 
 class WatchedIndex:
-    """Any index, with every search counted and one in so many compared with the exact search.
+    """A built index, with every search counted and one in so many compared with the exact search.
 
     Comparisons run in a thread of their own, one at a time. While many wait, further samples are
     dropped: the measure must not cost what it measures.
     """
 
-    def __init__(self, index: Index, metrics: Metrics, *, recheck_every: int) -> None:
+    def __init__(self, index: Built, metrics: Metrics, *, recheck_every: int) -> None:
         """Watch an index.
 
         Args:
@@ -46,11 +50,16 @@ class WatchedIndex:
             metrics: where to count.
             recheck_every: one in so many searches is compared; 0 compares none.
         """
-        self.vectors = index.vectors
+        # A mapped array costs more to slice than a plain one over the same memory.
+        self.vectors = np.asarray(index.vectors)
+        self.counts: StrategyCounts = index.counts
         self._index = index
         self._metrics = metrics
         self._every = recheck_every
         self._number = itertools.count(1)
+        metrics.ask(self)
+        self._counted: dict[str, int] = {}
+        self._lock = threading.Lock()
         self._samples: queue.Queue[_Sample | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
 
@@ -63,8 +72,10 @@ class WatchedIndex:
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`."""
         ids, scores = self._index.search(queries, k, exclude, allowed)
-        self._metrics.searched("plain" if allowed is None else "filtered")
-        if self._every and next(self._number) % self._every == 0:
+        number = next(self._number)
+        if number % _TOLD_EVERY == 0:
+            self.tell()
+        if self._every and number % self._every == 0:
             first = None if exclude is None else exclude[:1]
             self._offer(_Sample(queries[:1], k, first, allowed, ids[0]))
         return ids, scores
@@ -79,6 +90,14 @@ class WatchedIndex:
             self._samples.put(None)
             self._thread.join()
             self._thread = None
+
+    def tell(self) -> None:
+        """Pass on what the index has counted since the last time."""
+        with self._lock:
+            now = self._index.counts.snapshot()
+            for strategy, number in now.items():
+                self._metrics.searched(strategy, number - self._counted.get(strategy, 0))
+            self._counted = now
 
     def _offer(self, sample: _Sample) -> None:
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,7 +169,7 @@ class FaissIndex:
             asked = min(asked, _MAX_ON_GPU)
         parameters = None
         if self.kind == "hnsw":
-            parameters = faiss.SearchParametersHNSW(efSearch=max(self.width, 2 * asked))
+            parameters = _hnsw_parameters(max(self.width, 2 * asked))
         elif self.kind != "flat":
             cells = self.structure.nlist
             # Besides the cells for the best few, twice those that so many fill.
@@ -188,6 +189,12 @@ class FaissIndex:
             return self
         moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.structure)
         return replace(self, structure=moved, on_gpu=True)
+
+
+@lru_cache(maxsize=1024)
+def _hnsw_parameters(width: int) -> Any:
+    """Say how hard to search; making one costs a tenth of a search."""
+    return _faiss().SearchParametersHNSW(efSearch=width)
 
 
 def _built(faiss: Any, kind: FaissKind, vectors: np.ndarray, config: FaissConfig) -> Any:

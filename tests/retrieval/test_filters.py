@@ -1,3 +1,4 @@
+import faiss
 import numpy as np
 import pytest
 
@@ -82,10 +83,13 @@ def test_nothing_allowed_is_an_empty_answer_and_a_filter_of_another_catalog_refu
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(
+    not getattr(faiss, "get_num_gpus", lambda: 0)(), reason="faiss has no GPU to use here"
+)
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
 def test_on_a_gpu_the_same_items_are_found(kind: str) -> None:
-    faiss = FaissConfig(cells=100)
-    index = build_index(VECTORS, IndexConfig.model_validate({"kind": kind, "faiss": faiss}))
+    settings = FaissConfig(cells=100)
+    index = build_index(VECTORS, IndexConfig.model_validate({"kind": kind, "faiss": settings}))
     assert isinstance(index, FaissIndex)
     assert index.on_gpu
     assert recall_of(index, np.ones(NUM_ITEMS, bool)) >= 0.95

@@ -55,7 +55,9 @@ def test_workers_share_a_port_and_their_metrics_and_a_killed_one_is_replaced(
         assert json.loads(get(section.port, path))["query"]["key"] == KEYS[5]
         metrics = get(section.port, "/metrics").decode()
         counted = re.findall(r'pinsage_requests_total{.*similar".*"200"} (\d+)', metrics)
-        assert sum(map(int, counted)) == QUESTIONS + 1
+        # An answer is counted after it is sent: the killed worker's last one and the very last one
+        # may not be yet. Without a folder in common, about half would be missing.
+        assert QUESTIONS - 1 <= sum(map(int, counted)) <= QUESTIONS + 1
         last = workers.pids
     finally:
         workers.stop()
