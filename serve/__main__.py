@@ -22,6 +22,9 @@ from pinsage.cluster.run import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
 from serve.app import AppArgs, build_app
+from serve.auth import check_exposure
+from serve.direct import serve_directly
+from serve.generation import read_parts
 
 _APPLICATION = "pinsage"
 
@@ -41,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="change one setting, as in --set serve.port=8001; may be repeated",
     )
     parser.add_argument("--print-config", action="store_true", help="show all settings and stop")
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="listen with plain processes, without Ray: one machine, and much faster",
+    )
     options = parser.parse_args(arguments)
     set_up_logging()
     try:
@@ -48,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(dump_config(config), end="")
             return 0
+        check_exposure(config.serve.host, config.serve.boundary)
+        if options.direct:
+            return _serve_directly(config)
         return _serve_until_stopped(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -69,7 +80,7 @@ def _serve_until_stopped(config: RunConfig) -> int:
     with session(config.ray):
         try:
             _start(app, config.serve)
-            _announce(_url(config.serve), config, is_local=is_local)
+            _announce(_url(config.serve), config, runs_in="started here" if is_local else "joined")
             threading.Event().wait()
         except KeyboardInterrupt:
             print("\nstopping ...", file=sys.stderr, flush=True)
@@ -81,9 +92,28 @@ def _serve_until_stopped(config: RunConfig) -> int:
     return 0
 
 
+def _serve_directly(config: RunConfig) -> int:
+    args = app_args(config)
+    read_parts(args.generation)
+    stop_on_signals()
+
+    def announce() -> None:
+        number = config.serve.num_replicas
+        _announce(_url(config.serve), config, runs_in=f"not used; {number} plain process(es)")
+
+    try:
+        serve_directly(args.generation, config.serve, announce=announce)
+    except KeyboardInterrupt:
+        print("\nstopping ...", file=sys.stderr, flush=True)
+    return 0
+
+
 def app_args(config: RunConfig) -> AppArgs:
     """Say what a recipe asks the server for."""
     settings = config.serve.model_dump(exclude={"host", "port"})
+    if config.serve.boundary.keys is not None:
+        # A replica runs in another folder.
+        settings["boundary"]["keys"] = config.serve.boundary.keys.absolute()
     return AppArgs(generation=(config.output / GENERATION).absolute(), **settings)
 
 
@@ -151,7 +181,7 @@ def _get(url: str) -> bytes:
         ) from error
 
 
-def _announce(url: str, config: RunConfig, *, is_local: bool) -> None:
+def _announce(url: str, config: RunConfig, *, runs_in: str) -> None:
     """Tell where the server is, once it has truly answered."""
     counts, first = _first_answer(url)
     lines = [
@@ -161,7 +191,7 @@ def _announce(url: str, config: RunConfig, *, is_local: bool) -> None:
         f"  items     {counts['items']:,}, with {counts['edges']:,} edges",
         f"  answered  {first}",
         f"  API       {url}/docs",
-        f"  Ray       {'started here' if is_local else 'joined'}; Ctrl-C stops the server",
+        f"  Ray       {runs_in}; Ctrl-C stops the server",
         "",
     ]
     print("\n".join(lines), flush=True)

@@ -1,6 +1,8 @@
 """Questions to answers over one generation: what the calls say, without any HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +11,24 @@ import pyarrow.parquet as pq
 
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
+from pinsage.retrieval import Index
+from pinsage.retrieval.exact import ExactIndex
+from serve.filters import FilterError, Filters
 from serve.generation import Generation
 from serve.problems import invalid, unknown_items
-from serve.related import Method, Related, methods_of
-from serve.schemas import GenerationInfo, Item, MethodInfo, ScoredItem, SimilarReply
+from serve.related import EVERYTHING, PINSAGE, Method, Related, Wanted, methods_of
+from serve.replies import ItemTexts, similar_text
+from serve.schemas import GenerationInfo, Item, MethodInfo
+from serve.schemas_feed import CommonNeighborInfo, NeighborInfo, SharedContextInfo, WhyReply
 from serve.search import TitleSearch
+from serve.why import Evidence, Neighbor
 
 _LONGEST_SEARCHED = 200
 """Longer texts, such as descriptions, aren't what an item is looked up by."""
+
+
+_QUICK_BYTES = 8 * 2**20
+"""Vectors that one core compares a query with in about a millisecond."""
 
 
 class Answers:
@@ -26,6 +38,10 @@ class Answers:
         self._generation = generation
         self._config = config
         self._catalog = generation.catalog
+        self._texts = ItemTexts(self._item)
+        self._filters = Filters(self._catalog.table)
+        self._evidence = Evidence(generation.graph, generation.neighborhoods)
+        self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
@@ -54,13 +70,16 @@ class Answers:
         """
         return self._item(self._ids([key])[0])
 
-    def similar(self, keys: Sequence[str], k: int | None, method: str) -> list[SimilarReply]:
-        """Find related items for each key.
+    def similar(
+        self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING
+    ) -> list[bytes]:
+        """Find related items for each key, and write each answer down as a `SimilarReply`.
 
         Args:
             keys: the items asked about.
             k: related items wanted for each; None takes the configured number.
             method: the name of one of `methods`.
+            wanted: which items may be answered.
 
         Raises:
             ProblemError: a key or the method is unknown, or k or the number of keys too large.
@@ -70,11 +89,73 @@ class Answers:
         if chosen is None:
             raise invalid("method", f"wanted one of {', '.join(self._methods)}; found {method!r}")
         ids = self._ids(keys)
-        answers = chosen.related(ids, k or self.default_k)
+        answers = chosen.related(ids, k or self.default_k, wanted)
         return [
-            SimilarReply(query=self._item(item_id), method=method, items=self._scored(related))
+            self._similar_text(item_id, method, related)
             for item_id, related in zip(ids, answers, strict=True)
         ]
+
+    def wanted(self, filter_: Mapping[str, Any] | None, exclude: Sequence[str] = ()) -> Wanted:
+        """Say which items a request lets through.
+
+        Args:
+            filter_: conditions on metadata; None sets none. See `serve/filters.py`.
+            exclude: keys of items that are left out; unknown ones change nothing.
+
+        Raises:
+            ProblemError: the filter can't be used.
+        """
+        allowed = None
+        if filter_:
+            try:
+                allowed = self._filters.mask(self._filters.parse(filter_))
+            except FilterError as error:
+                where = f"filter.{error.where}" if error.where else "filter"
+                raise invalid(where, error.message) from error
+        banned = [found for key in exclude if (found := self._catalog.id_of(key)) is not None]
+        return Wanted(allowed, np.unique(np.asarray(banned, dtype=np.int64)))
+
+    def why(self, key: str, other_key: str) -> WhyReply:
+        """Say what ties an item to another one.
+
+        Raises:
+            ProblemError: a key is unknown, or both are the same.
+        """
+        item_id, other_id = self._ids([key, other_key])
+        if item_id == other_id:
+            raise invalid("other_key", "wanted another item than the first")
+        ties = self._evidence.ties(item_id, other_id)
+        scores = {name: method.between(item_id, other_id) for name, method in self._methods.items()}
+        return WhyReply(
+            item=self._item(item_id),
+            other=self._item(other_id),
+            scores={name: score for name, score in scores.items() if score is not None},
+            num_shared_contexts=ties.num_shared,
+            shared_contexts=[SharedContextInfo(**asdict(shared)) for shared in ties.shared],
+            neighbor=_neighbor_info(ties.neighbor),
+            reverse=_neighbor_info(ties.reverse),
+            overlap=ties.overlap,
+            num_common_neighbors=ties.num_common,
+            common_neighbors=[
+                CommonNeighborInfo(
+                    item=self._item(common.item_id),
+                    weight=common.weight,
+                    other_weight=common.other_weight,
+                )
+                for common in ties.common
+            ],
+        )
+
+    def quick_similar(self, key: str, k: int | None) -> bytes | None:
+        """Answer `similar` by PinSage for one key, if that takes a moment; None if it may not.
+
+        A search that compares with every item would hold up other requests where this runs.
+        """
+        item_id = self._catalog.id_of(key)
+        if not self._is_quick or item_id is None or not 1 <= (k or 1) <= self._config.max_k:
+            return None
+        (related,) = self._methods[PINSAGE].related([item_id], k or self.default_k)
+        return self._similar_text(item_id, PINSAGE, related)
 
     @property
     def default_k(self) -> int:
@@ -132,6 +213,10 @@ class Answers:
             raise unknown_items(list(dict.fromkeys(unknown)))
         return [item_id for item_id in found if item_id is not None]
 
+    def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
+        items = self._texts.scored(related.item_ids, related.scores)
+        return similar_text(self._texts.text(item_id), method, items)
+
     def _item(self, item_id: int) -> Item:
         title, image = self._catalog.title(item_id), self._catalog.image(item_id)
         return Item(
@@ -146,11 +231,14 @@ class Answers:
             },
         )
 
-    def _scored(self, related: Related) -> list[ScoredItem]:
-        return [
-            ScoredItem(**self._item(item_id).model_dump(), score=score)
-            for item_id, score in zip(related.item_ids, related.scores, strict=True)
-        ]
+
+def _neighbor_info(neighbor: Neighbor | None) -> NeighborInfo | None:
+    return None if neighbor is None else NeighborInfo(**asdict(neighbor))
+
+
+def _is_quick(index: Index) -> bool:
+    """Say whether a search takes a moment: it looks at few vectors, or there are few."""
+    return not isinstance(index, ExactIndex) or index.vectors.nbytes <= _QUICK_BYTES
 
 
 def _further_words(generation: Generation) -> list[str]:

@@ -1,19 +1,29 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI, Query
 from fastapi import Path as PathPart
+from starlette.responses import Response
 
 import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
-from serve.boundary import Boundary
+from serve.boundary import Boundary, allow_origins
+from serve.current import Asked, OneReference
+from serve.filters import FilterError, read_filter
 from serve.generation import Generation
+from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
-from serve.problems import Code, answer_with_problems, described
+from serve.problems import Code, answer_with_problems, described, invalid, refusals
+from serve.quick import QuickSimilar
+from serve.related import PINSAGE
+from serve.routes_feed import add_feed
 from serve.schemas import (
+    FILTER_EXAMPLE,
     GenerationInfo,
     Health,
     Item,
@@ -33,6 +43,18 @@ Every error is a JSON problem (RFC 9457) whose `code` is stable.
 """
 
 ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
+FilterText = Annotated[
+    str | None,
+    Query(
+        max_length=4000,
+        description="Conditions on metadata that every answered item meets, as JSON.",
+        examples=[json.dumps(FILTER_EXAMPLE)],
+    ),
+]
+ExcludedKeys = Annotated[
+    Sequence[str],
+    Query(max_length=100, description="Key that isn't answered; may be given many times."),
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
 
 
@@ -50,20 +72,31 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Requests are counted and timed by `Boundary`, once.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     answers = Answers(generation, config)
     _add_related(app, answers, config)
-    _add_catalog(app, answers)
-    _add_operations(app, answers)
+    _add_catalog(app)
+    _add_operations(app)
+    add_feed(app)
+    _add_item(app)
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
-    app.add_middleware(Boundary, max_body_bytes=config.max_body_bytes)
+    metrics = Metrics()
+    if config.boundary.metrics:
+        add_metrics(app, metrics)
+    app.add_middleware(QuickSimilar)
+    app.add_middleware(OneReference, take=lambda: answers)
+    app.add_middleware(Boundary, config=config, metrics=metrics)
+    allow_origins(app, config.boundary)
     return app
 
 
-def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
-    names = [method.name for method in answers.methods]
+def _add_related(app: FastAPI, first: Answers, config: ServeConfig) -> None:
+    names = [method.name for method in first.methods]
+    default_k = first.default_k
     count = Query(ge=1, le=config.max_k, description="Related items wanted.")
     method = Query(
         description="How to find them: " + ", ".join(f"`{name}`" for name in names) + ".",
@@ -76,37 +109,43 @@ def _add_related(app: FastAPI, answers: Answers, config: ServeConfig) -> None:
         "/v1/items/{item_key:path}/similar",
         summary="Items related to one item",
         tags=["Related items"],
+        response_model=SimilarReply,
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def similar_items(
+        answers: Asked,
         item_key: ItemKey,
-        k: Annotated[int, count] = answers.default_k,
-        method: Annotated[str, method] = "pinsage",
-    ) -> SimilarReply:
+        k: Annotated[int, count] = default_k,
+        method: Annotated[str, method] = PINSAGE,
+        filter: FilterText = None,
+        exclude: ExcludedKeys = (),
+    ) -> Response:
         """Give the k items most related to an item, best first, never the item itself.
 
         There are fewer than k if the method knows no more: a walk meets only so many items, and an
         item without edges or features has no walks or no features to compare.
         """
-        return answers.similar([unquote(item_key)], k, method)[0]
+        wanted = answers.wanted(filter_of(filter), exclude)
+        return _json(answers.similar([unquote(item_key)], k, method, wanted)[0])
 
     @app.post(
         "/v1/similar",
         summary="Items related to each of several items",
         tags=["Related items"],
+        response_model=SimilarBatchReply,
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def similar_to_each(request: SimilarRequest) -> SimilarBatchReply:
+    def similar_to_each(answers: Asked, request: SimilarRequest) -> Response:
         """Answer the same question for many items at once, in the order of the keys.
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
         """
-        return SimilarBatchReply(
-            results=answers.similar(request.item_keys, request.k, request.method)
-        )
+        wanted = answers.wanted(request.filter, request.exclude)
+        results = answers.similar(request.item_keys, request.k, request.method, wanted)
+        return _json(b'{"results":[%b]}' % b",".join(results))
 
 
-def _add_catalog(app: FastAPI, answers: Answers) -> None:
+def _add_catalog(app: FastAPI) -> None:
     @app.get(
         "/v1/search",
         summary="Find items by title",
@@ -114,6 +153,7 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         responses=described(Code.INVALID_REQUEST),
     )
     def search(
+        answers: Asked,
         q: Annotated[
             str,
             Query(max_length=200, description="Words, or beginnings of words.", examples=["hung"]),
@@ -129,24 +169,27 @@ def _add_catalog(app: FastAPI, answers: Answers) -> None:
         tags=["Catalog"],
         responses=described(Code.INVALID_REQUEST),
     )
-    def starting_points(limit: Limit = 24) -> ItemList:
+    def starting_points(answers: Asked, limit: Limit = 24) -> ItemList:
         """Give well-connected items, from the best known towards rarer ones; always the same."""
         return ItemList(items=answers.starting_points(limit))
 
+
+def _add_item(app: FastAPI) -> None:
+    # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",
         summary="One item",
         tags=["Catalog"],
         responses=described(Code.UNKNOWN_ITEM),
     )
-    def item(item_key: ItemKey) -> Item:
+    def item(answers: Asked, item_key: ItemKey) -> Item:
         """Describe one item."""
         return answers.item(unquote(item_key))
 
 
-def _add_operations(app: FastAPI, answers: Answers) -> None:
+def _add_operations(app: FastAPI) -> None:
     @app.get("/v1/generation", summary="What is being served", tags=["Operations"])
-    async def generation() -> GenerationInfo:
+    async def generation(answers: Asked) -> GenerationInfo:
         """Name the published directories answers come from, how large they are and how good."""
         return answers.generation()
 
@@ -156,9 +199,27 @@ def _add_operations(app: FastAPI, answers: Answers) -> None:
         return Health()
 
     @app.get("/readyz", summary="Can the server answer?", tags=["Operations"])
-    async def readyz() -> Readiness:
+    async def readyz(answers: Asked) -> Readiness:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
+
+
+def filter_of(text: str | None) -> dict[str, Any] | None:
+    """Read the filter of a query string.
+
+    Raises:
+        ProblemError: it is not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        return read_filter(text)
+    except FilterError as error:
+        raise invalid("query.filter", error.message) from error
+
+
+def _json(text: bytes) -> Response:
+    return Response(text, media_type="application/json")
 
 
 def _describe_problems(app: FastAPI) -> None:
@@ -179,6 +240,7 @@ def _describe_problems(app: FastAPI) -> None:
                     # FastAPI's own guess, on a call whose only parameter takes any text.
                     if "application/json" in call["responses"].get("422", {}).get("content", {}):
                         del call["responses"]["422"]
+                    call["responses"] = {**call["responses"], **refusals()}
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,17 +1,36 @@
-"""What every request passes on its way in and out: limits, headers, and mistakes of ours."""
+"""What every request passes on its way in and out: callers, limits, headers, our mistakes."""
 
+import asyncio
+import json
 import logging
+import os
 import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pinsage.cluster.boundary_config import BoundaryConfig
+from pinsage.cluster.run_config import ServeConfig
+from serve.auth import Caller, Gate, role_needed
+from serve.limits import retry_after
+from serve.metrics import UNMATCHED, Metrics
 from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
 
 logger = logging.getLogger("pinsage.serve")
+access_logger = logging.getLogger("pinsage.serve.access")
+
+REQUEST_ID = b"x-request-id"
 
 _KEYED = re.compile(rb"/v1/items/.")
+_GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_RETRY_S = 1.0
 
 _HEADERS = [
     # Covers come from anywhere; everything else is ours.
@@ -28,41 +47,96 @@ _HEADERS = [
 class Boundary:
     """ASGI middleware around the whole API.
 
-    It refuses bodies that are too large, sets the security headers, keeps percent signs and slashes
-    of item keys apart from those of the path, and answers a mistake of ours with a problem that
-    doesn't show its traceback.
+    It lets callers in or refuses them, bounds bodies, addresses, time and the number of requests at
+    once, sets the security headers, names every request, counts and times it, keeps percent signs
+    and slashes of item keys apart from those of the path, and answers a mistake of ours with a
+    problem that doesn't show its traceback.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, config: ServeConfig, metrics: Metrics, names_requests: bool = True
+    ) -> None:
+        """Stand before an app.
+
+        Args:
+            app: what answers.
+            config: whom to let in, and the limits.
+            metrics: where to count.
+            names_requests: whether to send `x-request-id`; no where something before us does.
+
+        Raises:
+            ConfigError: the key file cannot be used.
+        """
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._config = config
+        self._metrics = metrics
+        self._gate = Gate(config.boundary)
+        self._names_requests = names_requests
+        self._ongoing = 0
+        if config.boundary.access_log:
+            log_accesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message = {**message, "headers": [*message["headers"], *_HEADERS]}
-            await send(message)
-
+        exchange = _Exchange(scope, send, names_requests=self._names_requests)
+        routed = _with_encoded_key(scope)
+        is_counted = False
+        timer = None
         try:
-            self._check_length(_declared_length(scope))
-            await self._app(_with_encoded_key(scope), self._counted(receive), send_with_headers)
+            path = routed["path"][len(scope.get("root_path", "")) :]
+            exchange.caller = self._admitted(scope, path, exchange.headers)
+            is_counted = self._takes_a_place(scope["method"], path)
+            timer = asyncio.get_running_loop().call_later(
+                self._config.boundary.request_timeout_s, exchange.give_up
+            )
+            await self._app(routed, self._counted(receive), exchange.send)
+        except ProblemError as error:
+            await exchange.answer(error)
         except HTTPException:
-            too_large = ProblemError(Code.BODY_TOO_LARGE, self._too_large())
-            await problem_response(too_large, instance_of(scope))(scope, receive, send_with_headers)
+            await exchange.answer(ProblemError(Code.BODY_TOO_LARGE, self._too_large()))
         except Exception:
-            logger.exception("%s %s failed", scope["method"], instance_of(scope))
-            if started:
+            logger.exception(
+                "request %s: %s %s failed", exchange.request_id, scope["method"], exchange.instance
+            )
+            if exchange.status and not exchange.has_given_up:
                 raise
-            answer = problem_response(internal_error(), instance_of(scope))
-            await answer(scope, receive, send_with_headers)
+            await exchange.answer(internal_error())
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if is_counted:
+                self._ongoing -= 1
+                self._metrics.in_flight.dec()
+            self._account(exchange, routed)
+
+    def _admitted(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> Caller:
+        """Refuse what may not be answered, cheapest check first."""
+        limit = self._config.boundary.max_url_bytes
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > limit:
+            raise ProblemError(Code.URL_TOO_LONG, f"The address is longer than {limit} bytes.")
+        client = (scope.get("client") or ("",))[0]
+        caller = self._gate.admit(scope["method"], path, client, headers)
+        declared = headers.get(b"content-length", b"")
+        self._check_length(int(declared) if declared.isdigit() else 0)
+        return caller
+
+    def _takes_a_place(self, method: str, path: str) -> bool:
+        """Take one of the places for requests at once; health and pages need none."""
+        if role_needed(method, path) is None or path == "/metrics":
+            return False
+        if self._ongoing >= self._config.max_ongoing_requests:
+            raise ProblemError(
+                Code.OVERLOADED,
+                f"{self._ongoing} requests are being answered, as many as this server takes at a "
+                "time; try again soon.",
+                headers=retry_after(_RETRY_S),
+            )
+        self._ongoing += 1
+        self._metrics.in_flight.inc()
+        return True
 
     def _counted(self, receive: Receive) -> Receive:
         """Count the body while it comes in: its length may not be declared."""
@@ -78,21 +152,115 @@ class Boundary:
         return counted
 
     def _check_length(self, length: int) -> None:
-        if length > self._max_body_bytes:
+        if length > self._config.max_body_bytes:
             raise HTTPException(413, self._too_large())
 
     def _too_large(self) -> str:
-        return f"The body is longer than {self._max_body_bytes} bytes; send fewer items at a time."
+        return (
+            f"The body is longer than {self._config.max_body_bytes} bytes; send fewer items at a "
+            "time."
+        )
+
+    def _account(self, exchange: "_Exchange", routed: Scope) -> None:
+        seconds = time.perf_counter() - exchange.started
+        route = getattr(routed.get("route"), "path", UNMATCHED)
+        method = exchange.scope["method"]
+        # Methods are without number too: a client may invent them.
+        method = method if method in _METHODS else "other"
+        self._metrics.answered(route, method, exchange.status, seconds)
+        if self._config.boundary.access_log:
+            caller = exchange.caller
+            line = {
+                "request_id": exchange.request_id,
+                "client": caller.address if caller else (exchange.scope.get("client") or [""])[0],
+                "key": caller.key.id if caller and caller.key else None,
+                "method": method,
+                "path": exchange.instance,
+                "route": route,
+                "status": exchange.status,
+                "sent_bytes": exchange.sent_bytes,
+                "seconds": round(seconds, 6),
+            }
+            access_logger.info(json.dumps(line))
 
 
-def _declared_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 
 
-def _with_encoded_key(scope: Scope) -> Scope:
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send, *, names_requests: bool) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.started = time.perf_counter()
+        given = self.headers.get(REQUEST_ID, b"")
+        self._id = given if _GOOD_ID.fullmatch(given) else os.urandom(12).hex().encode()
+        self._named = [(REQUEST_ID, self._id)] if names_requests else []
+        self.caller: Caller | None = None
+        self.status = 0
+        self.sent_bytes = 0
+        self.has_given_up = False
+        self._send = send
+        self._last_word: asyncio.Task[None] | None = None
+
+    @property
+    def request_id(self) -> str:
+        """Its name in logs."""
+        return self._id.decode("ascii")
+
+    @property
+    def instance(self) -> str:
+        """The path that was asked for, as it was written."""
+        return instance_of(self.scope)
+
+    async def send(self, message: Message) -> None:
+        """Send what the app answers, unless it comes too late."""
+        if not self.has_given_up:
+            await self._send_on(message)
+
+    async def answer(self, error: ProblemError) -> None:
+        """Answer with a problem."""
+        await problem_response(error, self.instance)(self.scope, _nothing_more, self.send)
+
+    def give_up(self) -> None:
+        """Answer that it took too long, if there is no answer yet; the app may go on alone."""
+        if self.status:
+            return
+        self.has_given_up = True
+        late = ProblemError(Code.TIMED_OUT, "This took too long; ask for less at a time.")
+        answer = problem_response(late, self.instance)
+        logger.warning(
+            "request %s: %s %s took too long", self.request_id, self.scope["method"], self.instance
+        )
+        self._last_word = asyncio.ensure_future(answer(self.scope, _nothing_more, self._send_on))
+
+    async def _send_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self._named, *_HEADERS]}
+        else:
+            self.sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+
+async def _nothing_more() -> Message:
+    """What an answer without a question receives."""
+    return {"type": "http.disconnect"}
+
+
+def log_accesses() -> None:
+    """Write access lines to standard error as they are, without any prefix."""
+    if access_logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access_logger.addHandler(handler)
+    access_logger.setLevel(logging.INFO)
+    access_logger.propagate = False
+
+
+def _with_encoded_key(scope: Scope) -> dict[str, Any]:
     """Route paths with an item key as they were written, so that `%2F` in a key isn't a slash.
 
     The calls decode the key themselves.
@@ -102,5 +270,17 @@ def _with_encoded_key(scope: Scope) -> Scope:
     raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
     written = raw[len(quote(root)) :] if raw else quote(path).encode()
     if not _KEYED.match(written):
-        return scope
+        return dict(scope)
     return {**scope, "path": root + written.decode("latin-1")}
+
+
+def allow_origins(app: FastAPI, config: BoundaryConfig) -> None:
+    """Let pages of the configured web sites call an app (CORS); without any, none may."""
+    if config.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.allowed_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+        )

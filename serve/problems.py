@@ -1,5 +1,6 @@
 """Every error the API answers with: a JSON problem (RFC 9457) with a code that stays."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from serve.schemas import InvalidPart, Problem
 
@@ -35,6 +36,12 @@ class Code(Enum):
     BODY_TOO_LARGE = _Kind(413, "Body too large")
     INVALID_REQUEST = _Kind(422, "Invalid request")
     INTERNAL_ERROR = _Kind(500, "Internal error")
+    KEY_NEEDED = _Kind(401, "API key needed")
+    FORBIDDEN = _Kind(403, "Forbidden")
+    URL_TOO_LONG = _Kind(414, "Address too long")
+    TOO_MANY_REQUESTS = _Kind(429, "Too many requests")
+    OVERLOADED = _Kind(503, "Overloaded")
+    TIMED_OUT = _Kind(504, "Timed out")
 
     @property
     def text(self) -> str:
@@ -61,12 +68,14 @@ class ProblemError(Exception):
         *,
         item_keys: Sequence[str] | None = None,
         errors: Sequence[InvalidPart] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
         self.item_keys = item_keys
         self.errors = errors
+        self.headers = headers
 
 
 def unknown_items(keys: Sequence[str]) -> ProblemError:
@@ -97,8 +106,13 @@ def problem_response(error: ProblemError, instance: str) -> Response:
         item_keys=None if error.item_keys is None else list(error.item_keys),
         errors=None if error.errors is None else list(error.errors),
     )
-    return JSONResponse(
-        problem.model_dump(exclude_none=True), status_code=kind.status, media_type=MEDIA_TYPE
+    # A key that a request made up may hold half of a surrogate pair, which no encoding can.
+    text = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=False)
+    return Response(
+        text.encode(errors="replace"),
+        status_code=kind.status,
+        headers=error.headers,
+        media_type=MEDIA_TYPE,
     )
 
 
@@ -172,3 +186,20 @@ def instance_of(scope: Mapping[str, Any]) -> str:
     """Give the path that was asked for, as it was written."""
     raw = scope.get("raw_path") or scope.get("path", "").encode()
     return bytes(raw).partition(b"?")[0].decode("ascii", errors="replace")
+
+
+def refusals() -> dict[str, dict[str, Any]]:
+    """Give the problems that stand before every call, marked so that a page may leave them out."""
+    codes = (
+        Code.KEY_NEEDED,
+        Code.FORBIDDEN,
+        Code.BODY_TOO_LARGE,
+        Code.URL_TOO_LONG,
+        Code.TOO_MANY_REQUESTS,
+        Code.OVERLOADED,
+        Code.TIMED_OUT,
+    )
+    return {
+        str(status): {**reply, "x-before-every-call": True}
+        for status, reply in described(*codes).items()
+    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
@@ -17,6 +17,9 @@ from serve.generation import Generation
 
 logger = logging.getLogger("pinsage.serve")
 
+PINSAGE = "pinsage"
+"""The method that a request means if it names none."""
+
 _CHUNK_ROWS = 65_536
 
 
@@ -26,6 +29,27 @@ class Related:
 
     item_ids: list[int]
     scores: list[float]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which items may be answered, besides never the one asked about.
+
+    Attributes:
+        allowed: which items pass a filter, by id; None lets all pass.
+        banned: ids that are left out.
+    """
+
+    allowed: Bool[np.ndarray, " items"] | None = None
+    banned: Int64[np.ndarray, " banned"] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.allowed is None and not len(self.banned)
+
+
+EVERYTHING = Wanted()
 
 
 class Method(Protocol):
@@ -43,8 +67,13 @@ class Method(Protocol):
     def description(self) -> str:
         """What it does, in one sentence."""
 
-    def related(self, item_ids: Sequence[int], k: int) -> list[Related]:
-        """Answer for each item: at most k related items."""
+    def related(
+        self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
+    ) -> list[Related]:
+        """Answer for each item: at most k related items of those wanted."""
+
+    def between(self, item_id: int, other_id: int) -> float | None:
+        """Say how closely two items are related; None if the method can't."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +81,26 @@ class ByEmbedding:
     """The nearest embeddings, by inner product (paper, section 3.5)."""
 
     index: Index
-    name: str = "pinsage"
+    name: str = PINSAGE
     label: str = "PinSage"
     description: str = "Nearest embeddings of the trained graph convolutional network."
 
-    def related(self, item_ids: Sequence[int], k: int) -> list[Related]:
+    def related(
+        self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
+    ) -> list[Related]:
         """Search the index for each item's own embedding."""
-        wanted = np.asarray(item_ids, dtype=np.int32)
+        ids = np.asarray(item_ids, dtype=np.int64)
         found, scores = self.index.search(
-            self.index.vectors[wanted],
+            self.index.vectors[ids],
             k,
-            exclude=[wanted[row : row + 1] for row in range(len(wanted))],
+            exclude=[np.append(wanted.banned, item_id) for item_id in ids],
+            allowed=wanted.allowed,
         )
         return _answers(found, scores)
+
+    def between(self, item_id: int, other_id: int) -> float:
+        """Multiply the embeddings."""
+        return float(self.index.vectors[item_id] @ self.index.vectors[other_id])
 
 
 @dataclass(frozen=True)
@@ -78,10 +114,25 @@ class ByWalk:
         "Items most visited by short random walks over the graph; nothing is learned."
     )
 
-    def related(self, item_ids: Sequence[int], k: int) -> list[Related]:
-        """Read the neighborhood table; it may hold fewer than k neighbors."""
-        wanted = np.asarray(item_ids, dtype=np.int64)
-        return _answers(self.neighborhoods.ids[wanted, :k], self.neighborhoods.weights[wanted, :k])
+    def related(
+        self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
+    ) -> list[Related]:
+        """Read the neighborhood table; it may hold fewer than k neighbors that are wanted."""
+        return [self._related_to(item_id, k, wanted) for item_id in item_ids]
+
+    def between(self, item_id: int, other_id: int) -> float:
+        """Read the importance weight; 0 outside the neighborhood."""
+        found = self.neighborhoods.ids[item_id] == other_id
+        return float(self.neighborhoods.weights[item_id] @ found)
+
+    def _related_to(self, item_id: int, k: int, wanted: Wanted) -> Related:
+        ids, weights = self.neighborhoods.ids[item_id], self.neighborhoods.weights[item_id]
+        keep = ids >= 0
+        if wanted.allowed is not None:
+            keep &= wanted.allowed[ids]
+        if len(wanted.banned):
+            keep &= ~np.isin(ids, wanted.banned)
+        return Related(ids[keep][:k].tolist(), weights[keep][:k].astype(float).tolist())
 
 
 @dataclass(frozen=True)
@@ -106,17 +157,28 @@ class ByFeatures:
             return "Cosine of the graph's singular vectors; content isn't used, nothing is learned."
         return f"Cosine of the items' {self.name.replace('_', ' ')} features; the graph isn't used."
 
-    def related(self, item_ids: Sequence[int], k: int) -> list[Related]:
+    def related(
+        self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
+    ) -> list[Related]:
         """Compare with the whole catalog, one item at a time to bound memory."""
-        return [self._related_to(item_id, k) for item_id in item_ids]
+        return [self._related_to(item_id, k, wanted) for item_id in item_ids]
 
-    def _related_to(self, item_id: int, k: int) -> Related:
+    def between(self, item_id: int, other_id: int) -> float | None:
+        """Give the cosine, if both have such features."""
+        if not (self.described[item_id] and self.described[other_id]):
+            return None
+        return float(self.vectors[item_id] @ self.vectors[other_id])
+
+    def _related_to(self, item_id: int, k: int, wanted: Wanted) -> Related:
         if not self.described[item_id]:
             return Related([], [])
         scores = self.vectors @ self.vectors[item_id]
         # What has no features is related to nothing, rather than orthogonal to everything.
         scores[~self.described] = -np.inf
         scores[item_id] = -np.inf
+        scores[wanted.banned] = -np.inf
+        if wanted.allowed is not None:
+            scores[~wanted.allowed] = -np.inf
         found, best = top_k(scores[None, :], min(k, len(scores)))
         return _answers(found, best)[0]
 
@@ -128,7 +190,7 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
         generation: what is served.
         max_feature_bytes: feature groups that take more memory than this are left out.
     """
-    found: dict[str, Method] = {"pinsage": ByEmbedding(generation.index)}
+    found: dict[str, Method] = {PINSAGE: ByEmbedding(generation.index)}
     graph = generation.graph
     for group, columns in graph.feature_columns.items():
         size_bytes = 4 * graph.num_items * (columns.stop - columns.start)

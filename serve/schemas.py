@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FILTER_EXAMPLE: dict[str, Any] = {"year": {"gte": 2000}, "language": ["en", "fr"]}
+
 
 class Schema(BaseModel):
     """The base of every request and reply."""
@@ -68,6 +70,12 @@ class SimilarRequest(Schema):
 
     method: str = Field(default="pinsage", examples=["pinsage"])
     """How to find them: one of the methods `/v1/generation` lists."""
+
+    filter: dict[str, Any] | None = Field(default=None, examples=[FILTER_EXAMPLE])
+    """Conditions on metadata that every related item meets."""
+
+    exclude: list[str] = Field(default_factory=list, max_length=1000, examples=[["3"]])
+    """Keys that aren't answered; unknown ones change nothing."""
 
 
 class SimilarBatchReply(Schema):

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pinsage.base.config import Config
+from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
 from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.graph.build import BuildConfig
@@ -70,6 +71,9 @@ class ServeConfig(Config):
     """Requests one copy works on at a time; more wait their turn."""
     cpus_per_replica: Annotated[float, Field(ge=0)] = 0.25
     """CPUs that Ray counts for a copy; small, so that copies fit beside running jobs."""
+    boundary: BoundaryConfig = BoundaryConfig()
+    scaling: ScalingConfig | None = None
+    """Start and stop copies as the load asks for; None keeps `num_replicas`."""
 
 
 class ServeSection(ServeConfig):

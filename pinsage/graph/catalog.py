@@ -35,6 +35,11 @@ class Catalog:
     def __len__(self) -> int:
         return self._table.num_rows
 
+    @property
+    def table(self) -> pa.Table:
+        """Every column, one row an item, in id order."""
+        return self._table
+
     @cached_property
     def keys(self) -> list[str]:
         """Every item's key as text, by item id."""

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer
+from jaxtyping import Bool, Float32, Int32, Integer
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ResourceError
+from pinsage.retrieval.exact import ExactIndex
 
 _FILE = "hnsw.faiss"
 
@@ -51,8 +52,11 @@ class HnswIndex:
         queries: Float32[np.ndarray, "queries width"],
         k: int,
         exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
+        allowed: Bool[np.ndarray, " items"] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`; what is excluded is asked for on top and then left out."""
+        if allowed is not None:
+            return ExactIndex(self.vectors).search(queries, k, exclude, allowed)
         extra = max((len(banned) for banned in exclude), default=0) if exclude is not None else 0
         wanted = min(k + extra, len(self.vectors))
         scores, ids = self._search_wide(np.ascontiguousarray(queries), wanted)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer
+from jaxtyping import Bool, Float32, Int32, Integer
 
 from pinsage.base.artifacts import Draft
 from pinsage.kernels.topk import top_k
@@ -23,6 +23,7 @@ class ExactIndex:
         queries: Float32[np.ndarray, "queries width"],
         k: int,
         exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
+        allowed: Bool[np.ndarray, " items"] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """See `Index.search`; equal scores are ordered by smaller id."""
         ids = np.full((len(queries), k), -1, np.int32)
@@ -32,6 +33,8 @@ class ExactIndex:
         for start in range(0, len(queries), rows):
             part = slice(start, min(start + rows, len(queries)))
             products = queries[part] @ self.vectors.T
+            if allowed is not None:
+                products[:, ~allowed] = -np.inf
             if exclude is not None:
                 for row, banned in zip(products, exclude[part], strict=True):
                     row[banned] = -np.inf

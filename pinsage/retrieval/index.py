@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer
+from jaxtyping import Bool, Float32, Int32, Integer
 from pydantic import PositiveInt
 
 from pinsage.base.artifacts import Draft, open_artifact
@@ -43,6 +43,7 @@ class Index(Protocol):
         queries: Float32[np.ndarray, "queries width"],
         k: int,
         exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
+        allowed: Bool[np.ndarray, " items"] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
         """Find the best k items for each query, best first.
 
@@ -50,6 +51,7 @@ class Index(Protocol):
             queries: the vectors to search for.
             k: how many items.
             exclude: for each query, ids that must not be answered.
+            allowed: which items may be answered, by any query; None allows all.
 
         Returns:
             Item ids and scores; -1 and minus infinity behind the last item there is.

@@ -137,7 +137,8 @@ function pretty(content) {
 
 function callBox(verb, path, call) {
   const parameters = call.parameters ?? [];
-  const replies = Object.entries(call.responses).map(([status, reply]) => [
+  const own = Object.entries(call.responses).filter(([, reply]) => !reply["x-before-every-call"]);
+  const replies = own.map(([status, reply]) => [
     [el("code", {}, status)],
     typeOf(Object.values(reply.content ?? {})[0]?.schema),
     inline(reply.description),
@@ -194,7 +195,7 @@ async function start() {
     el("h2", { id: "calls" }, "Calls"),
     ...callList(description.paths),
     el("h2", { id: "problems" }, "Problems"),
-    ...prose("Errors are `application/problem+json`; the `code` tells them apart."),
+    ...prose("Errors are `application/problem+json`; the `code` tells them apart. Any call may be refused before it is looked at: for want of a key, for its size, or because there are too many."),
     el("div", { class: "scroll" }, el("table", {},
       el("thead", {}, el("tr", {}, ...["code", "status", "meaning"].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, ...codes))),

@@ -137,6 +137,10 @@ def _write_graph(directory: Path, image: str) -> Path:
         draft.write_array(f"{shard}/features.npy", features)
         with draft.file("items.parquet") as path:
             pq.write_table(items, path)
+        with draft.file("contexts.parquet") as path:
+            keys = [f"shelf-{context}" for context in range(NUM_CONTEXTS)]
+            # In pieces, as a large file is.
+            pq.write_table(pa.table({"context_key": keys}), path, row_group_size=10)
         draft.counts = {
             "items": NUM_ITEMS,
             "contexts": NUM_CONTEXTS,

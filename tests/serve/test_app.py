@@ -59,6 +59,13 @@ def test_a_busy_port_is_one_line_with_the_port_and_the_setting(
     assert told.count("\n") == 1
 
 
+def test_a_server_open_to_the_network_without_keys_is_refused_before_anything_starts(
+    generation_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run("serve.host=0.0.0.0", generation_path=generation_path) == 2
+    assert "python -m serve.keys add" in capsys.readouterr().err
+
+
 def test_nothing_to_serve_is_one_line_that_says_what_to_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,0 +1,50 @@
+"""Who may call the HTTP server, how often, and what it writes down about each call."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pinsage.base.config import Config
+
+
+class BoundaryConfig(Config):
+    """What every request passes on its way in and out."""
+
+    keys: Path | None = None
+    """The file of API keys that `python -m serve.keys` writes; None has no keys."""
+    reads: Literal["auto", "open", "key"] = "auto"
+    """`auto` answers questions from this machine without a key, and from elsewhere with one."""
+    open_to_network: bool = False
+    """Let anyone who reaches the port read and write without a key."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web sites whose pages may call (CORS), such as `https://shop.example`; none by default."""
+    trusted_proxies: tuple[str, ...] = ()
+    """IP addresses of reverse proxies whose `X-Forwarded-For` is believed."""
+    requests_per_s: PositiveFloat | None = None
+    """Steady rate allowed to one key or, without a key, to one address; a key may have its own.
+    None sets no limit. Every replica counts what it sees itself."""
+    burst: PositiveInt = 50
+    """Requests allowed at once, before the steady rate applies."""
+    request_timeout_s: PositiveFloat = 30.0
+    """A call that takes longer is answered with a 504."""
+    max_url_bytes: PositiveInt = 8192
+    """Longer addresses are refused."""
+    access_log: bool = False
+    """Write one JSON line a request to the log `pinsage.serve.access`."""
+    recheck_every: NonNegativeInt = 1000
+    """One in so many answers is compared with the exact search, in the background, for the recall
+    that `/metrics` shows; 0 never compares."""
+    metrics: bool = True
+    """Offer Prometheus metrics at `/metrics`."""
+
+
+class ScalingConfig(Config):
+    """How many replicas answer, between two bounds."""
+
+    min_replicas: NonNegativeInt = 1
+    max_replicas: PositiveInt = 4
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
+    """Requests a replica should be working on; more start another, fewer stop one."""
+    upscale_delay_s: PositiveFloat = 10.0
+    downscale_delay_s: PositiveFloat = 300.0

@@ -1,0 +1,280 @@
+"""Who is calling, and whether they may: keys, roles, addresses and origins."""
+
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.boundary_config import BoundaryConfig
+from serve.keys import KeyRecord, KeyRing, Role
+from serve.limits import TokenBuckets, retry_after
+from serve.problems import Code, ProblemError
+
+logger = logging.getLogger("pinsage.serve")
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
+"""Calls by POST that change nothing."""
+_REREAD_S = 1.0
+
+
+class Verdict(Enum):
+    """What becomes of a request, as far as its caller goes."""
+
+    ALLOW = "allow"
+    KEY_NEEDED = "key needed"
+    KEY_UNKNOWN = "key unknown"
+    ROLE_TOO_LOW = "role too low"
+    CROSS_SITE = "cross site"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        address: the client's IP address; empty if it has none, such as over a Unix socket.
+        key: what its key may do; None if it showed none, or one that isn't ours.
+        has_key: whether it showed any.
+        is_cross_site: whether a page of another web site sent it.
+        is_forwarded: whether somebody forwarded it whose word on the address isn't trusted.
+    """
+
+    address: str
+    key: KeyRecord | None = None
+    has_key: bool = False
+    is_cross_site: bool = False
+    is_forwarded: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine; what has no IP address came over no network."""
+        has_address = "." in self.address or ":" in self.address
+        return not self.is_forwarded and (not has_address or is_loopback(self.address))
+
+    @property
+    def name(self) -> str:
+        """Whose bucket it draws from."""
+        return f"key {self.key.id}" if self.key else self.address
+
+
+def role_needed(method: str, path: str) -> Role | None:
+    """Say what a call asks of its caller; None is open to everyone.
+
+    Args:
+        method: the HTTP method.
+        path: the path, without a prefix.
+    """
+    if not path.startswith("/v1/") and path != "/metrics":
+        # Pages, the description and health tell nothing about anyone.
+        return None
+    if method in _SAFE or (method == "POST" and path in _QUESTIONS):
+        return Role.READ
+    return Role.ADMIN if path.startswith("/v1/generation") else Role.WRITE
+
+
+def decide(needed: Role | None, caller: Caller, config: BoundaryConfig) -> Verdict:
+    """Say whether a caller may make a call.
+
+    Without a key file, this machine may do everything and others nothing: `serve.__main__` refuses
+    to listen to others then. A page of another site may never make a browser change something on
+    the strength of where that browser runs.
+    """
+    if needed is None:
+        return Verdict.ALLOW
+    if caller.has_key:
+        if caller.key is None:
+            return Verdict.KEY_UNKNOWN
+        return Verdict.ALLOW if caller.key.rank >= needed else Verdict.ROLE_TOO_LOW
+    if needed == Role.READ:
+        is_open = config.reads == "open" or (config.reads == "auto" and caller.is_local)
+        return Verdict.ALLOW if is_open or config.open_to_network else Verdict.KEY_NEEDED
+    if not config.open_to_network and (config.keys is not None or not caller.is_local):
+        return Verdict.KEY_NEEDED
+    return Verdict.CROSS_SITE if caller.is_cross_site else Verdict.ALLOW
+
+
+class Gate:
+    """Lets callers in, or says why not."""
+
+    def __init__(
+        self, config: BoundaryConfig, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the key file, if there is one.
+
+        Args:
+            config: who may do what, and how often.
+            clock: seconds, from any beginning.
+
+        Raises:
+            ConfigError: the key file cannot be used.
+        """
+        self._config = config
+        self._clock = clock
+        self._buckets = TokenBuckets(clock=clock)
+        self._ring = KeyRing([])
+        self._stamp: tuple[int, int, int] | None = None
+        self._reread_at = clock()
+        if config.keys is not None:
+            self._stamp = _stamp(config.keys)
+            self._ring = KeyRing.open(config.keys)
+
+    def admit(self, method: str, path: str, client: str, headers: Mapping[bytes, bytes]) -> Caller:
+        """Let a request in.
+
+        Args:
+            method: the HTTP method.
+            path: the path, without a prefix.
+            client: the IP address of the other end.
+            headers: the request's, in lower case.
+
+        Raises:
+            ProblemError: it may not be answered: 401, 403 or 429.
+        """
+        caller = self._caller(client, headers)
+        needed = role_needed(method, path)
+        verdict = decide(needed, caller, self._config)
+        if verdict is not Verdict.ALLOW:
+            # Guesses at keys are rated like any other call.
+            self._rate(caller)
+            raise _refusal(verdict, needed)
+        if needed is not None:
+            self._rate(caller)
+        return caller
+
+    def _caller(self, client: str, headers: Mapping[bytes, bytes]) -> Caller:
+        shown = _shown_key(headers)
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        is_trusted = client in self._config.trusted_proxies
+        if forwarded and is_trusted:
+            client = forwarded.rpartition(",")[2].strip() or client
+        key = self._current_ring().find(shown) if shown is not None else None
+        return Caller(
+            client,
+            key,
+            has_key=shown is not None,
+            is_cross_site=_is_cross_site(headers),
+            is_forwarded=bool(forwarded) and not is_trusted,
+        )
+
+    def _rate(self, caller: Caller) -> None:
+        own = caller.key
+        rate = (own.requests_per_s if own else None) or self._config.requests_per_s
+        if rate is None:
+            return
+        burst = (own.burst if own else None) or self._config.burst
+        wait_s = self._buckets.take(caller.name, requests_per_s=rate, burst=burst)
+        if wait_s:
+            raise ProblemError(
+                Code.TOO_MANY_REQUESTS,
+                f"You may make {rate:g} requests a second, {burst} at once; try again in "
+                f"{wait_s:.1f} s.",
+                headers=retry_after(wait_s),
+            )
+
+    def _current_ring(self) -> KeyRing:
+        """Read the file again when it has changed; looked at once a second at most."""
+        path, now = self._config.keys, self._clock()
+        if path is None or now < self._reread_at + _REREAD_S:
+            return self._ring
+        self._reread_at = now
+        try:
+            stamp = _stamp(path)
+            if stamp != self._stamp:
+                self._ring, self._stamp = KeyRing.open(path), stamp
+        except ConfigError as error:
+            # Who removes keys counts on their being refused, so a lost file opens nothing.
+            logger.error("no key is accepted until this is mended: %s", error)
+            self._ring, self._stamp = KeyRing([]), None
+        return self._ring
+
+
+def check_exposure(host: str, config: BoundaryConfig) -> None:
+    """Refuse to listen to others while there is nothing to tell friend from stranger.
+
+    Raises:
+        ConfigError: the host is not this machine alone, and there are no keys.
+    """
+    if is_loopback(host) or config.open_to_network or config.keys is not None:
+        return
+    raise ConfigError(
+        f"serve.host is {host}, which other machines can reach, but there are no API keys; make "
+        "one with `python -m serve.keys add --role admin` and set serve.boundary.keys=keys.json, "
+        "or let everyone in with serve.boundary.open_to_network=true"
+    )
+
+
+@lru_cache(maxsize=4096)
+def is_loopback(address: str) -> bool:
+    """Say whether a host is this machine, and can be reached from nowhere else."""
+    if address == "localhost":
+        return True
+    try:
+        ip = ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return bool((mapped or ip).is_loopback)
+
+
+def _shown_key(headers: Mapping[bytes, bytes]) -> str | None:
+    """Read the key a request shows, if any; other schemes of authorization aren't ours."""
+    shown = headers.get(b"x-api-key")
+    if shown is not None:
+        return shown.decode("latin-1").strip()
+    scheme, _, rest = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else None
+
+
+def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
+    """Say whether a browser sends this for a page from elsewhere, or under a borrowed name.
+
+    Browsers name the page's origin with everything that may change something. A page of this
+    server has the origin that the request goes to, and that is a name of this machine: a name that
+    someone else points here (DNS rebinding) isn't.
+    """
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    host = headers.get(b"host", b"").decode("latin-1")
+    try:
+        page = urlsplit(origin.decode("latin-1"))
+        return page.netloc != host or not is_loopback(page.hostname or "?")
+    except ValueError:
+        return True
+
+
+def _refusal(verdict: Verdict, needed: Role | None) -> ProblemError:
+    role = needed.name.lower() if needed else "read"
+    if verdict is Verdict.ROLE_TOO_LOW:
+        return ProblemError(Code.FORBIDDEN, f"This call needs a key with the role {role}.")
+    if verdict is Verdict.CROSS_SITE:
+        return ProblemError(
+            Code.FORBIDDEN, "A page from elsewhere may not change anything here without a key."
+        )
+    detail = {
+        Verdict.KEY_NEEDED: f"This call needs an API key with the role {role}, sent as "
+        "`Authorization: Bearer KEY`.",
+        Verdict.KEY_UNKNOWN: "This API key is not known here, or no longer.",
+    }[verdict]
+    return ProblemError(
+        Code.KEY_NEEDED, detail, headers={"WWW-Authenticate": 'Bearer realm="pinsage"'}
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What tells one version of a file from the next."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the key file cannot be read ({error.strerror}); make one with "
+            "`python -m serve.keys add`"
+        ) from error
+    return found.st_mtime_ns, found.st_ino, found.st_size

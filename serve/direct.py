@@ -1,0 +1,220 @@
+"""`python -m serve --direct`: the same API in plain processes that listen themselves, without Ray.
+
+Ray Serve passes every request through a proxy, which can find a replica on any node and retry where
+one is lost, and which costs more than the answer. Where one machine is enough, these workers share
+one listening socket instead: the kernel hands each connection to whichever is free, connections
+that nobody took yet survive a worker's death, and a dead worker is replaced.
+"""
+
+import logging
+import multiprocessing
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
+
+from pinsage.base.errors import ResourceError
+from pinsage.base.logs import set_up_logging
+from pinsage.cluster.run_config import ServeSection
+from serve.api import build_api
+from serve.generation import Generation
+
+logger = logging.getLogger("pinsage.serve")
+
+_START_S = 600.0
+_STOP_S = 30.0
+_BACKLOG = 2048
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass
+class _Worker:
+    """One worker, and the pipe on which it says that it answers."""
+
+    process: BaseProcess
+    told: Connection
+    is_ready: bool = False
+
+
+class Workers:
+    """Some processes that answer on one socket, each replaced when it dies."""
+
+    def __init__(self, generation: Path, section: ServeSection) -> None:
+        """Bind the socket; nothing answers before `start`.
+
+        Args:
+            generation: the `generation.json` to serve.
+            section: the server's settings; `num_replicas` workers are started.
+
+        Raises:
+            ResourceError: the port cannot be used.
+        """
+        self._generation = generation
+        self._section = section
+        self._context = multiprocessing.get_context("spawn")
+        self._socket = _bound(section.host, section.port)
+        self._workers: list[_Worker] = []
+        self._metrics = tempfile.TemporaryDirectory(prefix="pinsage-metrics-")
+        if section.num_replicas > 1:
+            # The one way to tell prometheus_client, before it is imported, where processes meet.
+            os.environ[_METRICS_FOLDER] = self._metrics.name
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that answer."""
+        pids = [worker.process.pid for worker in self._workers if worker.is_ready]
+        return [pid for pid in pids if pid is not None]
+
+    def start(self) -> None:
+        """Start all workers, and wait until they answer.
+
+        Raises:
+            ResourceError: one ended, or gave no sign within ten minutes; the others are stopped.
+        """
+        self._workers = [self._started() for _ in range(self._section.num_replicas)]
+        for worker in self._workers:
+            if not self._becomes_ready(worker, _START_S):
+                code = worker.process.exitcode
+                self.stop()
+                raise ResourceError(
+                    f"a server process did not start (exit status {code}); its last words are above"
+                )
+
+    def supervise(self, until: Callable[[], bool], *, poll_s: float = 0.2) -> None:
+        """Replace workers that die.
+
+        Args:
+            until: ends this when it gives true.
+            poll_s: how often that is asked.
+
+        Raises:
+            ResourceError: a replacement died before it answered.
+        """
+        while not until():
+            wait([worker.process.sentinel for worker in self._workers], timeout=poll_s)
+            for place, worker in enumerate(self._workers):
+                is_ready = worker.is_ready or self._becomes_ready(worker, 0)
+                if worker.process.is_alive():
+                    continue
+                if not is_ready:
+                    raise ResourceError("a server process ended before it answered; see above")
+                logger.error(
+                    "server process %d ended with status %s; starting another",
+                    worker.process.pid,
+                    worker.process.exitcode,
+                )
+                self._forget(worker)
+                self._workers[place] = self._started()
+
+    def stop(self) -> None:
+        """Let every worker finish what it is answering, and end it."""
+        for worker in self._workers:
+            if worker.process.is_alive():
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_STOP_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers = []
+        self._socket.close()
+        if os.environ.get(_METRICS_FOLDER) == self._metrics.name:
+            del os.environ[_METRICS_FOLDER]
+        self._metrics.cleanup()
+
+    def _started(self) -> _Worker:
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_work,
+            args=(self._generation, self._section, self._socket, theirs),
+            name="pinsage-serve",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _becomes_ready(self, worker: _Worker, timeout_s: float) -> bool:
+        ready = wait([worker.told, worker.process.sentinel], timeout=timeout_s)
+        if worker.told in ready:
+            try:
+                worker.is_ready = worker.told.recv_bytes() == b"ready"
+            except EOFError:
+                worker.process.join(_STOP_S)
+        return worker.is_ready
+
+    def _forget(self, worker: _Worker) -> None:
+        """Take what a dead worker was doing out of the gauges; its counters stay."""
+        worker.told.close()
+        if _METRICS_FOLDER in os.environ:
+            mark_process_dead(  # type: ignore[no-untyped-call]
+                worker.process.pid, self._metrics.name
+            )
+
+
+def serve_directly(
+    generation: Path, section: ServeSection, *, announce: Callable[[], None]
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        generation: the `generation.json` to serve.
+        section: the server's settings.
+        announce: called when all workers answer.
+
+    Raises:
+        ResourceError: the port cannot be used, or a worker does not start.
+    """
+    workers = Workers(generation, section)
+    try:
+        workers.start()
+        announce()
+        workers.supervise(threading.Event().is_set)
+    finally:
+        workers.stop()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise ResourceError(
+            f"port {port} of {host} cannot be used ({error.strerror}); stop what uses it, or "
+            f"take another one with --set serve.port={port + 1 if port < 65_535 else 8000}"
+        ) from error
+    made.listen(_BACKLOG)
+    made.set_inheritable(True)
+    return made
+
+
+def _work(
+    generation: Path, section: ServeSection, listening: socket.socket, told: Connection
+) -> None:
+    """What one worker does."""
+    set_up_logging()
+    api = build_api(Generation.open(generation), section)
+    config = uvicorn.Config(
+        api,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        # Who stands before us is `serve.boundary.trusted_proxies`' to say.
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(_STOP_S / 2),
+    )
+    told.send_bytes(b"ready")
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,316 @@
+"""Filters on metadata: a small, strict language, compiled to one mask over the catalog.
+
+A filter names columns, and every condition on each must hold:
+
+    {"year": {"gte": 1900, "lt": 2000}, "language": ["en", "fr"], "title": {"ne": "Emma"}}
+
+A value stands for `eq`, a list for `in`. The other operators are `ne`, `not_in`, `gt`, `gte`, `lt`,
+`lte` and `exists`. An item that has no value in a column (null or NaN) meets no condition on it but
+`exists: false`. On a column of lists, the conditions `eq` and `in` hold if any element is among the
+values, `ne` and `not_in` if none is. Dates and times are written as ISO 8601.
+"""
+
+import datetime
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool
+
+MOST_CONDITIONS = 20
+MOST_VALUES = 1000
+_CACHED_BYTES = 64 * 2**20
+_MOST_CACHED = 256
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": lambda found, wanted: found > wanted,
+    "gte": lambda found, wanted: found >= wanted,
+    "lt": lambda found, wanted: found < wanted,
+    "lte": lambda found, wanted: found <= wanted,
+}
+_ARROW_COMPARE = {
+    "gt": pc.greater,
+    "gte": pc.greater_equal,
+    "lt": pc.less,
+    "lte": pc.less_equal,
+}
+_MEMBERS = {"eq": True, "in": True, "ne": False, "not_in": False}
+"""Operators on membership in a set of values, and whether it must be in it."""
+
+OPERATORS = (*_MEMBERS, *_COMPARE, "exists")
+
+
+class FilterError(ValueError):
+    """A filter that cannot be used; says where, and what was wanted."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(where, message)
+        self.where = where
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition on one column.
+
+    Attributes:
+        column: its name.
+        operator: one of `OPERATORS`.
+        values: what to compare with; one value for an ordering, none for `exists`.
+        exists: what `exists` wants.
+    """
+
+    column: str
+    operator: str
+    values: tuple[Any, ...] = ()
+    exists: bool = True
+
+    def holds(self, found: Any) -> bool:
+        """Judge one item's value by itself, as the mask judges a column.
+
+        Args:
+            found: the value, of the column's type; None if there is none.
+        """
+        is_missing = found is None or (isinstance(found, float) and math.isnan(found))
+        if self.operator == "exists":
+            return self.exists is not is_missing
+        if is_missing:
+            return False
+        if self.operator in _COMPARE:
+            return _COMPARE[self.operator](found, self.values[0])
+        elements = found if isinstance(found, list) else [found]
+        return any(element in self.values for element in elements) is _MEMBERS[self.operator]
+
+
+class Filters:
+    """The filters of one catalog."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Take the columns that can be compared with.
+
+        Args:
+            table: the catalog's columns, one row an item.
+        """
+        self._columns = {
+            name: column
+            for name in table.column_names
+            if (column := _plain(table[name])) is not None
+        }
+        self._num_items = table.num_rows
+        cached = _CACHED_BYTES // max(table.num_rows, 1)
+        self._cached_mask = lru_cache(maxsize=min(max(cached, 4), _MOST_CACHED))(self._mask)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What can be filtered on: column to type."""
+        return {name: str(column.type) for name, column in self._columns.items()}
+
+    def parse(self, wanted: Mapping[str, Any]) -> tuple[Condition, ...]:
+        """Check a filter, and bring its values to the columns' types.
+
+        Args:
+            wanted: the filter, as read from JSON.
+
+        Raises:
+            FilterError: a column or an operator is unknown, or a value is of the wrong type.
+        """
+        conditions: list[Condition] = []
+        for name, tests in wanted.items():
+            column = self._columns.get(name)
+            if column is None:
+                known = ", ".join(sorted(self._columns)) or "none"
+                raise FilterError(name, f"no such column; there are: {known}")
+            for operator, value in _operators(name, tests).items():
+                conditions.append(_condition(name, column.type, operator, value))
+        if len(conditions) > MOST_CONDITIONS:
+            raise FilterError("", f"wanted at most {MOST_CONDITIONS} conditions")
+        return tuple(conditions)
+
+    def mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " items"]:
+        """Tell which items meet all conditions; kept for the next time, so it is read-only."""
+        return self._cached_mask(conditions)
+
+    def _mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " items"]:
+        mask = np.ones(self._num_items, dtype=bool)
+        for condition in conditions:
+            mask &= _column_mask(self._columns[condition.column], condition)
+        mask.flags.writeable = False
+        return mask
+
+
+def meets(metadata: Mapping[str, Any], conditions: tuple[Condition, ...]) -> bool:
+    """Judge one item by its metadata, for items that aren't in the catalog's table."""
+    return all(condition.holds(metadata.get(condition.column)) for condition in conditions)
+
+
+def read_filter(text: str) -> dict[str, Any]:
+    """Read a filter written in a query string.
+
+    Raises:
+        FilterError: it is not a JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FilterError("", f"not JSON ({type(error).__name__})") from error
+    if not isinstance(found, dict):
+        raise FilterError("", f"wanted a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _operators(name: str, tests: Any) -> dict[str, Any]:
+    if isinstance(tests, list):
+        return {"in": tests}
+    if not isinstance(tests, dict):
+        return {"eq": tests}
+    unknown = [operator for operator in tests if operator not in OPERATORS]
+    if unknown or not tests:
+        found = repr(unknown[0]) if unknown else "none"
+        raise FilterError(name, f"wanted some of {', '.join(OPERATORS)}; found {found}")
+    return tests
+
+
+def _condition(name: str, kind: pa.DataType, operator: str, value: Any) -> Condition:
+    where = f"{name}.{operator}"
+    if operator == "exists":
+        if not isinstance(value, bool):
+            raise FilterError(where, f"wanted true or false, found {_kind_of(value)}")
+        return Condition(name, operator, exists=value)
+    if operator in {"in", "not_in"}:
+        if not isinstance(value, list) or not value:
+            raise FilterError(where, f"wanted a list of values, found {_kind_of(value)}")
+        if len(value) > MOST_VALUES:
+            raise FilterError(where, f"wanted at most {MOST_VALUES} values, found {len(value)}")
+        found = value
+    else:
+        found = [value]
+    if pa.types.is_list(kind):
+        if operator in _COMPARE:
+            raise FilterError(where, "a column of lists has no order; use `in` or `not_in`")
+        kind = kind.value_type
+    return Condition(name, operator, tuple(_read_value(where, kind, one) for one in found))
+
+
+def _read_value(where: str, kind: pa.DataType, value: Any) -> Any:
+    """Bring a JSON value to the type of a column."""
+    if pa.types.is_boolean(kind):
+        if isinstance(value, bool):
+            return value
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not -(2**63) < value < 2**63:
+                raise FilterError(where, "wanted a number between -2^63 and 2^63")
+            return value
+    elif isinstance(value, str):
+        if pa.types.is_string(kind):
+            return _storable(where, value)
+        return _read_time(where, kind, value)
+    wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else str(kind)
+    raise FilterError(where, f"wanted {wanted}, found {_kind_of(value)}")
+
+
+def _storable(where: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(where, "not a Unicode text: half of a surrogate pair") from error
+    return text
+
+
+def _read_time(where: str, kind: pa.DataType, text: str) -> datetime.date | datetime.datetime:
+    try:
+        if pa.types.is_date(kind):
+            return datetime.date.fromisoformat(text)
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise FilterError(where, f"wanted a date or time in ISO 8601: {error}") from error
+    # Without a zone, times are taken as UTC, as Arrow takes them.
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=datetime.UTC)
+    try:
+        return found.astimezone(datetime.UTC)
+    except OverflowError as error:
+        raise FilterError(where, "wanted a time between the years 1 and 9999") from error
+
+
+def _kind_of(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array | None:
+    """Bring a column to one of few types; None if it can't be compared with."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    column = column.cast(kind)
+    whole = pa.concat_arrays([pa.array([], kind), *column.chunks])
+    wanted = _plain_type(kind)
+    return None if wanted is None else whole.cast(wanted, safe=False)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _plain_type(kind.value_type)
+        is_flat = inner is not None and not pa.types.is_list(inner)
+        return pa.list_(inner) if is_flat else None
+    if pa.types.is_boolean(kind):
+        return pa.bool_()
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return pa.int64()
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        # As 32-bit numbers, so that 4.34 is the 4.34 that an answer shows.
+        return pa.float32()
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or kind == pa.uint64():
+        return pa.float64()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_date(kind):
+        return pa.date32()
+    return pa.timestamp("us", tz="UTC") if pa.types.is_timestamp(kind) else None
+
+
+def _column_mask(column: pa.Array, condition: Condition) -> Bool[np.ndarray, " items"]:
+    is_there = column.is_valid()
+    if pa.types.is_floating(column.type):
+        is_there = pc.and_(is_there, pc.invert(pc.fill_null(pc.is_nan(column), fill_value=False)))
+    present = np.asarray(is_there.to_numpy(zero_copy_only=False))
+    if condition.operator == "exists":
+        return present if condition.exists else ~present
+    if condition.operator in _COMPARE:
+        value = _bound(condition.operator, condition.values[0], column.type)
+        holds = pc.fill_null(_ARROW_COMPARE[condition.operator](column, value), fill_value=False)
+        return present & holds.to_numpy(zero_copy_only=False)
+    if pa.types.is_list(column.type):
+        among = _any_element(column, condition.values)
+    else:
+        among = _is_among(column, condition.values)
+    return present & (among if _MEMBERS[condition.operator] else ~among)
+
+
+def _is_among(column: pa.Array, values: tuple[Any, ...]) -> Bool[np.ndarray, " rows"]:
+    if pa.types.is_integer(column.type):
+        # A fraction equals no whole number, and 2.0 equals 2.
+        values = tuple(int(value) for value in values if value == int(value))
+    wanted = pa.array(list(values), column.type)
+    return np.asarray(pc.is_in(column, wanted).to_numpy(zero_copy_only=False))
+
+
+def _any_element(column: pa.Array, values: tuple[Any, ...]) -> Bool[np.ndarray, " rows"]:
+    rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+    among = np.zeros(len(column), dtype=bool)
+    among[rows[_is_among(column.flatten(), values)]] = True
+    return among
+
+
+def _bound(operator: str, value: Any, kind: pa.DataType) -> pa.Scalar:
+    """Bring the bound of an ordering to a column's type without changing what it means."""
+    if pa.types.is_integer(kind):
+        value = math.floor(value) if operator in {"gt", "lte"} else math.ceil(value)
+    return pa.scalar(value, kind)

@@ -1,0 +1,35 @@
+"""The calls that start from several items, and the one that explains."""
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import FastAPI
+from fastapi import Path as PathPart
+
+from serve.current import Asked
+from serve.problems import Code, described
+from serve.schemas_feed import WhyReply
+
+ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
+OtherKey = Annotated[
+    str, PathPart(description="The other item's key, percent-encoded.", examples=["2"])
+]
+
+
+def add_feed(app: FastAPI) -> None:
+    """Add them to an app."""
+
+    @app.get(
+        "/v1/items/{item_key:path}/why/{other_key:path}",
+        summary="What ties two items together",
+        tags=["Related items"],
+        responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
+    )
+    def why(answers: Asked, item_key: ItemKey, other_key: OtherKey) -> WhyReply:
+        """Give the graph's evidence that an item is related to another one.
+
+        The contexts that hold both, the place of each in the other's neighborhood with the weight
+        it has in what is pooled, the neighbors they share, and how closely each method relates
+        them.
+        """
+        return answers.why(unquote(item_key), unquote(other_key))

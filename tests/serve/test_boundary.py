@@ -1,0 +1,229 @@
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from pinsage.cluster.boundary_config import BoundaryConfig
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.boundary import Boundary
+from serve.generation import Generation
+from serve.keys import Role, add_key
+from serve.metrics import Metrics
+from tests.serve.fakes import KEYS
+
+SIMILAR = f"/v1/items/{KEYS[5]}/similar"
+
+
+def client_of(generation: Generation, **settings: Any) -> TestClient:
+    config = ServeConfig(boundary=BoundaryConfig(**settings))
+    return TestClient(build_api(generation, config), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def client(generation: Generation) -> Iterator[TestClient]:
+    with client_of(generation) as opened:
+        yield opened
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and its labels' values."""
+    return {
+        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+# Request ids
+
+
+def test_a_request_keeps_the_id_it_came_with(client: TestClient):
+    reply = client.get("/healthz", headers={"x-request-id": "trace-7.a:b"})
+    assert reply.headers.get_list("x-request-id") == ["trace-7.a:b"]
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\tb", "\u00e4", '"'])
+def test_an_id_that_does_not_belong_in_a_log_is_replaced(client: TestClient, given: str):
+    reply = client.get("/healthz", headers={"x-request-id": given.encode("latin-1")})
+    assert reply.headers["x-request-id"] != given
+    assert len(reply.headers["x-request-id"]) == 24
+
+
+def test_every_answer_has_an_id_of_its_own(client: TestClient):
+    replies = [client.get(path) for path in (SIMILAR, "/nope", "/", SIMILAR)]
+    assert len({reply.headers["x-request-id"] for reply in replies}) == 4
+
+
+# Callers
+
+
+def test_a_key_opens_what_its_role_covers(generation: Generation, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    reader, admin = add_key(path, Role.READ), add_key(path, Role.ADMIN)
+    with client_of(generation, keys=path, reads="key") as locked:
+        reply = locked.get(SIMILAR)
+        assert (reply.status_code, reply.json()["code"]) == (401, "key_needed")
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+        assert reply.headers["content-type"] == "application/problem+json"
+        for headers in ({"authorization": f"Bearer {reader}"}, {"x-api-key": admin}):
+            assert locked.get(SIMILAR, headers=headers).status_code == 200
+        forbidden = locked.delete("/v1/items/a", headers={"x-api-key": reader})
+        assert (forbidden.status_code, forbidden.json()["code"]) == (403, "forbidden")
+        for path_of_all in ("/", "/healthz", "/readyz", "/openapi.json"):
+            assert locked.get(path_of_all).status_code == 200
+        assert locked.get("/metrics").status_code == 401
+
+
+def test_too_many_requests_are_told_when_to_come_again(generation: Generation):
+    with client_of(generation, requests_per_s=0.25, burst=2) as limited:
+        replies = [limited.get(SIMILAR) for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert replies[2].json()["code"] == "too_many_requests"
+    assert 1 <= int(replies[2].headers["retry-after"]) <= 4
+
+
+def test_no_other_site_may_read_unless_it_is_named(generation: Generation, client: TestClient):
+    asked = {"origin": "https://shop.example", "access-control-request-method": "GET"}
+    assert client.options(SIMILAR, headers=asked).status_code == 405
+    assert "access-control-allow-origin" not in client.get(SIMILAR, headers=asked).headers
+    with client_of(generation, allowed_origins=("https://shop.example",), reads="key") as shared:
+        assert shared.options(SIMILAR, headers=asked).status_code == 200
+        reply = shared.get(SIMILAR, headers=asked)
+        assert reply.headers["access-control-allow-origin"] == "https://shop.example"
+        other = shared.get(SIMILAR, headers={"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+# Limits
+
+
+def test_an_address_too_long_is_a_414(client: TestClient):
+    for path in ("/v1/items/" + "a" * 9000, "/v1/search?q=" + "a" * 9000):
+        assert client.get(path).json()["code"] == "url_too_long"
+
+
+Run = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Caller:
+    """Calls a boundary around any app without a server between them."""
+
+    def __init__(self, app: Run, **settings: Any) -> None:
+        self.metrics = Metrics()
+        self._boundary = Boundary(app, config=ServeConfig(**settings), metrics=self.metrics)
+
+    async def get(self, path: str) -> tuple[int, dict[bytes, bytes], Any]:
+        sent: list[Any] = []
+        answered = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if not message.get("more_body", message["type"] == "http.response.start"):
+                answered.set()
+
+        scope = {
+            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "headers": [], "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        running = asyncio.ensure_future(self._boundary(scope, _no_body, send))
+        await asyncio.wait_for(answered.wait(), 60)
+        self.running = running
+        status, headers = sent[0]["status"], dict(sent[0]["headers"])
+        return status, headers, b"".join(message.get("body", b"") for message in sent[1:])
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _answer(send: Any, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+def test_a_call_that_takes_too_long_is_a_504_and_what_it_says_later_is_dropped():
+    async def scenario() -> None:
+        release = asyncio.Event()
+
+        async def slow(_scope: Any, _receive: Any, send: Any) -> None:
+            await release.wait()
+            await _answer(send, b"late")
+
+        caller = Caller(slow, boundary=BoundaryConfig(request_timeout_s=0.001))
+        status, _, body = await caller.get("/v1/items")
+        assert status == 504
+        assert json.loads(body)["code"] == "timed_out"
+        assert values(caller.metrics.written().decode())["pinsage_requests_in_flight",] == 1
+        release.set()
+        await caller.running
+        samples = values(caller.metrics.written().decode())
+        assert samples["pinsage_requests_in_flight",] == 0
+        assert samples["pinsage_requests_total", "GET", "unmatched", "504"] == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_on_top_of_a_full_server_is_a_503_while_health_still_answers():
+    async def scenario() -> None:
+        release = asyncio.Event()
+
+        async def app(scope: Any, _receive: Any, send: Any) -> None:
+            if scope["path"] == "/v1/items":
+                await release.wait()
+            await _answer(send, b"done")
+
+        caller = Caller(app, max_ongoing_requests=2)
+        working = [asyncio.ensure_future(caller.get("/v1/items")) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        status, headers, body = await caller.get("/v1/items")
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        assert json.loads(body)["code"] == "overloaded"
+        assert (await caller.get("/healthz"))[0] == 200
+        release.set()
+        assert [(await answer)[0] for answer in working] == [200, 200]
+        assert (await caller.get("/v1/items"))[0] == 200
+
+    asyncio.run(scenario())
+
+
+# What is written down
+
+
+def test_requests_are_counted_by_route_method_and_status(generation: Generation):
+    with client_of(generation) as fresh:
+        for path in (SIMILAR, SIMILAR, "/v1/items/nope", "/nope/1", "/nope/2"):
+            fresh.get(path)
+        fresh.request("BREW", "/v1/search")
+        samples = values(fresh.get("/metrics").text)
+    route = "/v1/items/{item_key:path}"
+    assert samples["pinsage_requests_total", "GET", f"{route}/similar", "200"] == 2
+    assert samples["pinsage_requests_total", "GET", route, "404"] == 1
+    assert samples["pinsage_requests_total", "GET", "unmatched", "404"] == 2
+    assert samples["pinsage_requests_total", "other", "/v1/search", "405"] == 1
+    assert samples["pinsage_request_seconds_count", f"{route}/similar"] == 2
+
+
+def test_metrics_can_be_left_out(generation: Generation):
+    with client_of(generation, metrics=False) as without:
+        assert without.get("/metrics").status_code == 404
+
+
+def test_the_access_log_is_one_json_line_a_request(
+    generation: Generation, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    with client_of(generation, access_log=True) as logged:
+        monkeypatch.setattr(logging.getLogger("pinsage.serve.access"), "propagate", True)
+        logged.get("/v1/items/a%0Ab?k=1", headers={"x-request-id": "r1"})
+    (line,) = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert (line["request_id"], line["status"], line["method"]) == ("r1", 404, "GET")
+    assert line["path"] == "/v1/items/a%0Ab"
+    assert line["sent_bytes"] > 0
+    assert line["seconds"] > 0

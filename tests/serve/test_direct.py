@@ -1,0 +1,80 @@
+import json
+import os
+import re
+import signal
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pinsage.base.errors import ResourceError
+from pinsage.cluster.run_config import ServeSection
+from serve.direct import Workers
+from tests.serve.fakes import KEYS
+
+QUESTIONS = 20
+
+
+def get(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
+        return reply.read()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_workers_share_a_port_and_their_metrics_and_a_killed_one_is_replaced(
+    generation_path: Path,
+):
+    section = ServeSection(port=free_port(), num_replicas=2)
+    workers = Workers(generation_path, section)
+    workers.start()
+    try:
+        first = workers.pids
+        assert len(set(first)) == 2
+        path = f"/v1/items/{KEYS[5]}/similar?k=2"
+        for _ in range(QUESTIONS):
+            assert json.loads(get(section.port, path))["query"]["key"] == KEYS[5]
+        os.kill(first[0], signal.SIGKILL)
+        workers.supervise(lambda: len(set(workers.pids) - {first[0]}) == 2)
+        assert first[1] in workers.pids
+        assert json.loads(get(section.port, path))["query"]["key"] == KEYS[5]
+        metrics = get(section.port, "/metrics").decode()
+        counted = re.findall(r'pinsage_requests_total{.*similar".*"200"} (\d+)', metrics)
+        assert sum(map(int, counted)) == QUESTIONS + 1
+        last = workers.pids
+    finally:
+        workers.stop()
+    assert all(is_gone(pid) for pid in {*first, *last})
+    with pytest.raises(urllib.error.URLError):
+        get(section.port, "/healthz")
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_open_the_generation_is_told_and_nothing_is_left(tmp_path: Path):
+    workers = Workers(tmp_path / "generation.json", ServeSection(port=free_port()))
+    with pytest.raises(ResourceError, match="did not start"):
+        workers.start()
+
+
+def test_a_busy_port_is_told_before_anything_starts():
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(ResourceError, match=rf"port {port} .* cannot be used"):
+            Workers(Path("generation.json"), ServeSection(port=port))
