@@ -5,7 +5,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const SIZE = 1000;
 const EDGE = 30;
 const REACH = 45;
+const FULL = 640;
 const LABELS = 28;
+const LETTER = 16;
 const LETTERS = 26;
 const PICTURE = 34;
 
@@ -42,7 +44,7 @@ export function drawMap(box, points, show, open) {
     return svg.appendChild(spot);
   });
   drawPictures(svg, points, at);
-  drawLabels(svg, points, at);
+  drawLabels(svg, points, at, Math.max(1, FULL / (box.clientWidth || FULL)));
   let active = -1;
 
   function point(place) {
@@ -129,7 +131,7 @@ function drawPictures(svg, points, at) {
 }
 
 /** Names the best connected items, as a map does its cities, where names don't overlap. */
-function drawLabels(svg, points, at) {
+function drawLabels(svg, points, at, scale) {
   const order = points.map((_, place) => place).sort((a, b) => points[b].degree - points[a].degree);
   const taken = [];
   for (const place of order) {
@@ -137,12 +139,12 @@ function drawLabels(svg, points, at) {
     const [x, y] = at[place];
     const whole = points[place].title.replace(/\s*\([^()]*\)\s*$/, "") || points[place].title;
     const text = whole.length > LETTERS ? `${whole.slice(0, LETTERS - 2).trimEnd()} ...` : whole;
-    const half = text.length * 4.7 + 6;
+    const half = (text.length * 4.7 + 6) * scale;
     const middle = Math.min(Math.max(x, half), SIZE - half);
-    const room = [middle - half, y - 28, middle + half, y - 6];
+    const room = [middle - half, y - 10 - 18 * scale, middle + half, y - 6];
     if (room[1] < 0 || taken.some((other) => overlap(room, other))) continue;
     taken.push(room);
-    svg.append(shape("text", { class: "city", x: middle, y: y - 12 }, text));
+    svg.append(shape("text", { class: "city", x: middle, y: y - 12, "font-size": LETTER * scale }, text));
   }
 }
 

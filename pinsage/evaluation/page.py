@@ -32,7 +32,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "Words": glossary_section(report),
         "Protocol": _protocol_section(report),
     }
-    css = files("pinsage.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    css, script = _file("page.css"), _file("item_map.js") + _file("page.js")
     title = f"Offline evaluation on {report['protocol']['data']}"
     points = "".join(f"<li>{_unbroken(sentence)}</li>" for sentence in report["summary"])
     return "\n".join([
@@ -43,8 +43,12 @@ def render_page(report: Mapping[str, Any]) -> str:
         f'<ul class="summary">{points}</ul>{_contents(parts)}</header>',
         "<main>",
         *parts.values(),
-        "</main></body></html>\n",
+        f'</main><script type="module">{script}</script></body></html>\n',
     ])
+
+
+def _file(name: str) -> str:
+    return files("pinsage.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
 def _contents(parts: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +11,9 @@ from pinsage.evaluation.plots import Series, density_chart, log_chart, swatch
 from pinsage.evaluation.wording import method_label
 
 _X_TICKS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+
+_OPEN_SHEETS = 4
+"""Queries shown at once; the others unfold."""
 
 
 def figure_section(report: Mapping[str, Any], styles: Mapping[str, int]) -> str:
@@ -27,8 +29,6 @@ def map_section(report: Mapping[str, Any]) -> str:
     found = report.get("map")
     if found is None:
         return ""
-    script = files("pinsage.evaluation").joinpath("item_map.js").read_text(encoding="utf-8")
-    alive = files("pinsage.evaluation").joinpath("page_map.js").read_text(encoding="utf-8")
     # Within a script, only what looks like a tag could end it.
     points = json.dumps(found["points"], separators=(",", ":")).replace("<", "\\u003c")
     return section(
@@ -40,8 +40,7 @@ def map_section(report: Mapping[str, Any]) -> str:
         '<div class="mapped"><div data-map></div><aside data-shown aria-live="polite">'
         '<p class="soft">Point at an item.</p></aside></div>'
         "<noscript><p>The map is drawn by a script; its places are in report.json.</p></noscript>"
-        f'<script type="application/json" data-points>{points}</script>'
-        f'<script type="module">{script}{alive}</script>',
+        f'<script type="application/json" data-points>{points}</script>',
     )
 
 
@@ -49,13 +48,19 @@ def sheet_section(report: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     """Show what every method recommends for a few queries (figure 5)."""
     if not report["sheets"]:
         return ""
-    sheets = "".join(_sheet(sheet, styles) for sheet in report["sheets"])
+    sheets = [_sheet(sheet, styles) for sheet in report["sheets"]]
+    more = "".join(sheets[_OPEN_SHEETS:])
+    if more:
+        more = (
+            f"<details><summary>{len(sheets) - _OPEN_SHEETS} more queries</summary>{more}</details>"
+        )
     return section(
         "sheets",
         "Side by side",
         "<p>Random queries, and what each method answers, best first. Framed in green: a held-out "
         "answer of this query. Point at an item for its score.</p>",
-        sheets,
+        *sheets[:_OPEN_SHEETS],
+        more,
     )
 
 

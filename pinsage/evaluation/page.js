@@ -1,4 +1,10 @@
 
+/** A picture that doesn't load leaves the drawn one under it. */
+function dropBroken(picture) {
+  if (picture.complete && picture.src && !picture.naturalWidth) picture.remove();
+  else picture.addEventListener("error", () => picture.remove());
+}
+
 const panel = document.querySelector("[data-shown]");
 
 function made(name, text, className) {
@@ -28,5 +34,6 @@ function shown(item, near) {
   );
 }
 
-const points = JSON.parse(document.querySelector("[data-points]").textContent);
-drawMap(document.querySelector("[data-map]"), points, shown);
+document.querySelectorAll(".thumb img").forEach(dropBroken);
+const points = document.querySelector("[data-points]");
+if (points) drawMap(document.querySelector("[data-map]"), JSON.parse(points.textContent), shown);
