@@ -29,9 +29,9 @@ from pinsage.evaluation import (
     ItemCosine,
     ItemFacts,
     Popularity,
-    WalkRanks,
     evaluate,
 )
+from pinsage.evaluation.baselines import Pixie, PixieConfig
 from pinsage.evaluation.ranking import Scorer, VectorScorer, rank_and_recommend
 from pinsage.graph import Pairs
 from pinsage.graph.adjacency import BipartiteAdjacency
@@ -93,7 +93,7 @@ def books(scale: float) -> Figures:
         titles=[str(item) for item in range(num_items)],
         images=[None] * num_items,
         degrees=np.arange(num_items),
-        content=embeddings.vectors,
+        content=embeddings.vectors.__getitem__,
     )
     methods = {"pinsage": embeddings, **methods}
     figures["evaluate_all_s"] = _seconds(
@@ -137,7 +137,7 @@ def _methods(shape: PowerLaw) -> dict[str, Scorer | VectorScorer]:
         "embeddings": EmbeddingCosine(_unit_vectors(shape.num_items, 256)),
         "popularity": Popularity(adjacency.item_degrees),
         "item_cosine": ItemCosine(adjacency),
-        "walk": WalkRanks(pack_graph(adjacency, ChoiceConfig()), key=1),
+        "walk": Pixie(pack_graph(adjacency, ChoiceConfig()), PixieConfig(), seed=0),
     }
 
 

@@ -134,7 +134,9 @@ def running(mode: str, served: Served, *settings: str, replicas: int = 1) -> Ite
         ]  # fmt: skip
         command = ["serve", "--config", _RECIPE, *(f for one in wanted for f in ("--set", one))]
         command += ["--direct"] if mode == "direct" else []
-        environment["RAY_SERVE_ENABLE_HA_PROXY"] = "1" if mode == "haproxy" else "0"
+        if mode == "haproxy":
+            environment["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+            command += ["--set", "serve.boundary.open_to_network=true"]
     process = subprocess.Popen(
         [sys.executable, "-m", *command], env=environment, stdout=subprocess.DEVNULL
     )

@@ -22,7 +22,7 @@ from pinsage.cluster.run import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
 from serve.app import AppArgs, build_app
-from serve.auth import check_exposure
+from serve.auth import behind_haproxy, check_exposure
 from serve.direct import serve_directly
 from serve.generation import read_parts
 
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(dump_config(config), end="")
             return 0
-        check_exposure(config.serve.host, config.serve.boundary)
+        everywhere = behind_haproxy() and not options.direct
+        check_exposure("0.0.0.0" if everywhere else config.serve.host, config.serve.boundary)
         if options.direct:
             return _serve_directly(config)
         return _serve_until_stopped(config)

@@ -16,13 +16,25 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from serve.filters import FilterError, Filters
 from serve.generation import Generation
+from serve.homefeed import feed, recent_items
 from serve.maps import map_text
+from serve.metrics import Metrics
 from serve.problems import invalid, unknown_items
-from serve.related import EVERYTHING, PINSAGE, Method, Related, Wanted, methods_of
+from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
 from serve.replies import ItemTexts, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
-from serve.schemas_feed import CommonNeighborInfo, NeighborInfo, SharedContextInfo, WhyReply
+from serve.schemas_feed import (
+    CommonNeighborInfo,
+    FeedItem,
+    HomefeedReply,
+    HomefeedRequest,
+    InterestInfo,
+    NeighborInfo,
+    SharedContextInfo,
+    WhyReply,
+)
 from serve.search import TitleSearch
+from serve.watched import WatchedIndex
 from serve.why import Evidence, Neighbor
 
 _LONGEST_SEARCHED = 200
@@ -36,7 +48,16 @@ _QUICK_BYTES = 8 * 2**20
 class Answers:
     """Everything the API can say about one generation."""
 
-    def __init__(self, generation: Generation, config: ServeConfig) -> None:
+    def __init__(
+        self, generation: Generation, config: ServeConfig, metrics: Metrics | None = None
+    ) -> None:
+        """Prepare to answer.
+
+        Args:
+            generation: what is served.
+            config: limits and wording.
+            metrics: where searches are counted; None counts them nowhere.
+        """
         self._generation = generation
         self._config = config
         self._catalog = generation.catalog
@@ -45,6 +66,11 @@ class Answers:
         self._evidence = Evidence(generation.graph, generation.neighborhoods)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
+        if metrics is not None:
+            every = config.boundary.recheck_every
+            watched = WatchedIndex(generation.index, metrics, recheck_every=every)
+            self._methods[PINSAGE] = ByEmbedding(watched)
+            metrics.served(self.digest, {"published": len(self._catalog)})
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
         self._num_connected = int((degrees > 0).sum())
@@ -116,6 +142,55 @@ class Answers:
                 raise invalid(where, error.message) from error
         banned = [found for key in exclude if (found := self._catalog.id_of(key)) is not None]
         return Wanted(allowed, np.unique(np.asarray(banned, dtype=np.int64)))
+
+    def homefeed(self, request: HomefeedRequest) -> HomefeedReply:
+        """Recommend for recent items.
+
+        Raises:
+            ProblemError: none of the items is known, or the request can't be used.
+        """
+        self._check_counts([], request.k)
+        known = [item for item in request.recent if self._catalog.id_of(item.key) is not None]
+        unknown = [item.key for item in request.recent if item not in known]
+        if not known:
+            raise unknown_items(list(dict.fromkeys(unknown)))
+        ids = self._ids([item.key for item in known])
+        times = [item.timestamp for item in known if item.timestamp is not None]
+        if times and len(times) < len(known):
+            raise invalid("body.recent", "wanted a timestamp on every recent item, or on none")
+        recent = recent_items(
+            ids, [item.weight for item in known], times or None, request.half_life_s
+        )
+        found = feed(
+            self._methods[PINSAGE],
+            np.asarray(self._generation.index.vectors[recent.ids], dtype=np.float64),
+            recent,
+            request.k or self.default_k,
+            request.max_interests,
+            self.wanted(request.filter, request.exclude),
+        )
+        keys = [self._catalog.keys[item_id] for item_id in recent.ids]
+        return HomefeedReply(
+            interests=[
+                InterestInfo(
+                    key=keys[interest.medoid],
+                    weight=min(interest.weight, 1.0),
+                    item_keys=[keys[place] for place in interest.members],
+                )
+                for interest in found.interests
+            ],
+            items=[
+                FeedItem(
+                    **self._item(item_id).model_dump(),
+                    score=score,
+                    interest=keys[found.interests[interest].medoid],
+                )
+                for item_id, score, interest in zip(
+                    found.item_ids, found.scores, found.of_interest, strict=True
+                )
+            ],
+            unknown_keys=list(dict.fromkeys(unknown)),
+        )
 
     def why(self, key: str, other_key: str) -> WhyReply:
         """Say what ties an item to another one.

@@ -59,12 +59,15 @@ ExcludedKeys = Annotated[
 Limit = Annotated[int, Query(ge=1, le=100, description="Items wanted, at most.")]
 
 
-def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
+def build_api(
+    generation: Generation, config: ServeConfig, *, names_requests: bool = True
+) -> FastAPI:
     """Make the app that answers from one generation.
 
     Args:
         generation: what is served.
         config: limits and wording.
+        names_requests: whether answers carry `x-request-id`; no where a proxy adds its own.
     """
     app = FastAPI(
         title=config.title,
@@ -76,7 +79,8 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    answers = Answers(generation, config)
+    metrics = Metrics()
+    answers = Answers(generation, config, metrics)
     _add_related(app, answers, config)
     _add_catalog(app)
     _add_operations(app)
@@ -88,12 +92,11 @@ def build_api(generation: Generation, config: ServeConfig) -> FastAPI:
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
-    metrics = Metrics()
     if config.boundary.metrics:
         add_metrics(app, metrics)
     app.add_middleware(QuickSimilar)
     app.add_middleware(OneReference, take=lambda: answers)
-    app.add_middleware(Boundary, config=config, metrics=metrics)
+    app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class Gate:
             key,
             has_key=shown is not None,
             is_cross_site=_is_cross_site(headers),
-            is_forwarded=bool(forwarded) and not is_trusted,
+            is_forwarded=(bool(forwarded) and not is_trusted) or not self._config.local_callers,
         )
 
     def _rate(self, caller: Caller) -> None:
@@ -193,6 +194,14 @@ class Gate:
             logger.error("no key is accepted until this is mended: %s", error)
             self._ring, self._stamp = KeyRing([]), None
         return self._ring
+
+
+def behind_haproxy() -> bool:
+    """Say whether Ray Serve puts HAProxy before its replicas: only Ray's own switch knows.
+
+    It listens on every address, whatever host is asked for, and doesn't say whom it speaks for.
+    """
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
 
 def check_exposure(host: str, config: BoundaryConfig) -> None:

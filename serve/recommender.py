@@ -4,11 +4,19 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
+from serve.auth import behind_haproxy
 from serve.generation import Generation
+
+_REFUSED_AT_ONCE = 16
+_RETRY_S = 1.0
+_DRAIN_LOOK_S = 0.5
+_HEALTH_PERIOD_S = 2.0
+_HEALTH_TIMEOUT_S = 10.0
 
 
 class Recommender:
@@ -24,14 +32,26 @@ def recommender(generation: Path, config: ServeConfig) -> serve.Application:
     """
 
     def open_api() -> FastAPI:
-        return build_api(Generation.open(generation), config)
+        is_local = config.boundary.local_callers and not behind_haproxy()
+        boundary = config.boundary.model_copy(update={"local_callers": is_local})
+        settings = config.model_copy(update={"boundary": boundary})
+        # Serve's proxies name requests themselves.
+        return build_api(Generation.open(generation), settings, names_requests=False)
 
+    scaling = config.scaling
     describe = serve.deployment(
         name="Recommender",
-        num_replicas=config.num_replicas,
-        max_ongoing_requests=config.max_ongoing_requests,
+        num_replicas=config.num_replicas if scaling is None else "auto",
+        autoscaling_config=None if scaling is None else scaling.model_dump(),
+        # A few more than the replica takes, so that it is the replica that refuses: with a problem.
+        max_ongoing_requests=config.max_ongoing_requests + _REFUSED_AT_ONCE,
         # What waits behind the replicas is bounded too; more is refused with a 503.
         max_queued_requests=8 * config.max_ongoing_requests,
+        backpressure_config=BackpressureConfig(retry_after_s=_RETRY_S),
+        graceful_shutdown_wait_loop_s=_DRAIN_LOOK_S,
+        graceful_shutdown_timeout_s=config.boundary.request_timeout_s,
+        health_check_period_s=_HEALTH_PERIOD_S,
+        health_check_timeout_s=_HEALTH_TIMEOUT_S,
         ray_actor_options={"num_cpus": config.cpus_per_replica},
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )

@@ -8,7 +8,7 @@ from fastapi import Path as PathPart
 
 from serve.current import Asked
 from serve.problems import Code, described
-from serve.schemas_feed import WhyReply
+from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
 
 ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
 OtherKey = Annotated[
@@ -18,6 +18,21 @@ OtherKey = Annotated[
 
 def add_feed(app: FastAPI) -> None:
     """Add them to an app."""
+
+    @app.post(
+        "/v1/homefeed",
+        summary="Recommendations for recent items",
+        tags=["Related items"],
+        responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
+    )
+    def homefeed(answers: Asked, request: HomefeedRequest) -> HomefeedReply:
+        """Take recent items for a few interests, search for each, and merge what is found.
+
+        Items that are alike make one interest, and the one in their middle is searched for. The
+        list is shared out by the interests' weights from its beginning on. Recent items that aren't
+        known are left out and named; if none is known, nothing is answered.
+        """
+        return answers.homefeed(request)
 
     @app.get(
         "/v1/items/{item_key:path}/why/{other_key:path}",

@@ -1,10 +1,23 @@
 """Requests and replies of the API, as its description at `/docs` shows them."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 FILTER_EXAMPLE: dict[str, Any] = {"year": {"gte": 2000}, "language": ["en", "fr"]}
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # The error's own text holds what can't be written down.
+        raise ValueError("half of a surrogate pair is no text") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+"""A text that can be written down again: JSON can spell halves of characters."""
 
 
 class Schema(BaseModel):
@@ -62,7 +75,7 @@ class SimilarRequest(Schema):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    item_keys: list[str] = Field(min_length=1, examples=[["1", "2"]])
+    item_keys: list[Text] = Field(min_length=1, examples=[["1", "2"]])
     """The items asked about, in any number the server allows."""
 
     k: int | None = Field(default=None, ge=1, examples=[10])
@@ -74,7 +87,7 @@ class SimilarRequest(Schema):
     filter: dict[str, Any] | None = Field(default=None, examples=[FILTER_EXAMPLE])
     """Conditions on metadata that every related item meets."""
 
-    exclude: list[str] = Field(default_factory=list, max_length=1000, examples=[["3"]])
+    exclude: list[Text] = Field(default_factory=list, max_length=1000, examples=[["3"]])
     """Keys that aren't answered; unknown ones change nothing."""
 
 

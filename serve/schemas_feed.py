@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from serve.schemas import FILTER_EXAMPLE, Item, Schema, ScoredItem
+from serve.schemas import FILTER_EXAMPLE, Item, Schema, ScoredItem, Text
 
 
 class SharedContextInfo(Schema):
@@ -77,7 +77,7 @@ class RecentItem(Schema):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    key: str = Field(examples=["1"])
+    key: Text = Field(examples=["1"])
     """Its key."""
 
     weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False, examples=[1.0])
@@ -110,11 +110,11 @@ class HomefeedRequest(Schema):
     filter: dict[str, Any] | None = Field(default=None, examples=[FILTER_EXAMPLE])
     """Conditions on metadata that every recommendation meets."""
 
-    exclude: list[str] = Field(default_factory=list, max_length=1000, examples=[["3"]])
+    exclude: list[Text] = Field(default_factory=list, max_length=1000, examples=[["3"]])
     """Keys that aren't recommended, besides the recent ones; unknown ones change nothing."""
 
 
-class Interest(Schema):
+class InterestInfo(Schema):
     """Recent items that are alike."""
 
     key: str = Field(examples=["1"])
@@ -137,7 +137,7 @@ class FeedItem(ScoredItem):
 class HomefeedReply(Schema):
     """Recommendations for the recent items."""
 
-    interests: list[Interest]
+    interests: list[InterestInfo]
     """What the recent items were taken for, most weight first."""
 
     items: list[FeedItem]

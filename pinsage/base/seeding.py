@@ -25,6 +25,8 @@ class Stream(IntEnum):
     SAMPLE = 11
     STRUCTURE = 12
     BASELINES = 13
+    SEARCH = 14
+    SUBGRAPH = 15
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pinsage.base.config import Config
 
@@ -17,6 +17,9 @@ class BoundaryConfig(Config):
     """`auto` answers questions from this machine without a key, and from elsewhere with one."""
     open_to_network: bool = False
     """Let anyone who reaches the port read and write without a key."""
+    local_callers: bool = True
+    """Take a loopback address for a caller on this machine; no behind a proxy on this machine that
+    doesn't say whom it speaks for."""
     allowed_origins: tuple[str, ...] = ()
     """Web sites whose pages may call (CORS), such as `https://shop.example`; none by default."""
     trusted_proxies: tuple[str, ...] = ()
@@ -42,9 +45,19 @@ class BoundaryConfig(Config):
 class ScalingConfig(Config):
     """How many replicas answer, between two bounds."""
 
-    min_replicas: NonNegativeInt = 1
+    min_replicas: PositiveInt = 1
     max_replicas: PositiveInt = 4
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
     """Requests a replica should be working on; more start another, fewer stop one."""
     upscale_delay_s: PositiveFloat = 10.0
+    """How long the load must ask for more before there are more."""
     downscale_delay_s: PositiveFloat = 300.0
+    """How long the load must ask for fewer before there are fewer."""
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "ScalingConfig":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas}, above max_replicas {self.max_replicas}"
+            )
+        return self

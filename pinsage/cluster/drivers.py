@@ -16,7 +16,7 @@ from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
-from pinsage.cluster.embedder import EmbedSpec, embed_all
+from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
 from pinsage.cluster.methods import combined_run, factorizations, factors_stage, fit_factors
@@ -28,6 +28,8 @@ from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
+from pinsage.graph.subgraph import take_subgraph
+from pinsage.inference.embedder import EmbedSpec
 from pinsage.inference.export import read_embeddings
 from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
@@ -63,13 +65,21 @@ class StageResult:
 
 
 def ingest(run: Run) -> StageResult:
-    """Check the tables and publish the graph."""
-    return _publish(run.graph, lambda draft: _ingest(run, draft))
+    """Check the tables and publish the graph, and the part of it to train on if that is another."""
+    result = _publish(run.graph, lambda draft: _ingest(run, draft))
+    if run.training_graph is not run.graph:
+        _publish(run.training_graph, lambda draft: _take_subgraph(run, draft))
+    return result
 
 
 def walk(run: Run) -> StageResult:
-    """Walk from every item and publish the neighborhood table."""
-    return _publish(run.neighborhoods, lambda draft: _walk(run, draft))
+    """Walk from every item and publish the neighborhood table; that of the training graph too."""
+    if run.training_neighborhoods is not run.neighborhoods:
+        _publish(
+            run.training_neighborhoods,
+            lambda draft: _walk(run, run.training_graph.directory, draft),
+        )
+    return _publish(run.neighborhoods, lambda draft: _walk(run, run.graph.directory, draft))
 
 
 def train(run: Run) -> StageResult:
@@ -167,21 +177,35 @@ def _ingest(run: Run, draft: Draft) -> None:
         )
 
 
-def _walk(run: Run, draft: Draft) -> None:
+def _take_subgraph(run: Run, draft: Draft) -> None:
+    assert run.config.subgraph is not None
+    graph = Graph.open(run.graph.directory)
+    take_subgraph(graph, draft, run.config.subgraph, seed=run.config.seed)
+    _log.info(
+        "training graph: %s of %s items, %s of %s edges",
+        *(
+            f"{count:,}"
+            for name in ("items", "edges")
+            for count in (draft.counts[name], graph.artifact.manifest.counts[name])
+        ),
+    )
+
+
+def _walk(run: Run, graph: Path, draft: Draft) -> None:
     config = run.config
     with session(config.ray):
         walk_all(
-            run.graph.directory,
+            graph,
             draft,
             walk=config.walk,
             hard=config.hard_negatives,
             seed=config.seed,
             stores=config.stores,
         )
-    graph = Graph.open(run.graph.directory)
-    cold = graph.cold_items()
+    opened = Graph.open(graph)
+    cold = opened.cold_items()
     if cold is not None:
-        write_cold_rows(cold, graph.adjacency(), draft, walk=config.walk, seed=config.seed)
+        write_cold_rows(cold, opened.adjacency(), draft, walk=config.walk, seed=config.seed)
     _count_neighbors(draft)
 
 
@@ -207,12 +231,12 @@ def _count_neighbors(draft: Draft) -> None:
 
 def _train(run: Run, draft: Draft) -> None:
     config = run.config
-    graph = Graph.open(run.graph.directory)
+    graph = Graph.open(run.training_graph.directory)
     num_pairs = len(graph.pairs("train"))
     if not num_pairs:
         raise DataError(
-            f"{run.graph.directory}: no pair has split train, so there is nothing to train on; "
-            "look at data.pairs and data.split"
+            f"{run.training_graph.directory}: no pair has split train, so there is nothing to "
+            "train on; look at data.pairs and data.split"
         )
     check_trackers(config.train.trackers)
     if config.train.validation is not None:
@@ -239,8 +263,8 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
     config = run.config
     return TrainTask(
         producers=ProducerSpec(
-            graph=run.graph.directory,
-            neighborhoods=run.neighborhoods.directory,
+            graph=run.training_graph.directory,
+            neighborhoods=run.training_neighborhoods.directory,
             minibatch=config.train.minibatch,
             num_layers=config.model.num_layers,
             seed=config.seed,
@@ -251,8 +275,8 @@ def _train_task(run: Run, graph: Graph, num_pairs: int) -> TrainTask:
         tensorboard=run.output / "tensorboard" / run.model.directory.name,
         settings=run.model.config
         | {
-            "graph": run.graph.directory.name,
-            "neighborhoods": run.neighborhoods.directory.name,
+            "graph": run.training_graph.directory.name,
+            "neighborhoods": run.training_neighborhoods.directory.name,
             "feature_width": graph.feature_width,
             "pairs": num_pairs,
         },
@@ -268,19 +292,19 @@ def _embed(run: Run, draft: Draft) -> None:
         folder=draft.scratch,
         parts=draft.path,
         config=run.config.embed,
+        previous=run.previous_embeddings(),
     )
-    with session(run.config.ray):
-        embed_all(spec, draft)
+    embed_all(spec, draft, run.config.ray)
 
 
 def _index(run: Run, draft: Draft) -> None:
     vectors = read_embeddings(run.embeddings.directory)
-    built = build_index(vectors, run.config.index)
+    built = build_index(vectors, run.config.index, seed=run.config.seed)
     save_index(built, draft)
     count = min(len(vectors), _RECALL_SAMPLE)
     sample = stream(run.config.seed, Stream.SAMPLE).choice(len(vectors), count, replace=False)
     draft.counts |= {
         "items": len(vectors),
-        "kind": type(built).__name__,
+        **built.about(),
         f"recall@{_RECALL_K}": measured_recall(built, k=_RECALL_K, sample=sample),
     }

@@ -1,155 +1,234 @@
-"""Layerwise inference as Ray Data stages (paper, section 3.4)."""
+"""Layerwise inference as Ray Data stages (paper, section 3.4).
 
-from dataclasses import dataclass
-from pathlib import Path
+The work is a list of passes over items, cut into chunks. A chunk's mark is written once its rows
+are on disk, and holds its receipt. A run that was killed anywhere does what has no mark yet, and
+ends with the same bytes as one that was not.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import ray
 import ray.data
 import torch
 
-from pinsage.base.artifacts import Draft, whole_file
+from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
-from pinsage.cluster.session import require_cpus, threads_for
-from pinsage.graph import Graph
-from pinsage.inference.export import write_part
-from pinsage.inference.layerwise import EmbedConfig, LayerwiseEncoder
-from pinsage.model.checkpoint import load_model
-from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.cluster.run_config import RayConfig
+from pinsage.cluster.session import require_cpus, session, threads_for
+from pinsage.graph.schema import ITEMS_FILE
+from pinsage.inference.embedder import Embedder, EmbedSpec
+from pinsage.inference.layerwise import LayerwiseEncoder
+from pinsage.inference.marks import Chunk, Marks, Pass
+from pinsage.inference.update import (
+    PRINTS_FILE,
+    PreviousEmbeddings,
+    Update,
+    hidden_name,
+    item_keys_of,
+    plan_update,
+    print_items,
+)
+
+_log = logging.getLogger(__name__)
+
+_SMALL = 10**12
+"""Multiplications of matrix products that one process does in less than about half a minute."""
 
 Batch = dict[str, npt.NDArray[Any]]
-Chunk = tuple[int, int]
-"""The first item of a group, and the one after its last."""
 
 
-@dataclass(frozen=True)
-class EmbedSpec:
-    """What every embedding actor is told.
-
-    Attributes:
-        graph: published directory.
-        neighborhoods: published directory.
-        model: published directory.
-        folder: where rows lie between passes.
-        parts: where the Parquet files go.
-        config: settings of the stage.
-    """
-
-    graph: Path
-    neighborhoods: Path
-    model: Path
-    folder: Path
-    parts: Path
-    config: EmbedConfig
-
-    def encoder(self) -> LayerwiseEncoder:
-        """Open everything."""
-        torch.set_num_threads(threads_for(self.config.threads_per_worker, self.config.num_workers))
-        return LayerwiseEncoder(
-            load_model(self.model),
-            Graph.open(self.graph).features_at_inference(),
-            Neighborhoods.open(self.neighborhoods, at_inference=True),
-            self.folder,
-            num_neighbors=self.config.num_neighbors,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        )
+@lru_cache(maxsize=1)
+def _opened(spec: EmbedSpec, run: str) -> Embedder:
+    """Open everything once a process and run, not once a pass."""
+    del run
+    workers = spec.config.num_workers or 1
+    torch.set_num_threads(threads_for(spec.config.threads_per_worker, workers))
+    return Embedder(spec, _load_update(spec))
 
 
-class PassActor:
-    """`LayerwiseEncoder` as a stateful `map_batches` stage: one row in is a chunk of items."""
+def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
+    """Do the chunks of a batch; each is marked as done once its rows are written."""
+    for start, stop in zip(batch["start"].tolist(), batch["stop"].tolist(), strict=True):
+        receipt = _opened(spec, run).do(name, start, stop)
+        Marks(spec.folder).set(name, (start, stop), receipt)
+    return {"rows": batch["stop"] - batch["start"]}
 
-    def __init__(self, spec: EmbedSpec, number: int) -> None:
-        """Open the model and the tables.
 
-        Args:
-            spec: what to open.
-            number: which pass to do.
-        """
-        self._spec = spec
-        self._number = number
-        self._encoder = spec.encoder()
-        self._keys = _item_keys(spec.graph)
+class ChunkActor:
+    """`Embedder` as a stateful `map_batches` stage: one row in is a chunk."""
+
+    def __init__(self, spec: EmbedSpec, run: str, name: str) -> None:
+        """Open the model and the tables."""
+        _opened(spec, run)
+        self._chunk_of = (spec, run, name)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Do the chunks of a batch; each is marked as done once its rows are written."""
-        for start, stop in zip(batch["start"], batch["stop"], strict=True):
-            self._do(int(start), int(stop))
-        return {"items": batch["stop"] - batch["start"]}
-
-    def _do(self, start: int, stop: int) -> None:
-        embeddings = self._encoder.run(self._number, start, stop)
-        if embeddings is not None:
-            with whole_file(_part(self._spec, start, stop)) as path:
-                write_part(path, self._keys[start:stop], embeddings)
-        else:
-            _mark(self._spec, self._number, start, stop).touch()
+        """Do the chunks of a batch."""
+        return _do_chunks(batch, *self._chunk_of)
 
 
-def embed_all(spec: EmbedSpec, draft: Draft) -> None:
-    """Run every pass in order; finished chunks of an earlier run are kept."""
-    num_items = Graph.open(spec.graph).num_items
-    require_cpus(
-        spec.config.num_workers * spec.config.cpus_per_worker,
-        purpose="embedding",
-        setting="embed.num_workers",
-    )
-    size = spec.config.items_per_chunk
-    chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
-    _remove_other_parts(spec, chunks)
-    encoder = spec.encoder()
-    with Progress("embed", num_items * encoder.num_passes, "rows") as progress:
-        for number in range(encoder.num_passes):
-            encoder.allocate(number)
-            _run_pass(spec, number, chunks, progress)
-    draft.counts |= {"items": num_items, "convolutions": num_items * (encoder.num_passes - 1)}
+def embed_all(spec: EmbedSpec, draft: Draft, cluster: RayConfig) -> None:
+    """Run every pass in order; finished chunks of an earlier run are kept.
+
+    Raises:
+        ArtifactError: what is read is damaged, or does not belong together.
+        ResourceError: the cluster has too few CPUs for the workers.
+    """
+    embedder = Embedder(spec)
+    if spec.config.keep_rows:
+        draft.write_array(PRINTS_FILE, _prints(spec, embedder))
+    if spec.previous is not None:
+        _plan_update(spec, embedder)
+        embedder = Embedder(spec, _load_update(spec))
+    here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
+    with nullcontext() if here else session(cluster):
+        receipts = _run_passes(spec, embedder, here=here)
+    if spec.config.keep_rows:
+        _publish_hidden(embedder.encoder, draft)
+    _count(draft, embedder, receipts)
 
 
-def _remove_other_parts(spec: EmbedSpec, chunks: list[Chunk]) -> None:
-    """Drop the files of an earlier run that cut the items differently."""
-    planned = {_part(spec, *chunk) for chunk in chunks}
-    for path in spec.parts.glob("part-*.parquet"):
-        if path not in planned:
-            path.unlink()
+def embeds_here(num_workers: int | None, num_items: int, model: torch.nn.Module) -> bool:
+    """Decide whether this process does all the work: it would be done before workers start.
+
+    Args:
+        num_workers: actors asked for; None leaves it to this decision.
+        num_items: how many items there are.
+        model: its weights say how many multiplications an item takes.
+    """
+    weights = sum(weight.numel() for weight in model.parameters())
+    return num_workers is None and num_items * weights <= _SMALL
 
 
-def _run_pass(spec: EmbedSpec, number: int, chunks: list[Chunk], progress: Progress) -> None:
-    todo = [chunk for chunk in chunks if not _is_done(spec, number, chunk)]
-    progress.advance(chunks[-1][1] - sum(stop - start for start, stop in todo))
+def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict[str, Any]]:
+    marks, run, receipts = Marks(spec.folder), uuid4().hex, []
+    passes = embedder.passes()
+    with Progress("embed", sum(each.total for each in passes), "rows") as progress:
+        for number, each in enumerate(passes):
+            if marks.receipt(each.name) is None:
+                todo = [chunk for chunk in each.chunks() if not marks.is_set(each.name, chunk)]
+                if len(todo) < len(each.chunks()):
+                    kept = len(each.chunks()) - len(todo)
+                    _log.info("embed: %s: %d chunks were done before", each.name, kept)
+                _resume(progress, passes[:number], each, todo)
+                embedder.begin(each.name)
+                if here:
+                    done = _run_here(spec, embedder, each, todo)
+                else:
+                    done = _run(spec, run, each, todo)
+                for rows in done:
+                    progress.advance(rows, each.name)
+                marks.finish(each)
+            embedder.end(each.name)
+            receipt = marks.receipt(each.name)
+            assert receipt is not None
+            receipts.append(receipt)
+        progress.set(progress.total)
+    return receipts
+
+
+def _resume(progress: Progress, before: Sequence[Pass], now: Pass, todo: Sequence[Chunk]) -> None:
+    """Say what an earlier run had done, so that the rate counts this run alone."""
+    done = sum(each.total for each in before) + now.total
+    done -= sum(stop - start for start, stop in todo)
+    if done != progress.done:
+        progress.resume_at(done)
+
+
+def _run_here(
+    spec: EmbedSpec, embedder: Embedder, each: Pass, todo: Sequence[Chunk]
+) -> Iterator[int]:
+    """Do chunks in this process."""
+    marks = Marks(spec.folder)
+    for start, stop in todo:
+        marks.set(each.name, (start, stop), embedder.do(each.name, start, stop))
+        yield stop - start
+
+
+def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterator[int]:
+    """Do chunks on workers that Ray Data starts, and starts again when they are lost."""
     if not todo:
         return
+    num_workers = min(spec.config.num_workers or 1, len(todo))
+    cpus = spec.config.cpus_per_worker
+    require_cpus(num_workers * cpus, purpose="embedding", setting="embed.num_workers")
     _quiet_ray_data()
-    done = ray.data.from_items(
+    chunks = ray.data.from_items(
         [{"start": start, "stop": stop} for start, stop in todo], override_num_blocks=len(todo)
-    ).map_batches(
-        PassActor,
-        fn_constructor_args=(spec, number),
-        batch_size=1,
-        num_cpus=spec.config.cpus_per_worker,
-        num_gpus=1 if ray.cluster_resources().get("GPU", 0) >= spec.config.num_workers else 0,
-        compute=ray.data.ActorPoolStrategy(size=spec.config.num_workers),
     )
+    if ray.cluster_resources().get("GPU", 0) >= num_workers:
+        # Ray ends a process after each task that had a GPU; an actor lives for the whole pass.
+        done = chunks.map_batches(
+            ChunkActor,
+            fn_constructor_args=(spec, run, each.name),
+            batch_size=1,
+            num_cpus=cpus,
+            num_gpus=1,
+            compute=ray.data.ActorPoolStrategy(size=num_workers),
+        )
+    else:
+        done = chunks.map_batches(
+            partial(_do_chunks, spec=spec, run=run, name=each.name),
+            batch_size=1,
+            num_cpus=cpus,
+            compute=ray.data.TaskPoolStrategy(size=num_workers),
+        )
     for batch in done.iter_batches(batch_size=None):
-        progress.advance(int(batch["items"].sum()))
+        yield int(batch["rows"].sum())
 
 
-def _is_done(spec: EmbedSpec, number: int, chunk: Chunk) -> bool:
-    """Tell whether a pass has written a chunk: a mark, or from the last pass the file itself."""
-    return _mark(spec, number, *chunk).exists() or _part(spec, *chunk).exists()
+def _prints(spec: EmbedSpec, embedder: Embedder) -> npt.NDArray[np.uint64]:
+    return print_items(
+        item_keys_of(spec.graph / ITEMS_FILE),
+        embedder.graph.features_at_inference(),
+        embedder.neighborhoods,
+        num_neighbors=spec.config.num_neighbors,
+    )
 
 
-def _mark(spec: EmbedSpec, number: int, start: int, stop: int) -> Path:
-    """Name a chunk by both its ends: a rerun may cut the items differently."""
-    return spec.folder / f"pass-{number}-{start:012d}-{stop:012d}.done"
+def _plan_update(spec: EmbedSpec, embedder: Embedder) -> None:
+    """Find what is to be computed, and leave it where every worker finds it."""
+    assert spec.previous is not None
+    update = plan_update(
+        PreviousEmbeddings.open(spec.previous),
+        _prints(spec, embedder),
+        embedder.neighborhoods.ids,
+        num_layers=embedder.encoder.num_layers,
+        num_neighbors=spec.config.num_neighbors,
+    )
+    update.save(spec.folder)
+    share = float(np.mean([changed.mean() for changed in update.changed[1:]] or [0.0]))
+    _log.info("embed: changes reach %.1f%% of the convolutions", 100 * share)
 
 
-def _part(spec: EmbedSpec, start: int, stop: int) -> Path:
-    return spec.parts / f"part-{start:012d}-{stop:012d}.parquet"
+def _load_update(spec: EmbedSpec) -> Update | None:
+    if spec.previous is None:
+        return None
+    return Update.load(spec.folder, PreviousEmbeddings.open(spec.previous))
 
 
-def _item_keys(graph: Path) -> Any:
-    return pq.read_table(graph / "items.parquet", columns=["item_key"])["item_key"].combine_chunks()
+def _publish_hidden(encoder: LayerwiseEncoder, draft: Draft) -> None:
+    for number in range(1, encoder.num_layers):
+        if not draft.has(hidden_name(number)):
+            encoder.hidden_file(number).replace(draft.path / hidden_name(number))
+
+
+def _count(draft: Draft, embedder: Embedder, receipts: list[dict[str, Any]]) -> None:
+    """Fill the manifest's receipt: equal for equal results, however they came about."""
+    draft.counts |= {
+        "items": embedder.graph.num_items,
+        "convolutions": sum(receipt["convolutions"] for receipt in receipts),
+        "passes": receipts[: embedder.encoder.num_passes],
+    }
+    if len(receipts) > embedder.encoder.num_passes + 1:
+        draft.counts["contexts"] = receipts[-1]["rows"]
 
 
 def _quiet_ray_data() -> None:

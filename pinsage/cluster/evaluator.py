@@ -3,14 +3,14 @@
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
 from pinsage.cluster.methods import methods_of
 from pinsage.cluster.run import Run
 from pinsage.evaluation.baselines import FeatureCosine
-from pinsage.evaluation.item_facts import ItemFacts
+from pinsage.evaluation.item_facts import Content, ItemFacts
 from pinsage.evaluation.report import evaluate, write_report
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
@@ -49,8 +49,8 @@ def _show(progress: Progress, done: int, total: int, method: str) -> None:
     progress.set(done, method)
 
 
-def _content(graph: Graph) -> Float32[np.ndarray, "items width"] | None:
-    """Put the groups of content features side by side, each scaled to unit length."""
+def _content(graph: Graph) -> Content | None:
+    """Give items' groups of content features side by side, each scaled to unit length."""
     groups = [
         columns
         for name, columns in graph.feature_columns.items()
@@ -58,8 +58,13 @@ def _content(graph: Graph) -> Float32[np.ndarray, "items width"] | None:
     ]
     if not groups:
         return None
-    rows = graph.features().gather(np.arange(graph.num_items))
-    return np.concatenate([FeatureCosine(rows[:, columns]).vectors for columns in groups], axis=1)
+    features = graph.features()
+
+    def of(item_ids: np.ndarray) -> np.ndarray:
+        rows = features.gather(item_ids)
+        return np.concatenate([FeatureCosine(rows[:, group]).vectors for group in groups], axis=1)
+
+    return of
 
 
 def _cold(graph: Graph) -> Bool[np.ndarray, " items"] | None:

@@ -7,7 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pinsage.base.artifacts import Artifact, fingerprint, is_published, open_artifact, whole_file
+from pinsage.base.artifacts import (
+    MANIFEST,
+    Artifact,
+    fingerprint,
+    is_published,
+    open_artifact,
+    whole_file,
+)
 from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ArtifactError
 from pinsage.cluster.run_config import RunConfig
@@ -21,6 +28,9 @@ GENERATION_VERSION = 1
 _TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features", "validation")
 """The training settings that change the weights; the others say how and where it runs. Rounding is
 the exception: workers add up gradients in another order, and GPUs compute in bf16."""
+
+_EMBED_RESULT = ("num_neighbors", "dtype", "contexts", "keep_rows", "previous")
+"""The embedding settings that change what is published; with `previous`, by rounding only."""
 
 
 @dataclass(frozen=True)
@@ -81,29 +91,68 @@ class Run:
     @cached_property
     def neighborhoods(self) -> Stage:
         """Importance neighborhoods and hard-negative candidates of every item."""
-        settings = {
-            "walk": _dump(self.config.walk, without=("items_per_chunk",)),
-            "hard_negatives": _dump(self.config.hard_negatives),
-            "seed": self.config.seed,
-        }
-        return self._stage("neighborhoods", settings, (self.graph,))
+        return self._neighborhoods_of(self.graph)
+
+    @cached_property
+    def training_graph(self) -> Stage:
+        """What training sees of the graph: all of it, or the graph of some contexts."""
+        if self.config.subgraph is None:
+            return self.graph
+        settings = {"subgraph": _dump(self.config.subgraph), "seed": self.config.seed}
+        return self._stage("graph", settings, (self.graph,))
+
+    @cached_property
+    def training_neighborhoods(self) -> Stage:
+        """Neighborhoods in the training graph."""
+        if self.config.subgraph is None:
+            return self.neighborhoods
+        return self._neighborhoods_of(self.training_graph)
 
     @cached_property
     def model(self) -> Stage:
-        """The trained network."""
+        """The trained network, or one that was published before."""
+        if self.config.embed.model is not None:
+            return self._published("model", self.config.embed.model, setting="embed.model")
         train = _dump(self.config.train) or {}
         settings = {
             "model": _dump(self.config.model),
             "train": {name: train[name] for name in _TRAIN_RESULT},
             "seed": self.config.seed,
         }
-        return self._stage("model", settings, (self.graph, self.neighborhoods))
+        parents = (self.training_graph, self.training_neighborhoods)
+        return self._stage("model", settings, parents)
 
     @cached_property
     def embeddings(self) -> Stage:
         """One embedding an item."""
-        settings = {"num_neighbors": self.config.embed.num_neighbors}
+        embed = self.config.embed
+        settings = {name: getattr(embed, name) for name in _EMBED_RESULT}
         return self._stage("embeddings", settings, (self.graph, self.neighborhoods, self.model))
+
+    def previous_embeddings(self) -> Path | None:
+        """Find the embeddings that `embed.previous` names.
+
+        Raises:
+            ArtifactError: they are not there, or another model or T has made them.
+        """
+        embed = self.config.embed
+        if embed.previous is None:
+            return None
+        found = self._published("embeddings", embed.previous, setting="embed.previous").open()
+        model = self.model.open().manifest.digest
+        if found.manifest.parents["model"] != model:
+            raise ArtifactError(
+                f"{found.path}: made by another model than {self.model.directory}, so nothing of "
+                "it can be kept; set embed.model to the one that made it, or leave embed.previous "
+                "out"
+            )
+        if found.manifest.config["num_neighbors"] != embed.num_neighbors:
+            raise ArtifactError(
+                f"{found.path}: made with embed.num_neighbors "
+                f"{found.manifest.config['num_neighbors']}, found {embed.num_neighbors} here; use "
+                "the same, or leave embed.previous out"
+            )
+        return found.path
 
     @cached_property
     def index(self) -> Stage:
@@ -152,6 +201,26 @@ class Run:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return path
+
+    def _neighborhoods_of(self, graph: Stage) -> Stage:
+        settings = {
+            "walk": _dump(self.config.walk, without=("items_per_chunk",)),
+            "hard_negatives": _dump(self.config.hard_negatives),
+            "seed": self.config.seed,
+        }
+        return self._stage("neighborhoods", settings, (graph,))
+
+    def _published(self, name: str, print_: str, *, setting: str) -> Stage:
+        """Find a stage by its fingerprint, among what this output folder has."""
+        directory = self.output / name / print_
+        if directory.parent != self.output / name or not is_published(directory):
+            folders = sorted(
+                path.parent.name for path in (self.output / name).glob(f"*/{MANIFEST}")
+            )
+            raise ArtifactError(
+                f"{setting}: no {name} published as {directory}; found {folders or 'none'} there"
+            )
+        return Stage(name, directory, open_artifact(directory, stage=name).manifest.config, ())
 
     def _stage(self, name: str, settings: dict[str, Any], parents: tuple[Stage, ...]) -> Stage:
         parent_prints = {parent.name: parent.directory.name for parent in parents}

@@ -8,11 +8,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pinsage.base.config import Config
 from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
+from pinsage.cluster.trials import SearchConfig
 from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.ingest import Order
 from pinsage.graph.schema import DataConfig
 from pinsage.graph.structure import StructureConfig
+from pinsage.graph.subgraph import SubgraphConfig
 from pinsage.inference.layerwise import EmbedConfig
 from pinsage.model.encoder import ModelConfig
 from pinsage.retrieval.index import IndexConfig
@@ -101,12 +103,15 @@ class RunConfig(Config):
     """Where all randomness begins."""
     data: DataConfig
     graph: GraphConfig = GraphConfig()
+    subgraph: SubgraphConfig | None = None
+    """Train on some contexts and all their items (paper, section 4.1); none trains on all."""
     walk: WalkConfig = WalkConfig()
     hard_negatives: HardNegativeConfig | None = HardNegativeConfig()
     """None does without hard negatives."""
     stores: StoreConfig = StoreConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluationConfig = EvaluationConfig()

@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.measures import Measures
 from pinsage.evaluation.protocol import EvaluationConfig, HeldOut
+from pinsage.evaluation.wording import listed, method_label, metric_label
 
 
 def cold_section(
@@ -58,6 +59,25 @@ def cold_section(
             "ratio": _ratios(metrics, ours),
         }
     return section
+
+
+def cold_sentence(section: Mapping[str, Any], config: EvaluationConfig, *, ours: str) -> str | None:
+    """Say how ours fares where the answer is cold; None without such pairs or without ours."""
+    found = section["positive"]
+    if not found["pairs"] or ours not in found["metrics"]:
+        return None
+    metric = f"hit_rate@{100 if 100 in config.ks else config.ks[-1]}"
+    times = [
+        f"{ratios[metric]:.2f} times {method_label(name)}"
+        for name, ratios in found["ratio"].items()
+        if metric in ratios
+    ]
+    value = found["metrics"][ours][metric]
+    return (
+        f"Of {found['pairs']:,} pairs whose answer is one of {section['items']:,} items that "
+        f"training did not see, {method_label(ours)} finds {value:.4f} at {metric_label(metric)}"
+        + (f": {listed(times)}." if times else ".")
+    )
 
 
 def _ratios(metrics: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, dict[str, float]]:

@@ -1,11 +1,14 @@
 """What a report knows of every item, beside how methods rank it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Integer
+from jaxtyping import Bool, Float32, Int, Integer
+
+Content: TypeAlias = Callable[[Int[np.ndarray, " n"]], Float32[np.ndarray, "n width"]]
+"""Gives the content of some items, one row an item, of any length."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,13 @@ class ItemFacts:
     """Each item's picture, if it has one."""
     degrees: Integer[np.ndarray, " items"]
     """Contexts of each item."""
-    content: Float32[np.ndarray, "items width"] | None = None
+    content: Content | None = None
     """What the diversity of lists is taken of; None takes none."""
     cold: Bool[np.ndarray, " items"] | None = None
     """Items that training did not see, whose pairs are looked at by themselves; None has none."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "degrees", "content", "cold"):
+        for name in ("images", "degrees", "cold"):
             found = getattr(self, name)
             if found is not None and len(found) != len(self.titles):
                 raise ValueError(f"wanted {name} of {len(self.titles)} items, found {len(found)}")

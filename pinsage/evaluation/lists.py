@@ -4,9 +4,11 @@ Lists break ties by smaller id, as a server would.
 """
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Integer
+from jaxtyping import Float64, Int, Integer
 
-_LISTS_PER_CHUNK = 4_096
+from pinsage.evaluation.item_facts import Content
+
+_LISTS_PER_CHUNK = 1_024
 
 
 def coverage(lists: Int[np.ndarray, "queries k"], num_candidates: int) -> float:
@@ -52,7 +54,7 @@ def popularity_values(
 
 
 def diversity_values(
-    lists: Int[np.ndarray, "queries k"], content: Float32[np.ndarray, "items width"]
+    lists: Int[np.ndarray, "queries k"], content: Content
 ) -> Float64[np.ndarray, " queries"]:
     """Give each list's diversity: 1 less the mean cosine of the content of two of its items.
 
@@ -60,14 +62,15 @@ def diversity_values(
 
     Args:
         lists: item ids.
-        content: one row an item, of any length.
+        content: gives the content of items.
     """
     length = lists.shape[1]
     if length < 2:
         return np.zeros(len(lists))
     values = np.empty(len(lists))
     for start in range(0, len(lists), _LISTS_PER_CHUNK):
-        rows = content[lists[start : start + _LISTS_PER_CHUNK]].astype(np.float64)
+        chunk = lists[start : start + _LISTS_PER_CHUNK]
+        rows = content(chunk.reshape(-1)).reshape(*chunk.shape, -1).astype(np.float64)
         lengths = np.linalg.norm(rows, axis=2, keepdims=True)
         rows /= np.where(lengths > 0, lengths, 1.0)
         # All pairs at once: the square of the sum, less each item with itself.

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Integer
+from jaxtyping import Float64, Integer
 
+from pinsage.evaluation.item_facts import Content
 from pinsage.evaluation.lists import (
     coverage,
     diversity_values,
@@ -52,7 +53,7 @@ def measure(
     config: EvaluationConfig,
     *,
     degrees: Integer[np.ndarray, " items"],
-    content: Float32[np.ndarray, "items width"] | None,
+    content: Content | None,
 ) -> Measures:
     """Take every metric of one method's ranking.
 
@@ -61,7 +62,7 @@ def measure(
         held_out: what was ranked.
         config: at which K.
         degrees: contexts of each item in the training graph.
-        content: what diversity is taken of, one row an item; None takes none.
+        content: what diversity is taken of; None takes none.
     """
     ranks, lists = ranking.ranks, ranking.top_ids
     answers = Answers.of(held_out.queries, held_out.positives)

@@ -188,8 +188,13 @@ def pass_over_vectors(
         items_per_chunk: how many items are multiplied at a time; None suits the device.
 
     Raises:
-        ValueError: a vector is not finite.
+        ValueError: a vector is not finite, or Torch was told to multiply less exactly than float32.
     """
+    if torch.get_float32_matmul_precision() != "highest":
+        raise ValueError(
+            "wanted Torch's float32 matmul precision 'highest', since ranks rely on its bounds, "
+            f"found {torch.get_float32_matmul_precision()!r}; evaluate in a process that leaves it"
+        )
     place = torch.device(device)
     sizes = _CHUNKS[place.type]
     step, width = queries_per_chunk or sizes[0], items_per_chunk or sizes[1]

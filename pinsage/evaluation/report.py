@@ -8,7 +8,7 @@ import numpy as np
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.seeding import Stream, stream
-from pinsage.evaluation.cold import cold_section
+from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.item_map import embedding_map
@@ -77,7 +77,7 @@ def evaluate(
     metrics = {name: found.means() for name, found in measures.items()}
     compared = _compare(measures, held_out, config, seed)
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
-    report = {
+    report: dict[str, Any] = {
         "summary": summary(metrics, compared["paired"], headline),
         "protocol": protocol,
         "metrics": metrics,
@@ -98,7 +98,10 @@ def evaluate(
         "map": _map(methods, items, config, seed),
     }
     if items.cold is not None:
-        report["cold"] = cold_section(measures, held_out, items.cold, config, ours=OURS, seed=seed)
+        section = cold_section(measures, held_out, items.cold, config, ours=OURS, seed=seed)
+        report["cold"] = section
+        sentence = cold_sentence(section, config, ours=OURS)
+        report["summary"] += [sentence] if sentence else []
     return report
 
 

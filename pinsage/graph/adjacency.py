@@ -176,6 +176,30 @@ def assemble(shards: Sequence[AdjacencyShard]) -> BipartiteAdjacency:
     return BipartiteAdjacency(**arrays)
 
 
+def rows_between(
+    shards: Sequence[AdjacencyShard], side: str, start: int, stop: int
+) -> tuple[Int64[np.ndarray, " rows_and_1"], Int[np.ndarray, " edges"]]:
+    """Put the edges of the nodes with ids in [start, stop) together, and read no others.
+
+    Args:
+        shards: every shard, in order of its number.
+        side: `item` for the items' contexts, `context` for the contexts' items.
+        start: the first id.
+        stop: one more than the last id.
+
+    Returns:
+        Where each node's edges start among them, and the ids of what they lead to.
+    """
+    parts = []
+    for node in range(start, start + len(shards)):
+        starts, values = _side(shards[node % len(shards)], side)[:2]
+        first = node // len(shards)
+        own = starts[first : first + len(range(node, stop, len(shards))) + 1]
+        parts.append(EdgeRows(own - own[0], values[own[0] : own[-1]]))
+    rows = _interleave(parts)
+    return rows.starts, rows.cols
+
+
 def require_shards(num_shards: int, num_items: int) -> None:
     """Refuse more shards than items: some would be empty.
 

@@ -80,10 +80,14 @@ class Graph:
 
     def adjacency(self) -> BipartiteAdjacency:
         """Put the shards' edges together."""
-        return assemble([
+        return assemble(self.adjacency_shards())
+
+    def adjacency_shards(self) -> list[AdjacencyShard]:
+        """Map every shard's edges."""
+        return [
             AdjacencyShard.open(self.artifact.path, shard, self.num_shards)
             for shard in range(self.num_shards)
-        ])
+        ]
 
     def item_degrees(self) -> Int64[np.ndarray, " items"]:
         """In how many contexts each item is; reads where every shard's rows start, and no edge."""

@@ -1,25 +1,80 @@
 """Embeddings in and out of Parquet files that any tool reads."""
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int64
 
 from pinsage.base.artifacts import open_artifact
 from pinsage.base.errors import ArtifactError
 
 STAGE = "embeddings"
 
+PART_ROWS = 65_536
+"""Rows of a Parquet file, but for the last one's: the same whatever a worker takes at a time."""
+
+_PARTS_HELD = 4
+
+
+def part_name(kind: Literal["part", "contexts"], start: int, stop: int) -> str:
+    """Name the file of the items, or contexts, with ids in [start, stop)."""
+    return f"{kind}-{start:012d}-{stop:012d}.parquet"
+
 
 def write_part(
-    path: Path, item_keys: pa.Array, embeddings: Float32[np.ndarray, "items width"]
+    path: Path,
+    keys: pa.Array,
+    embeddings: Float[np.ndarray, "rows width"],
+    *,
+    key_name: str = "item_key",
 ) -> None:
-    """Write some items' embeddings: columns `item_key` and `embedding`, a fixed-size list."""
+    """Write some embeddings: columns `item_key` (or `context_key`) and `embedding`.
+
+    Embeddings are a fixed-size list, of float32 or float16 as given.
+    """
     values = pa.array(np.ascontiguousarray(embeddings).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, embeddings.shape[1])
-    pq.write_table(pa.table({"item_key": item_keys, "embedding": lists}), path)
+    pq.write_table(pa.table({key_name: keys, "embedding": lists}), path)
+
+
+def read_keys(table: Path, column: str, start: int, stop: int) -> pa.Array:
+    """Read some rows of a key table's key column, and no more row groups than they are in."""
+    file = pq.ParquetFile(table)
+    parts, first = [], 0
+    for group in range(file.num_row_groups):
+        last = first + file.metadata.row_group(group).num_rows
+        if first < stop and start < last:
+            keys = file.read_row_group(group, columns=[column])[column]
+            parts += keys[max(start - first, 0) : stop - first].chunks
+        first = last
+    return pa.concat_arrays(parts)
+
+
+class PartsReader:
+    """Reads rows of published embeddings, a few files at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        """List the files; row i of all of them together is item id i's."""
+        self._paths = sorted(directory.glob("part-*.parquet"))
+        self._starts = [int(path.stem.split("-")[1]) for path in self._paths]
+        self._part = lru_cache(maxsize=_PARTS_HELD)(self._read)
+
+    def take(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+        """Copy some rows, in the order asked for."""
+        taken = np.empty((len(rows), self._part(0).shape[1]), np.float32)
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(parts):
+            own = parts == number
+            taken[own] = self._part(int(number))[rows[own] - self._starts[number]]
+        return taken
+
+    def _read(self, number: int) -> Float32[np.ndarray, "rows width"]:
+        lists = pq.read_table(self._paths[number], columns=["embedding"])["embedding"]
+        return _as_matrix(lists).astype(np.float32, copy=False)
 
 
 def read_embeddings(directory: Path) -> Float32[np.ndarray, "items width"]:
@@ -29,17 +84,46 @@ def read_embeddings(directory: Path) -> Float32[np.ndarray, "items width"]:
         ArtifactError: the directory is unfinished or damaged.
     """
     artifact = open_artifact(directory, stage=STAGE)
-    path = artifact.path
-    parts = [
-        pq.read_table(part, columns=["embedding"])["embedding"]
-        for part in sorted(path.glob("part-*.parquet"))
-    ]
-    lists = pa.chunked_array([chunk for part in parts for chunk in part.chunks]).combine_chunks()
-    width = lists.type.list_size
-    wanted = artifact.manifest.counts["items"]
-    if len(lists) != wanted:
+    return _read_all(artifact.path, "part", artifact.manifest.counts["items"])
+
+
+def read_context_embeddings(directory: Path) -> Float32[np.ndarray, "contexts width"]:
+    """Read every context's embedding of a published directory, row i for context id i.
+
+    Raises:
+        ArtifactError: the directory is unfinished or damaged, or has none.
+    """
+    artifact = open_artifact(directory, stage=STAGE)
+    wanted = artifact.manifest.counts.get("contexts")
+    if wanted is None:
         raise ArtifactError(
-            f"{directory}: wanted {wanted} embeddings, found {len(lists)}; delete it and "
-            "embed again"
+            f"{directory}: wanted embeddings of contexts, found none; embed with "
+            "embed.contexts=true"
         )
-    return lists.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+    return _read_all(artifact.path, "contexts", wanted)
+
+
+def _read_all(path: Path, kind: str, wanted: int) -> Float32[np.ndarray, "rows width"]:
+    """Read all files of a kind into one array, one file at a time."""
+    files = sorted(path.glob(f"{kind}-*.parquet"))
+    rows = np.empty((0, 0), np.float32)
+    done = 0
+    for file in files:
+        some = _as_matrix(pq.read_table(file, columns=["embedding"])["embedding"])
+        if not done:
+            rows = np.empty((wanted, some.shape[1]), np.float32)
+        if done + len(some) <= wanted:
+            rows[done : done + len(some)] = some
+        done += len(some)
+    if done != wanted:
+        raise ArtifactError(
+            f"{path}: wanted {wanted} embeddings, found {done}; delete it and embed again"
+        )
+    return rows
+
+
+def _as_matrix(lists: pa.ChunkedArray) -> Float[np.ndarray, "rows width"]:
+    whole = lists.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks)
+    return whole.flatten().to_numpy(zero_copy_only=True).reshape(-1, whole.type.list_size)

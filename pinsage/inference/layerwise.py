@@ -3,8 +3,10 @@
 With K convolutions there are K + 1 passes over the items. Pass 0 projects every item's features,
 what the first convolution pools from. Pass k pools the rows that pass k - 1 projected, which ends
 convolution k, and projects the result for the next one; the last pass ends in embeddings instead.
-Between passes, rows lie in memory-mapped files, one row an item, so a pass streams in bounded
-memory. Any process may do any range of items: each writes its own rows only.
+Between passes, rows lie in files, one row an item, so a pass streams in bounded memory. Any process
+may do any range of items: each writes its own rows only.
+
+An update (`Update`) does the same passes, but computes only the rows that changes reach.
 """
 
 from pathlib import Path
@@ -12,31 +14,53 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from pydantic import PositiveFloat, PositiveInt
 
 from pinsage.base.config import Config
+from pinsage.inference.rows import RowFile
+from pinsage.inference.update import Update
 from pinsage.model.encoder import PinSage
 from pinsage.model.inputs import to_tensor
-from pinsage.model.pooling import pool
 from pinsage.sampling.block import renormalized
 from pinsage.sampling.minibatch import FeatureSource
 from pinsage.sampling.neighborhood import Neighborhoods
 
+BLOCK = 8_192
+"""Items whose rows are multiplied at a time. Matrix products of other sizes may round in other
+ways, so ranges that begin and end at multiples of it give the same bits however they are cut. For
+fewer, threads would wait for each other longer than they work."""
+
 
 class EmbedConfig(Config):
-    """How the items are spread over workers."""
+    """What is embedded and kept, and how the items are spread over workers."""
 
-    items_per_chunk: PositiveInt = 4_096
-    """Items a worker takes at a time; what a killed run repeats."""
-    num_workers: PositiveInt = 1
-    """Actors that each hold the model."""
+    num_neighbors: PositiveInt | None = None
+    """T at inference; none means all that the neighborhood table keeps."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """How embeddings are written; they are computed in float32."""
+    contexts: bool = False
+    """Embed contexts too: the mean of their items' embeddings, at unit length."""
+    model: str | None = None
+    """Fingerprint of a published model, a folder in `<output>/model`, to embed with instead of
+    training one on this graph; the graph must have the same feature columns."""
+    previous: str | None = None
+    """Fingerprint of published embeddings, a folder in `<output>/embeddings`, made by the same
+    model with `keep_rows`: what no change reaches is taken from there."""
+    keep_rows: bool = False
+    """Publish what a later run needs to have these embeddings as its `previous`: 24 bytes an item,
+    and for every convolution but the last a row of float32 as wide as the embedding."""
+    num_workers: PositiveInt | None = None
+    """Actors that each hold the model. None: this process alone while the matrix products of the
+    whole catalog take less than about half a minute, since starting a worker takes ten seconds;
+    else one actor."""
     cpus_per_worker: PositiveFloat = 0.5
     """CPUs that Ray counts for each of them."""
     threads_per_worker: PositiveInt | None = None
     """CPU threads of a worker's matrix products; none shares the machine's cores out evenly."""
-    num_neighbors: PositiveInt | None = None
-    """T at inference; none means all that the neighborhood table keeps."""
+    items_per_chunk: PositiveInt = 65_536
+    """Items a worker takes at a time, rounded up to a multiple of 8,192; what a killed run
+    repeats."""
 
 
 class LayerwiseEncoder:
@@ -51,6 +75,7 @@ class LayerwiseEncoder:
         *,
         num_neighbors: int | None = None,
         device: torch.device | None = None,
+        update: Update | None = None,
     ) -> None:
         """Hold the parts; the model is put into evaluation mode.
 
@@ -61,77 +86,142 @@ class LayerwiseEncoder:
             folder: where rows lie between passes.
             num_neighbors: T; none means all that the table keeps.
             device: where the model computes; none means the CPU.
+            update: what to compute; none means everything.
+
+        Raises:
+            ValueError: the model wants other features than there are.
         """
         self._device = device or torch.device("cpu")
         self._model = model.to(self._device).eval()
+        self._layers = model.convolutions()
         self._features = features
         self._neighborhoods = neighborhoods
         self._num_neighbors = num_neighbors or neighborhoods.ids.shape[1]
-        self._folder = folder
+        self._update = update
+        self._projected = [RowFile(folder / f"projected-{k}.npy") for k in range(self.num_layers)]
+        self._hidden = [RowFile(folder / f"hidden-{k}.npy") for k in range(self.num_layers)]
+
+    @property
+    def num_layers(self) -> int:
+        """Convolutions, K."""
+        return len(self._layers)
 
     @property
     def num_passes(self) -> int:
         """Passes over all items: one more than there are convolutions."""
-        return len(self._model.layers) + 1
+        return self.num_layers + 1
 
     def allocate(self, number: int) -> None:
         """Make the files that a pass fills; those that are there already are kept."""
-        if number == len(self._model.layers):
-            return
-        layer = self._model.convolutions()[number]
-        self._make_file(f"projected-{number}", layer.neighbor.out_features)
+        if number < self.num_layers:
+            layer, num_items = self._layers[number], self._features.num_items
+            self._projected[number].make(num_items, layer.neighbor.out_features)
+            if number > 0:
+                self._hidden[number].make(num_items, layer.neighbor.in_features)
+
+    def release(self, number: int, *, keep_hidden: bool = False) -> None:
+        """Drop the rows that only pass `number`, now done for all items, has read."""
         if number > 0:
-            self._make_file(f"hidden-{number}", layer.neighbor.in_features)
+            self._projected[number - 1].drop()
+        if number > 1 and not keep_hidden:
+            self._hidden[number - 1].drop()
+
+    def made(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"]:
+        """Give what a pass before the last has handed on: the rows to pool from."""
+        return self._projected[number].read()[start:stop]
+
+    def hidden_file(self, number: int) -> Path:
+        """Name the file of the rows that convolution `number` gives, of those below the last."""
+        return self._hidden[number].path
+
+    def count_convolutions(self, number: int, start: int, stop: int) -> int:
+        """Count the convolutions of one pass for the items in [start, stop)."""
+        if number == 0:
+            return 0
+        if self._update is None:
+            return stop - start
+        return int(np.count_nonzero(self._update.changed[number][start:stop]))
 
     @torch.inference_mode()
     def run(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"] | None:
-        """Do one pass for the items in [start, stop).
+        """Do one pass for the items in [start, stop); what it has written outlives this machine.
 
         Returns:
             Their embeddings from the last pass; None from the others, whose rows go to files.
         """
-        hidden = self._features_of(start, stop)
+        blocks = [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
+        if number == self.num_layers:
+            return np.concatenate([self._embed(*block) for block in blocks])
+        for block in blocks:
+            self._hand_on(number, *block)
+        self._projected[number].sync()
         if number > 0:
-            below = hidden if number == 1 else self._rows(f"hidden-{number - 1}", start, stop)
-            layer = self._model.convolutions()[number - 1]
-            hidden = layer.combine(below, self._pooled(number - 1, start, stop))
-        if number == len(self._model.layers):
-            return self._model.head(hidden).float().cpu().numpy()
-        if number > 0:
-            self._open(f"hidden-{number}", writable=True)[start:stop] = hidden.cpu().numpy()
-        projected = self._model.convolutions()[number].project(hidden)
-        self._open(f"projected-{number}", writable=True)[start:stop] = projected.cpu().numpy()
+            self._hidden[number].sync()
         return None
 
-    def _features_of(self, start: int, stop: int) -> torch.Tensor:
-        rows = to_tensor(self._features.gather(np.arange(start, stop)), self._device)
-        return self._model.scale_features(rows)
+    def _embed(self, start: int, stop: int) -> Float32[np.ndarray, "block width"]:
+        """Do the last pass: rows of embeddings."""
+        item_ids = np.arange(start, stop)
+        if self._update is None:
+            return self._head(item_ids)
+        changed = self._update.changed[self.num_layers][start:stop]
+        rows = self._update.old_embeddings(start, stop)
+        if changed.any():
+            rows[changed] = self._head(item_ids[changed])
+        return rows
 
-    def _pooled(self, layer: int, start: int, stop: int) -> torch.Tensor:
-        """Pool the projected rows of each item's neighbors, read where they lie."""
-        width = self._num_neighbors
-        ids = np.array(self._neighborhoods.ids[start:stop, :width])
-        weights = renormalized(np.array(self._neighborhoods.weights[start:stop, :width]))
+    def _hand_on(self, number: int, start: int, stop: int) -> None:
+        """Do a pass before the last: hidden rows, and what the next convolution pools from."""
+        item_ids = np.arange(start, stop)
+        project = self._layers[number].project
+        if self._update is None:
+            hidden = self._hidden_rows(number, item_ids)
+            if number > 0:
+                self._hidden[number].write(start, _array(hidden))
+            self._projected[number].write(start, _array(project(hidden)))
+            return
+        if number > 0:
+            rows = self._update.old_hidden(number, start, stop)
+            changed = self._update.changed[number][start:stop]
+            if changed.any():
+                rows[changed] = _array(self._hidden_rows(number, item_ids[changed]))
+            self._hidden[number].write(start, rows)
+        pooled_from = self._update.pooled_from[number][start:stop]
+        if pooled_from.any():
+            known = self._known_rows(number, item_ids[pooled_from])
+            width = self._layers[number].neighbor.out_features
+            projected = np.zeros((stop - start, width), np.float32)
+            projected[pooled_from] = _array(project(known))
+            self._projected[number].write(start, projected)
+
+    def _head(self, item_ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+        return _array(self._model.head(self._hidden_rows(self.num_layers, item_ids)))
+
+    def _hidden_rows(self, number: int, item_ids: Int64[np.ndarray, " n"]) -> torch.Tensor:
+        """Compute what convolution `number` gives; scaled features for 0."""
+        if number == 0:
+            return self._known_rows(0, item_ids)
+        # A slice of a mapped file copies faster than rows picked one by one.
+        whole = len(item_ids) and item_ids[-1] - item_ids[0] == len(item_ids) - 1
+        rows = slice(item_ids[0], item_ids[-1] + 1) if whole else item_ids
+        ids = np.array(self._neighborhoods.ids[rows, : self._num_neighbors])
+        weights = renormalized(np.array(self._neighborhoods.weights[rows, : self._num_neighbors]))
         cpu = torch.device("cpu")
-        return pool(
-            to_tensor(self._open(f"projected-{layer}"), cpu),
+        return self._layers[number - 1].pool_and_combine(
+            self._known_rows(number - 1, item_ids),
+            to_tensor(self._projected[number - 1].read(), cpu),
             to_tensor(np.maximum(ids, 0), cpu),
             to_tensor(weights, cpu),
-            pooling=self._model.config.pooling,
-        ).to(self._device)
+            self._model.config.pooling,
+        )
 
-    def _rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        return to_tensor(np.array(self._open(name)[start:stop]), self._device)
+    def _known_rows(self, number: int, item_ids: Int64[np.ndarray, " n"]) -> torch.Tensor:
+        """Read what an earlier pass has written; scaled features for 0."""
+        if number == 0:
+            rows = to_tensor(self._features.gather(item_ids), self._device)
+            return self._model.scale_features(rows)
+        return to_tensor(self._hidden[number].read()[item_ids], self._device)
 
-    def _open(self, name: str, *, writable: bool = False) -> Float32[np.ndarray, "items width"]:
-        mode: Literal["r+", "r"] = "r+" if writable else "r"
-        return np.load(self._folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
 
-    def _make_file(self, name: str, width: int) -> None:
-        path = self._folder / f"{name}.npy"
-        if path.exists():
-            return
-        temporary = path.with_suffix(".new")
-        shape = (self._features.num_items, width)
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape).flush()
-        temporary.rename(path)
+def _array(rows: torch.Tensor) -> Float32[np.ndarray, "n width"]:
+    return rows.float().cpu().numpy()

@@ -62,6 +62,41 @@ def fused_convolution(
     )
 
 
+def fused_next(
+    below_DI: torch.Tensor,
+    projected_NM: torch.Tensor,
+    joint: nn.Linear,
+    neighbors_DT: torch.Tensor,
+    weights_DT: torch.Tensor,
+) -> torch.Tensor:
+    """Compute the next hidden rows, [D, H], from rows projected before; no gradient goes through.
+
+    Args:
+        below_DI: the destinations' own hidden rows.
+        projected_NM: ReLU(Q h + q) of every source.
+        joint: W, w of the paper.
+        neighbors_DT: int32 source slots.
+        weights_DT: weights of the neighbors; 0 marks one that is not there.
+    """
+    width = below_DI.shape[1]
+    joined_DJ = torch.empty(len(below_DI), joint.in_features)
+    joined_DJ[:, :width] = below_DI
+    with _threads_of_torch(neighbors_DT.numel() * projected_NM.shape[1]):
+        # A ReLU leaves what came out of one as it is.
+        none_M = torch.zeros(projected_NM.shape[1]).numpy()
+        relu_pool(
+            projected_NM.numpy(),
+            none_M,
+            neighbors_DT.contiguous().numpy(),
+            weights_DT.contiguous().numpy(),
+            joined_DJ.numpy(),
+            width,
+        )
+        next_DH = joined_DJ @ joint.weight.T
+        relu_unit(next_DH.numpy(), joint.bias.numpy())
+    return next_DH
+
+
 def scaled_columns(
     rows_NI: torch.Tensor, shift_I: torch.Tensor, scale_I: torch.Tensor
 ) -> torch.Tensor:

@@ -1,51 +1,123 @@
 """Approximate nearest neighbors by faiss, for catalogs too large for the exact search."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
+from pydantic import NonNegativeInt, PositiveInt
 
 from pinsage.base.artifacts import Draft
+from pinsage.base.config import Config
 from pinsage.base.errors import ResourceError
+from pinsage.kernels.topk import top_k
 from pinsage.retrieval.exact import ExactIndex
+from pinsage.retrieval.strategy import Found, StrategyCounts, search_kept
 
-_FILE = "hnsw.faiss"
+_FILE = "structure.faiss"
+_MAX_WIDTH = 2_048
+_MAX_ON_GPU = 2_048
+_RESCORED_PER_CHUNK = 1 << 24
+
+FaissKind = Literal["flat", "hnsw", "ivf", "ivf_pq"]
 
 
-class HnswIndex:
-    """A navigable small-world graph over the vectors (faiss `IndexHNSWFlat`)."""
+class FaissConfig(Config):
+    """How faiss builds and searches its structures."""
 
-    def __init__(self, structure: Any, vectors: Float32[np.ndarray, "items width"]) -> None:
-        """Hold a faiss index and the vectors it was built from."""
-        self._structure = structure
-        self.vectors = vectors
+    links: PositiveInt = 32
+    """HNSW: links a node of the graph."""
+    build_width: PositiveInt = 200
+    """HNSW: candidates looked at while building (efConstruction)."""
+    search_width: PositiveInt = 64
+    """HNSW: candidates looked at while searching (efSearch), to begin with."""
+    cells: NonNegativeInt = 0
+    """IVF: cells the vectors are sorted into; 0 takes four times the root of their number."""
+    search_cells: PositiveInt = 16
+    """IVF: cells looked at while searching (nprobe), to begin with."""
+    code_bytes: PositiveInt = 32
+    """IVF-PQ: bytes a vector is compressed to; must divide the width."""
+    rescored: PositiveInt = 100
+    """IVF-PQ: candidates compared again with their whole vectors."""
+    build_threads: NonNegativeInt = 1
+    """Threads that build; 0 takes all. With more than one an HNSW graph is built faster, but no two
+    builds are the same."""
+    use_gpu: bool = True
+    """Search flat and IVF structures on a GPU, where faiss sees one."""
+
+
+@dataclass(frozen=True)
+class FaissIndex:
+    """One of the structures of faiss, and how hard it is searched.
+
+    Attributes:
+        kind: which structure: every vector, a navigable small-world graph, or cells of whole or
+            compressed vectors.
+        structure: the faiss index; on a GPU if there is one.
+        vectors: what it was built from; may be memory-mapped.
+        width: candidates (HNSW) or cells (IVF) looked at in a search.
+        rescored: candidates compared again with their whole vectors (IVF-PQ).
+        use_gpu: whether a GPU may hold the structure.
+        on_gpu: whether one does.
+        counts: which strategies answered.
+    """
+
+    kind: FaissKind
+    structure: Any
+    vectors: Float32[np.ndarray, "items width"]
+    width: int
+    rescored: int = 0
+    use_gpu: bool = True
+    on_gpu: bool = False
+    counts: StrategyCounts = field(default_factory=StrategyCounts)
 
     @staticmethod
     def build(
-        vectors: Float32[np.ndarray, "items width"],
-        *,
-        links: int,
-        build_width: int,
-        search_width: int,
-    ) -> "HnswIndex":
-        """Build the graph; see `IndexConfig` for the settings.
+        kind: FaissKind, vectors: Float32[np.ndarray, "items width"], config: FaissConfig
+    ) -> "FaissIndex":
+        """Build a structure; repeatable with one thread.
 
         Raises:
             ResourceError: faiss is not installed.
+            ValueError: `code_bytes` doesn't divide the width.
         """
         faiss = _faiss()
-        structure = faiss.IndexHNSWFlat(vectors.shape[1], links, faiss.METRIC_INNER_PRODUCT)
-        structure.hnsw.efConstruction = build_width
-        structure.hnsw.efSearch = search_width
-        structure.add(np.ascontiguousarray(vectors))
-        return HnswIndex(structure, vectors)
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(config.build_threads or threads)
+        try:
+            structure = _built(faiss, kind, np.ascontiguousarray(vectors), config)
+        finally:
+            faiss.omp_set_num_threads(threads)
+        width = config.search_width if kind == "hnsw" else config.search_cells
+        rescored = config.rescored if kind == "ivf_pq" else 0
+        return FaissIndex(kind, structure, vectors, width, rescored, config.use_gpu)._placed()
 
     @staticmethod
-    def load(directory: Path, vectors: Float32[np.ndarray, "items width"]) -> "HnswIndex":
+    def load(
+        directory: Path, about: dict[str, Any], vectors: Float32[np.ndarray, "items width"]
+    ) -> "FaissIndex":
         """Read what `save` wrote; the caller has checked its digest."""
-        return HnswIndex(_faiss().read_index(str(directory / _FILE)), vectors)
+        structure = _faiss().read_index(str(directory / _FILE))
+        settings = (about[name] for name in ("width", "rescored", "use_gpu"))
+        return FaissIndex(about["kind"], structure, vectors, *settings)._placed()
+
+    def about(self) -> dict[str, Any]:
+        """Say what `load` must know."""
+        return {
+            "kind": self.kind,
+            "width": self.width,
+            "rescored": self.rescored,
+            "use_gpu": self.use_gpu,
+        }
+
+    def save(self, draft: Draft) -> None:
+        """Write the faiss file."""
+        faiss = _faiss()
+        structure = faiss.index_gpu_to_cpu(self.structure) if self.on_gpu else self.structure
+        with draft.file(_FILE) as path:
+            faiss.write_index(structure, str(path))
 
     def search(
         self,
@@ -54,37 +126,122 @@ class HnswIndex:
         exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
         allowed: Bool[np.ndarray, " items"] | None = None,
     ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
-        """See `Index.search`; what is excluded is asked for on top and then left out."""
-        if allowed is not None:
-            return ExactIndex(self.vectors).search(queries, k, exclude, allowed)
-        extra = max((len(banned) for banned in exclude), default=0) if exclude is not None else 0
-        wanted = min(k + extra, len(self.vectors))
-        scores, ids = self._search_wide(np.ascontiguousarray(queries), wanted)
-        out_ids = np.full((len(queries), k), -1, np.int32)
-        out_scores = np.full((len(queries), k), -np.inf, np.float32)
-        for row in range(len(queries)):
-            keep = ids[row] >= 0
-            if exclude is not None:
-                keep &= ~np.isin(ids[row], exclude[row])
-            kept = np.flatnonzero(keep)[:k]
-            out_ids[row, : len(kept)] = ids[row, kept]
-            out_scores[row, : len(kept)] = scores[row, kept]
-        return out_ids, out_scores
+        """See `Index.search`, and `strategy.py` for filters and exclusions."""
+        exact = ExactIndex(self.vectors)
 
-    def save(self, draft: Draft) -> None:
-        """Write the faiss file."""
-        with draft.file(_FILE) as path:
-            _faiss().write_index(self._structure, str(path))
+        def brute(rows: Integer[np.ndarray, " rows"]) -> Found:
+            banned = None if exclude is None else [exclude[int(row)] for row in rows]
+            return exact.search(queries[rows], k, banned, allowed)
 
-    def _search_wide(
-        self, queries: Float32[np.ndarray, "queries width"], wanted: int
-    ) -> tuple[Float32[np.ndarray, "queries wanted"], Integer[np.ndarray, "queries wanted"]]:
-        """Search with a width that can hold all that is wanted."""
+        return search_kept(
+            self._wide,
+            brute,
+            queries,
+            k,
+            exclude,
+            allowed,
+            num_items=len(self.vectors),
+            counts=self.counts,
+        )
+
+    def widened(self) -> "FaissIndex | None":
+        """Give the same structure searched harder; None where there is nothing left to raise."""
+        if self.kind == "flat":
+            return None
+        top = _MAX_WIDTH if self.kind == "hnsw" else self.structure.nlist
+        if self.width >= top:
+            return None
+        return replace(
+            self,
+            width=min(self.width * 3 // 2 + 1, top),
+            rescored=self.rescored * 3 // 2,
+            counts=StrategyCounts(),
+        )
+
+    def _wide(self, queries: Float32[np.ndarray, "queries width"], wanted: int) -> Found:
+        """Search all items, hard enough for so many."""
         faiss = _faiss()
-        width = max(self._structure.hnsw.efSearch, 2 * wanted)
-        parameters = faiss.SearchParametersHNSW(efSearch=width)
-        scores, ids = self._structure.search(queries, wanted, params=parameters)
-        return scores, ids
+        num_items = len(self.vectors)
+        asked = min(max(wanted, 2 * wanted if self.rescored else 0, self.rescored), num_items)
+        if self.on_gpu:
+            asked = min(asked, _MAX_ON_GPU)
+        parameters = None
+        if self.kind == "hnsw":
+            parameters = faiss.SearchParametersHNSW(efSearch=max(self.width, 2 * asked))
+        elif self.kind != "flat":
+            cells = self.structure.nlist
+            # Besides the cells for the best few, twice those that so many fill.
+            full = self.width + 2 * asked * cells // max(num_items, 1)
+            make = faiss.IVFPQSearchParameters if self.rescored else faiss.IVFSearchParameters
+            parameters = make(nprobe=min(full, cells))
+        scores, ids = self.structure.search(np.ascontiguousarray(queries), asked, params=parameters)
+        ids = ids.astype(np.int32)
+        if self.rescored:
+            ids, scores = _rescore(self.vectors, queries, ids, min(wanted, asked))
+        return ids, scores
+
+    def _placed(self) -> "FaissIndex":
+        """Move the structure to a GPU if there is one and it may."""
+        faiss = _faiss()
+        if not self.use_gpu or self.kind == "hnsw" or not _num_gpus(faiss):
+            return self
+        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.structure)
+        return replace(self, structure=moved, on_gpu=True)
+
+
+def _built(faiss: Any, kind: FaissKind, vectors: np.ndarray, config: FaissConfig) -> Any:
+    count, width = vectors.shape
+    product = faiss.METRIC_INNER_PRODUCT
+    if kind == "hnsw":
+        structure = faiss.IndexHNSWFlat(width, config.links, product)
+        structure.hnsw.efConstruction = config.build_width
+        structure.add(vectors)
+        return structure
+    coarse = faiss.IndexFlatIP(width)
+    if kind == "flat":
+        coarse.add(vectors)
+        return coarse
+    cells = min(config.cells or 4 * int(count**0.5), count)
+    if kind == "ivf":
+        structure = faiss.IndexIVFFlat(coarse, width, cells, product)
+    else:
+        if width % config.code_bytes:
+            raise ValueError(
+                f"index.faiss.code_bytes must divide the width of the vectors, {width}; found "
+                f"{config.code_bytes}"
+            )
+        bits = 8 if count >= 256 else 4
+        structure = faiss.IndexIVFPQ(coarse, width, cells, config.code_bytes, bits, product)
+    # A sample is enough to find the cells' centers; faiss draws it with a seed of its own.
+    structure.cp.max_points_per_centroid = 64
+    structure.cp.min_points_per_centroid = 1
+    structure.train(vectors)
+    structure.add(vectors)
+    return structure
+
+
+def _rescore(
+    vectors: Float32[np.ndarray, "items width"],
+    queries: Float32[np.ndarray, "queries width"],
+    ids: Int32[np.ndarray, "queries asked"],
+    wanted: int,
+) -> Found:
+    """Order candidates by their true inner products, and keep the best."""
+    ids = np.sort(ids, axis=1)
+    best_ids = np.empty((len(ids), wanted), np.int32)
+    best_scores = np.empty((len(ids), wanted), np.float32)
+    step = max(_RESCORED_PER_CHUNK // max(ids.shape[1] * vectors.shape[1], 1), 1)
+    for start in range(0, len(ids), step):
+        part = slice(start, start + step)
+        products = np.einsum("qcw,qw->qc", vectors[ids[part]], queries[part])
+        products[ids[part] < 0] = -np.inf
+        places, best_scores[part] = top_k(products, wanted)
+        best_ids[part] = np.take_along_axis(ids[part], places, axis=1)
+    return best_ids, best_scores
+
+
+def _num_gpus(faiss: Any) -> int:
+    return faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
 
 
 def _faiss() -> Any:
@@ -92,7 +249,7 @@ def _faiss() -> Any:
         import faiss
     except ImportError as error:
         raise ResourceError(
-            "an HNSW index needs faiss, which is not installed: pip install 'pinsage[cpu]' "
-            "(or [gpu]), or set index.kind=exact"
+            "an approximate index needs faiss, which is not installed: pip install 'pinsage[cpu]' "
+            "(or [gpu]), or set index.kind to exact or lsh"
         ) from error
     return faiss

@@ -1,42 +1,54 @@
 """The one interface to nearest neighbors, and which structure stands behind it (paper, 3.5)."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from pinsage.base.artifacts import Draft, open_artifact
 from pinsage.base.config import Config
-from pinsage.retrieval.approximate import HnswIndex
+from pinsage.base.errors import ArtifactError
+from pinsage.retrieval.approximate import FaissConfig, FaissIndex, FaissKind
 from pinsage.retrieval.exact import ExactIndex
+from pinsage.retrieval.strategy import StrategyCounts
 
 STAGE = "index"
+
+_log = logging.getLogger(__name__)
+FAISS_KINDS = get_args(FaissKind)
+_SAMPLE = 500
+_RECALL_K = 10
 
 
 class IndexConfig(Config):
     """Which search structure is built over the embeddings."""
 
-    kind: Literal["auto", "exact", "hnsw"] = "auto"
-    """`auto` is exact up to `exact_limit` items and HNSW above."""
+    kind: Literal["auto", "exact", "flat", "hnsw", "ivf", "ivf_pq"] = "auto"
+    """`auto` chooses by size and recall: exact up to `exact_limit` items, HNSW up to `hnsw_limit`,
+    IVF-PQ above, and the next simpler one where the target is out of reach."""
     exact_limit: PositiveInt = 200_000
     """Most items for which comparing with every one of them is quick enough."""
-    hnsw_links: PositiveInt = 32
-    """Links a node of the HNSW graph."""
-    hnsw_build_width: PositiveInt = 200
-    """Candidates looked at while building (efConstruction)."""
-    hnsw_search_width: PositiveInt = 64
-    """Candidates looked at while searching (efSearch)."""
+    hnsw_limit: PositiveInt = 10_000_000
+    """Most items whose vectors and links are kept in memory."""
+    recall_target: PositiveFloat = 0.95
+    """Share of the true ten nearest that must be found, measured on a sample; an approximate
+    structure is searched harder until it is."""
+    faiss: FaissConfig = FaissConfig()
 
 
 @runtime_checkable
 class Index(Protocol):
     """Finds the items whose embeddings have the largest inner product with a vector."""
 
-    vectors: Float32[np.ndarray, "items width"]
+    @property
+    def vectors(self) -> Float32[np.ndarray, "items width"]:
+        """The embeddings, one row an item."""
+        ...
 
     def search(
         self,
@@ -51,10 +63,13 @@ class Index(Protocol):
             queries: the vectors to search for.
             k: how many items.
             exclude: for each query, ids that must not be answered.
-            allowed: which items may be answered, by any query; None allows all.
+            allowed: which items may be answered, to any of the queries; None allows all.
 
         Returns:
             Item ids and scores; -1 and minus infinity behind the last item there is.
+
+        Raises:
+            ValueError: `allowed` has not one value an item.
         """
         ...
 
@@ -63,37 +78,82 @@ class Index(Protocol):
         ...
 
 
-def build_index(vectors: Float32[np.ndarray, "items width"], config: IndexConfig) -> Index:
-    """Build the configured structure over one embedding an item."""
-    if config.kind == "exact" or (config.kind == "auto" and len(vectors) <= config.exact_limit):
-        return ExactIndex(vectors)
-    return HnswIndex.build(
-        vectors,
-        links=config.hnsw_links,
-        build_width=config.hnsw_build_width,
-        search_width=config.hnsw_search_width,
-    )
+class Built(Index, Protocol):
+    """An index as it was built, which knows what it is."""
+
+    @property
+    def counts(self) -> StrategyCounts:
+        """How many queries were answered by which strategy."""
+        ...
+
+    def widened(self) -> "Built | None":
+        """Give the same structure searched harder; None where there is nothing left to raise."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """Say which structure this is, and how hard it is searched."""
+        ...
 
 
-def save_index(index: Index, draft: Draft) -> None:
+def build_index(
+    vectors: Float32[np.ndarray, "items width"], config: IndexConfig, *, seed: int = 0
+) -> Built:
+    """Build the configured structure over one embedding an item.
+
+    Repeatable: the same vectors, settings and seed give the same answers (see
+    `FaissConfig.build_threads`).
+
+    Args:
+        vectors: the embeddings; may be memory-mapped.
+        config: which structure, and how well it must find.
+        seed: for the sample that recall is measured on.
+
+    Raises:
+        ResourceError: the structure needs faiss, which is not installed.
+    """
+    for kind in _chain(len(vectors), config):
+        if kind == "exact":
+            break
+        built = FaissIndex.build(cast(FaissKind, kind), vectors, config.faiss)
+        index, recall = _raised(built, config.recall_target, seed)
+        if recall >= config.recall_target:
+            return index
+        _log.warning(
+            "%s reaches recall@%d %.3f, below index.recall_target = %g%s",
+            index.about(),
+            _RECALL_K,
+            recall,
+            config.recall_target,
+            "; trying a simpler structure" if config.kind == "auto" else "",
+        )
+        if config.kind != "auto":
+            return index
+    return ExactIndex(vectors)
+
+
+def save_index(index: Built, draft: Draft) -> None:
     """Write an index so that `open_index` finds what it is."""
     draft.write_array("vectors.npy", index.vectors)
-    draft.write_json("index.json", {"kind": type(index).__name__})
+    draft.write_json("index.json", index.about())
     index.save(draft)
 
 
-def open_index(directory: Path) -> Index:
+def open_index(directory: Path) -> Built:
     """Open a published index; every file is checked against its digest first.
 
     Raises:
-        ArtifactError: the directory is unfinished or damaged.
+        ArtifactError: the directory is unfinished, damaged or of another kind.
     """
     path = open_artifact(directory, stage=STAGE, check_digests=True).path
     vectors = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
-    kind = json.loads((path / "index.json").read_text(encoding="utf-8"))["kind"]
-    if kind == ExactIndex.__name__:
+    about = json.loads((path / "index.json").read_text(encoding="utf-8"))
+    if about["kind"] == "exact":
         return ExactIndex(vectors)
-    return HnswIndex.load(path, vectors)
+    if about["kind"] in FAISS_KINDS:
+        return FaissIndex.load(path, about, vectors)
+    raise ArtifactError(
+        f"{path}/index.json: unknown kind {about['kind']!r}; build the index anew with this version"
+    )
 
 
 def measured_recall(index: Index, *, k: int, sample: Integer[np.ndarray, " sample"]) -> float:
@@ -101,6 +161,37 @@ def measured_recall(index: Index, *, k: int, sample: Integer[np.ndarray, " sampl
     queries = np.asarray(index.vectors[sample])
     selves = list(sample[:, None])
     truth, _ = ExactIndex(index.vectors).search(queries, k, exclude=selves)
-    found, _ = index.search(queries, k, exclude=selves)
+    return _recall_of(index, queries, selves, truth)
+
+
+def _recall_of(
+    index: Index,
+    queries: Float32[np.ndarray, "queries width"],
+    exclude: Sequence[Integer[np.ndarray, " _"]],
+    truth: Int32[np.ndarray, "queries k"],
+) -> float:
+    found, _ = index.search(queries, truth.shape[1], exclude=exclude)
     hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
     return float(sum(hits) / max((truth >= 0).sum(), 1))
+
+
+def _chain(num_items: int, config: IndexConfig) -> list[str]:
+    """Give the structures to try, in order."""
+    if config.kind != "auto":
+        return [config.kind]
+    if num_items <= config.exact_limit:
+        return ["exact"]
+    return ["hnsw", "exact"] if num_items <= config.hnsw_limit else ["ivf_pq", "ivf", "exact"]
+
+
+def _raised(index: Built, target: float, seed: int) -> tuple[Built, float]:
+    """Search harder until enough is found on a sample, or nothing is left to raise."""
+    count = min(len(index.vectors), _SAMPLE)
+    sample = np.random.default_rng(seed).choice(len(index.vectors), count, replace=False)
+    queries, selves = np.asarray(index.vectors[sample]), list(sample[:, None])
+    truth, _ = ExactIndex(index.vectors).search(queries, _RECALL_K, exclude=selves)
+    recall = _recall_of(index, queries, selves, truth)
+    while recall < target and (harder := index.widened()) is not None:
+        index = harder
+        recall = _recall_of(index, queries, selves, truth)
+    return index, recall

@@ -7,12 +7,8 @@ import pytest
 
 from pinsage.base.artifacts import Draft
 from pinsage.cluster import drivers
-from pinsage.cluster.embedder import EmbedSpec, embed_all
 from pinsage.cluster.run import Run
 from pinsage.cluster.walkers import walk_all
-from pinsage.inference.layerwise import EmbedConfig
-from pinsage.model.checkpoint import save_model
-from pinsage.model.encoder import ModelConfig, PinSage
 from tests.runs import smoke_run
 
 pytestmark = pytest.mark.ray
@@ -36,31 +32,6 @@ def test_a_walk_resumed_with_other_chunks_makes_the_same_table(run: Run, tmp_pat
             assert found == (run.neighborhoods.directory / f"{name}.npy").read_bytes(), size
         for part in list(draft.scratch.glob("*-000000000000-*")):
             part.unlink()
-
-
-def test_an_embedding_resumed_with_other_chunks_covers_every_item_once(
-    run: Run, tmp_path: Path
-) -> None:
-    model = PinSage(ModelConfig(num_layers=2, projected_width=8, embedding_width=8), 17)
-    save_model(model, Draft(tmp_path))
-    output = tmp_path / "out"
-    output.mkdir()
-    draft = Draft(output)
-    seen = []
-    for size in (100, 64):
-        spec = EmbedSpec(
-            graph=run.graph.directory,
-            neighborhoods=run.neighborhoods.directory,
-            model=tmp_path,
-            folder=draft.scratch,
-            parts=output,
-            config=EmbedConfig(items_per_chunk=size),
-        )
-        embed_all(spec, draft)
-        ends = sorted(path.stem.split("-")[1:] for path in output.glob("part-*.parquet"))
-        seen.append([(int(start), int(stop)) for start, stop in ends])
-    assert seen[0] == [(0, 100), (100, 200), (200, 300)]
-    assert seen[1] == [(0, 64), (64, 128), (128, 192), (192, 256), (256, 300)]
 
 
 def test_a_walk_goes_on_without_repeating_whole_chunks(run: Run, tmp_path: Path) -> None:

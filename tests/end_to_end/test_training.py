@@ -193,3 +193,19 @@ def test_validation_without_valid_pairs_is_refused(tmp_path: Path) -> None:
     drivers.ingest(run)
     with pytest.raises(DataError, match=r"none; change data\.pairs.*train\.validation=null"):
         draw_sample(Graph.open(run.graph.directory), ValidationConfig(), seed=0)
+
+
+def test_training_on_some_contexts_embeds_and_judges_the_whole_catalog(tmp_path: Path) -> None:
+    run = smoke_run(
+        tmp_path, "subgraph={contexts: 0.3}", "train.schedule.epochs=2", "evaluate.num_sheets=0"
+    )
+    for job in drivers.JOBS.values():
+        job(run)
+
+    part, whole = Graph.open(run.training_graph.directory), Graph.open(run.graph.directory)
+    assert part.num_edges < 0.6 * whole.num_edges
+    model = run.model.open().manifest
+    assert set(model.parents) == {"graph", "neighborhoods"}
+    assert model.counts["pairs"] == len(part.pairs("train"))
+    assert run.embeddings.open().manifest.counts["items"] == whole.num_items
+    assert run.report.open().manifest.counts["candidates"] == whole.num_items - 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pinsage.base.artifacts import publish
+from pinsage.cluster.producers import ProducerSpec
 from pinsage.evaluation import (
     EmbeddingCosine,
     EvaluationConfig,
@@ -14,14 +15,15 @@ from pinsage.evaluation import (
     ItemCosine,
     ItemFacts,
     Popularity,
-    WalkRanks,
     evaluate,
 )
+from pinsage.evaluation.baselines import Pixie, PixieConfig, Transitions
 from pinsage.graph import DataConfig, Graph
 from pinsage.graph.ingest import ingest
 from pinsage.graph.structure import StructureConfig
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.sampling.minibatch import MinibatchConfig
 from pinsage.sampling.neighborhood import (
     Neighborhoods,
     WalkConfig,
@@ -40,7 +42,7 @@ def mates(draw, items):
     return (items + steps) % NUM_ITEMS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables():
     """Contexts of one community each, and pairs of mates; all have days, pairs a context too."""
     draw = np.random.default_rng(0)
@@ -61,20 +63,24 @@ def tables():
     return {"edges": edges, "pairs": pairs}
 
 
-@pytest.fixture
-def report_of(tmp_path):
+@pytest.fixture(scope="module")
+def report_of(tmp_path_factory):
     """Ingest, walk, embed by a network with fresh weights, and evaluate beside all baselines."""
-    runs = iter(range(99))
 
     def run(tables, *, by_time, cold_items=0.0):
-        folder = tmp_path / f"run{next(runs)}"
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp("run")
         graph = ingested(folder, tables, by_time=by_time, cold_items=cold_items)
         neighborhoods = walked(folder, graph)
         embeddings = embedded(folder, graph, neighborhoods)
         return evaluated(graph, embeddings)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def clean_by_time(report_of, tables):
+    """What the evaluation says when nothing is poisoned."""
+    return report_of(tables, by_time=True)
 
 
 def ingested(folder, tables, *, by_time, cold_items):
@@ -134,7 +140,8 @@ def evaluated(graph, embeddings):
             "structure": FeatureCosine(rows[:, graph.feature_columns["structure"]]),
             "size": FeatureCosine(rows[:, graph.feature_columns["size"]]),
             "item_cosine": ItemCosine(adjacency),
-            "walk": WalkRanks(pack_graph(adjacency, WALK.choice), key=1, num_walks=200),
+            "walk": Pixie(pack_graph(adjacency, WALK.choice), PixieConfig(num_walks=1_000), seed=0),
+            "transitions": Transitions(graph.pairs("train"), NUM_ITEMS),
             "popularity": Popularity(adjacency.item_degrees),
         },
         pairs=graph.pairs("test"),
@@ -142,7 +149,7 @@ def evaluated(graph, embeddings):
             titles=graph.catalog().titles,
             images=[None] * NUM_ITEMS,
             degrees=adjacency.item_degrees,
-            content=rows[:, graph.feature_columns["size"]],
+            content=rows[:, graph.feature_columns["size"]].__getitem__,
             cold=None if cold is None else np.isin(np.arange(NUM_ITEMS), cold.ids),
         ),
         data="made up",
@@ -161,8 +168,7 @@ def first_held_out_day(tables):
     return int(np.sort(tables["pairs"]["day"])[240])
 
 
-def test_random_edges_of_the_future_move_no_metric(report_of, tables):
-    clean = report_of(tables, by_time=True)
+def test_random_edges_of_the_future_move_no_metric(report_of, tables, clean_by_time):
     draw = np.random.default_rng(7)
     poisoned = with_edges(
         tables,
@@ -170,20 +176,22 @@ def test_random_edges_of_the_future_move_no_metric(report_of, tables):
         [f"c{context}" for context in draw.integers(150, size=500)],
         first_held_out_day(tables) + np.arange(500),
     )
-    assert report_of(poisoned, by_time=True) == clean
-    assert clean["metrics"]["item_cosine"]["hit_rate@5"] > 0.2
+    assert report_of(poisoned, by_time=True) == clean_by_time
+    assert clean_by_time["metrics"]["item_cosine"]["hit_rate@5"] > 0.2
 
 
-def test_edges_of_the_past_do_move_metrics(report_of, tables):
+def test_edges_of_the_past_do_move_metrics(report_of, tables, clean_by_time):
     past = first_held_out_day(tables) - np.arange(1, 41)
     poisoned = with_edges(tables, np.arange(40), ["c1"] * 40, past)
-    clean, moved = (report_of(each, by_time=True)["metrics"] for each in (tables, poisoned))
+    clean, moved = clean_by_time["metrics"], report_of(poisoned, by_time=True)["metrics"]
     for method in ("pinsage", "structure", "item_cosine", "walk", "popularity"):
         assert moved[method] != clean[method]
 
 
 @pytest.mark.parametrize("by_time", [True, False], ids=["time", "context"])
-def test_the_labelled_pairs_themselves_as_edges_move_no_metric(report_of, tables, by_time):
+def test_the_labelled_pairs_themselves_as_edges_move_no_metric(
+    report_of, tables, clean_by_time, by_time
+):
     pairs = tables["pairs"]
     held_out = np.array(pairs["split"]) != "train"
     if by_time:
@@ -196,7 +204,8 @@ def test_the_labelled_pairs_themselves_as_edges_move_no_metric(report_of, tables
         np.concatenate([contexts, contexts]),
         np.tile(pairs["day"][held_out], 2),
     )
-    assert report_of(poisoned, by_time=by_time) == report_of(tables, by_time=by_time)
+    clean = clean_by_time if by_time else report_of(tables, by_time=False)
+    assert report_of(poisoned, by_time=by_time) == clean
 
 
 def test_cold_items_are_ranked_by_the_edges_kept_for_them(report_of, tables):
@@ -220,3 +229,21 @@ def test_edges_of_cold_items_change_the_embeddings_of_these_items_alone(tables, 
         ids = graph.cold_items().ids
     same = (embeddings[0] == embeddings[1]).all(axis=1)
     np.testing.assert_array_equal(np.flatnonzero(~same), ids)
+
+
+def test_no_minibatch_has_a_cold_item(tables, tmp_path):
+    graph = ingested(tmp_path, tables, by_time=False, cold_items=0.2)
+    walked(tmp_path, graph)
+    cold = graph.cold_items().ids
+    builder = ProducerSpec(
+        graph=tmp_path / "graph",
+        neighborhoods=tmp_path / "walk",
+        minibatch=MinibatchConfig(size=16, shared_negatives=200, max_hard_negatives=0),
+        num_layers=2,
+        seed=0,
+    ).builder()
+    for step in range(builder.steps_per_epoch):
+        minibatch = builder.build(0, step, world_rank=0, world_size=1)
+        assert not np.isin(minibatch.seed_ids, cold).any()
+        assert len(np.unique(minibatch.seed_ids)) > NUM_ITEMS / 2
+    assert not np.isin(Neighborhoods.open(tmp_path / "walk").ids, cold).any()

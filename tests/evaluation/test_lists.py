@@ -42,7 +42,7 @@ def test_diversity_is_one_less_the_mean_cosine_of_two_items_of_a_list(case):
     content[0] = 0
     unit = content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-9)
     k = lists.shape[1]
-    for ids, value in zip(lists, diversity_values(lists, content), strict=True):
+    for ids, value in zip(lists, diversity_values(lists, content.__getitem__), strict=True):
         pairs = [(a, b) for a in ids for b in ids if a != b]
         wanted = 1 - np.mean([unit[a] @ unit[b] for a, b in pairs]) if k > 1 else 0
         assert value == pytest.approx(wanted, abs=1e-6)

@@ -201,6 +201,34 @@ def test_neither_threads_nor_chunks_change_a_bit_of_a_ranking():
     np.testing.assert_array_equal(cut.top_scores, at_once.top_scores)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_ranks_as_the_cpu_does():
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(70_000, 100)).astype(np.float32)
+    vectors[1_000:1_200] = vectors[:200]
+    queries = rng.integers(70_000, size=3_000)
+    positives = (queries + 1_000) % 70_000
+    cpu, gpu = (
+        rank_and_recommend(EmbeddingCosine(vectors), queries, positives, k=10, device=device)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_array_equal(gpu.ranks.better, cpu.ranks.better)
+    np.testing.assert_array_equal(gpu.ranks.tied, cpu.ranks.tied)
+    np.testing.assert_array_equal(gpu.top_ids, cpu.top_ids)
+    np.testing.assert_array_equal(gpu.top_scores, cpu.top_scores)
+
+
+def test_products_less_exact_than_float32_are_refused():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(ValueError, match="found 'medium'"):
+            rank_pairs(EmbeddingCosine(np.eye(3, dtype=np.float32)), np.array([0]), np.array([1]))
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_vectors_that_are_not_finite_are_refused():
     vectors = np.ones((4, 2), np.float32)
     vectors[2, 1] = np.nan

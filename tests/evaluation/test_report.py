@@ -59,7 +59,7 @@ def run(methods):
                 titles=[f"{HOSTILE} {n}" for n in range(NUM_ITEMS)],
                 images=[None] * NUM_ITEMS,
                 degrees=np.arange(NUM_ITEMS),
-                content=one_of_each_community(0.5),
+                content=one_of_each_community(0.5).__getitem__,
                 cold=cold,
             ),
             data=f"books {HOSTILE}",
@@ -175,6 +175,9 @@ def test_pairs_with_cold_items_are_looked_at_by_themselves(run):
     ratio = section["either"]["ratio"]["popularity"]["mrr"]
     ours, theirs = (section["either"]["metrics"][m]["mrr"] for m in ("pinsage", "popularity"))
     assert ratio == ours / theirs
+    assert report["summary"][-1].startswith(
+        "Of 2 pairs whose answer is one of 2 items that training did not see, PinSage finds 1.0000"
+    )
     assert "cold" not in run()
     assert run(cold=np.zeros(NUM_ITEMS, bool))["cold"]["either"] == {"pairs": 0, "queries": 0}
 

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
+from pinsage.graph.adjacency import (
+    SIDES,
+    AdjacencyShard,
+    BipartiteAdjacency,
+    assemble,
+    rows_between,
+)
 
 ARRAYS = ("item_starts", "item_contexts", "context_starts", "context_items")
 
@@ -89,3 +95,20 @@ def test_the_shards_take_the_bytes_that_are_stated(bench, changed, extras, bytes
     assert len(found) == 3 * arrays
     stated = 8 * nodes + 2 * bytes_a_side * graph.num_edges + 3 * (2 * 8 + arrays * 128)
     assert sum(found) == stated
+
+
+@given(
+    edges=st.sets(st.tuples(st.integers(0, 19), st.integers(0, 14)), max_size=60),
+    num_shards=st.integers(1, 9),
+    start=st.integers(0, 15),
+    length=st.integers(0, 20),
+    side=st.sampled_from(sorted(SIDES)),
+)
+def test_rows_of_a_range_are_those_of_the_whole_graph(edges, num_shards, start, length, side):
+    whole = whole_graph(edges, 20, 15)
+    shards = [AdjacencyShard.cut(whole, shard, num_shards) for shard in range(num_shards)]
+    stop = min(start + length, 15)
+    starts, values = rows_between(shards, side, start, stop)
+    all_starts, all_values = (getattr(whole, name) for name in SIDES[side][:2])
+    np.testing.assert_array_equal(starts, all_starts[start : stop + 1] - all_starts[start])
+    np.testing.assert_array_equal(values, all_values[all_starts[start] : all_starts[stop]])

@@ -1,13 +1,9 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pinsage.base.artifacts import publish
-from pinsage.inference.export import read_embeddings, write_part
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import to_device_block
@@ -81,19 +77,3 @@ def test_passes_may_be_repeated_and_taken_in_any_order_of_chunks(tmp_path: Path)
         for start in (30, 0, 10, 20, 10):
             encoder.run(number, start, start + 10)
     np.testing.assert_allclose(encoder.run(2, 0, NUM_ITEMS), by_minibatch(model, None), atol=1e-5)
-
-
-def test_embeddings_are_parquet_that_any_tool_reads(tmp_path: Path) -> None:
-    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-    with publish(tmp_path / "e", stage="embeddings", config={}, parents={}) as draft:
-        draft.counts["items"] = 4
-        for start in (0, 2):
-            with draft.file(f"part-{start:012d}.parquet") as path:
-                write_part(
-                    path, pa.array(["a", "b", "c", "d"][start : start + 2]), rows[start:][:2]
-                )
-    np.testing.assert_array_equal(read_embeddings(tmp_path / "e"), rows)
-    table = pq.read_table(tmp_path / "e" / "part-000000000002.parquet")
-    assert table.schema.field("embedding").type == pa.list_(pa.float32(), 3)
-    assert table["item_key"].to_pylist() == ["c", "d"]
-    assert table["embedding"].to_pylist() == [[6.0, 7.0, 8.0], [9.0, 10.0, 11.0]]

@@ -5,7 +5,7 @@ import pytest
 
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import ArtifactError
-from pinsage.retrieval.approximate import HnswIndex
+from pinsage.retrieval.approximate import FaissIndex
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.index import (
     Index,
@@ -65,7 +65,7 @@ def test_the_approximate_index_agrees_with_the_exact_one() -> None:
     assert 0.95 <= measured_recall(approximate, k=10, sample=sample) <= 1.0
 
 
-@pytest.mark.parametrize(("limit", "wanted"), [(2_000, ExactIndex), (1_999, HnswIndex)])
+@pytest.mark.parametrize(("limit", "wanted"), [(2_000, ExactIndex), (1_999, FaissIndex)])
 def test_the_size_of_the_catalog_chooses_the_structure(limit: int, wanted: type) -> None:
     assert isinstance(build_index(clustered_vectors(), IndexConfig(exact_limit=limit)), wanted)
 

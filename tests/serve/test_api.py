@@ -341,6 +341,7 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
     assert set(described["paths"]) == {
         "/v1/items/{item_key}/similar",
         "/v1/similar",
+        "/v1/homefeed",
         "/v1/search",
         "/v1/items",
         "/v1/items/{item_key}",

@@ -31,6 +31,13 @@ def test_a_generation_that_is_not_there_is_told_before_anything_starts(tmp_path:
         build_app(AppArgs(generation=tmp_path / "generation.json"))
 
 
+def test_the_number_of_replicas_may_follow_the_load_between_two_bounds(generation_path: Path):
+    scaled = AppArgs(generation=generation_path, scaling={"min_replicas": 2, "max_replicas": 3})
+    assert isinstance(build_app(scaled), serve.Application)
+    with pytest.raises(ValidationError, match="above max_replicas"):
+        AppArgs(generation=generation_path, scaling={"min_replicas": 5})
+
+
 def test_a_misspelt_argument_is_refused(generation_path: Path):
     with pytest.raises(ValidationError, match="max_kk"):
         AppArgs.model_validate({"generation": generation_path, "max_kk": 3})
@@ -63,6 +70,14 @@ def test_a_server_open_to_the_network_without_keys_is_refused_before_anything_st
     generation_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert run("serve.host=0.0.0.0", generation_path=generation_path) == 2
+    assert "python -m serve.keys add" in capsys.readouterr().err
+
+
+def test_haproxy_listens_to_everyone_so_it_needs_keys_whatever_the_host(
+    generation_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    assert run(generation_path=generation_path) == 2
     assert "python -m serve.keys add" in capsys.readouterr().err
 
 

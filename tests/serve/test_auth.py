@@ -187,6 +187,12 @@ def test_who_is_forwarded_from_afar_is_not_taken_for_local():
     assert admitted(trusting, "GET", "/v1/items", LOCAL, x_forwarded_for=f"{REMOTE}, ::1") is None
 
 
+def test_no_one_is_local_behind_a_proxy_that_does_not_say_whom_it_speaks_for():
+    gate = Gate(BoundaryConfig(local_callers=False))
+    assert admitted(gate, "GET", "/v1/items", LOCAL) is Code.KEY_NEEDED
+    assert admitted(gate, "PUT", "/v1/items/a", LOCAL) is Code.KEY_NEEDED
+
+
 def test_rates_are_counted_by_key_and_by_address_and_wrong_keys_are_rated_too(path: Path):
     fast = add_key(path, Role.READ, requests_per_s=100, burst=3)
     slow = add_key(path, Role.READ)

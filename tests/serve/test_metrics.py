@@ -3,9 +3,14 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
 from serve.metrics import Metrics
+from tests.serve.fakes import KEYS, NUM_ITEMS
 
 BOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "server.json"
 
@@ -21,12 +26,17 @@ def metrics() -> Metrics:
     return made
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+def read(text: str) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and its labels' values."""
     return {
         (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
-        for family in text_string_to_metric_families(metrics.written().decode())
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    return read(metrics.written().decode())
 
 
 def test_every_metric_and_label_that_the_board_asks_for_exists(metrics: Metrics):
@@ -86,3 +96,17 @@ def test_the_running_recall_starts_at_the_first_comparison_and_moves_towards_the
     found = samples(metrics)
     assert 0.99 < found["pinsage_recall",] < 1
     assert found["pinsage_rechecks_total",] == 201
+
+
+def test_a_server_tells_what_it_serves_and_how_often_it_searches(generation: Generation):
+    with TestClient(build_api(generation, ServeConfig())) as client:
+        before = read(client.get("/metrics").text)
+        client.get(f"/v1/items/{KEYS[0]}/similar")
+        client.get(f"/v1/items/{KEYS[0]}/similar", params={"filter": '{"year": 1801}'})
+        after = read(client.get("/metrics").text)
+    assert after["pinsage_generation_info", generation.parts.digest] == 1
+    assert after["pinsage_items", "published"] == NUM_ITEMS
+    strategies = [name for name in after if name[0] == "pinsage_searches_total"]
+    counted = {name[1]: after[name] - before.get(name, 0) for name in strategies}
+    assert sum(counted.values()) == 2
+    assert len([number for number in counted.values() if number]) == 2

@@ -1,0 +1,210 @@
+"""A search over a recipe's settings: one training a trial, judged by held-out pairs."""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from ray import tune
+
+from pinsage.base.artifacts import whole_file
+from pinsage.base.config import apply_override, dump_config
+from pinsage.base.errors import ConfigError, PinsageError, TrainingError
+from pinsage.cluster import drivers
+from pinsage.cluster.run import Run
+from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.session import session
+from pinsage.cluster.trials import Trial, draw_trials
+from pinsage.training import load_progress
+from pinsage.training.validation import ValidationConfig, best_of
+
+_log = logging.getLogger(__name__)
+
+_VALIDATION = ValidationConfig(sample=10_000)
+"""How trials are judged if the recipe does not say."""
+
+_TRIAL_CPUS = 0.01
+"""What Ray counts for a trial itself; the training inside it asks for its workers."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one trial gave.
+
+    Attributes:
+        settings: how it differs from the recipe.
+        hit_rate: of the valid pairs looked at, at its best look; None if it failed.
+        step: the step of that look.
+        model: the published model; None if it failed.
+        error: why it failed.
+    """
+
+    settings: Trial
+    hit_rate: float | None = None
+    step: int | None = None
+    model: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: best first, failed ones last.
+        best: a recipe with the settings of the best trial.
+        table: all trials as JSON.
+    """
+
+    trials: list[Tried]
+    best: Path
+    table: Path
+
+
+def search(run: Run) -> SearchResult:
+    """Train with every drawn setting, and write down the best ones as a recipe.
+
+    A trial is a run of the same stages into the same output, so what is published is found again:
+    trials share the graph, and neighborhoods where walks don't differ. A search that was killed is
+    gone on with by the same command, and more trials may be asked for.
+
+    Raises:
+        ConfigError: a drawn setting is unknown or out of range; nothing was trained then.
+        TrainingError: every trial failed.
+    """
+    trials = draw_trials(run.config.search)
+    configs = [_config_of(run.config, trial) for trial in trials]
+    drivers.ingest(Run(configs[0]))
+    with session(run.config.ray):
+        tried = _fit(run, configs, trials)
+    tried.sort(key=lambda trial: -1.0 if trial.hit_rate is None else trial.hit_rate, reverse=True)
+    if tried[0].hit_rate is None:
+        raise TrainingError(f"every trial failed; the first one: {tried[0].error}")
+    return _write(run, tried)
+
+
+def _config_of(base: RunConfig, trial: Trial) -> RunConfig:
+    """Change some settings of a recipe.
+
+    Raises:
+        ConfigError: there is no such setting, or it cannot have the value.
+    """
+    tree = base.model_dump(mode="json")
+    if tree["train"]["validation"] is None:
+        tree["train"]["validation"] = _VALIDATION.model_dump(mode="json")
+    for name, value in trial.items():
+        apply_override(tree, f"{name}={yaml.safe_dump(value, default_flow_style=True)}")
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"search.space: {trial} cannot be used ({found})") from error
+
+
+def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]:
+    """Have Ray Tune run the trials, a few at a time."""
+    # A trial reads the recipe's relative paths; and our lines say more than Tune's frame.
+    os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+    storage = run.output / "search" / ".ray-tune"
+    texts = [dump_config(config) for config in configs]
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_train_one, configs=texts), {"cpu": _TRIAL_CPUS}),
+        param_space={"number": tune.grid_search(list(range(len(trials))))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=run.config.search.max_concurrent),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(storage),
+            callbacks=[_Lines(trials)],
+            verbose=0,
+        ),
+    )
+    try:
+        results = tuner.fit()
+        found = [results[place] for place in range(len(results))]
+    finally:
+        # All that counts is published already.
+        shutil.rmtree(storage, ignore_errors=True)
+    return [_told(trials, result) for result in found]
+
+
+def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
+    """Run one trial as far as its model.
+
+    An error that the user can mend is the trial's result; any other is Ray Tune's to report.
+    """
+    run = Run(RunConfig.model_validate(yaml.safe_load(configs[config["number"]])))
+    try:
+        drivers.walk(run)
+        drivers.train(run)
+    except PinsageError as error:
+        return {"error": str(error)}
+    best = best_of(load_progress(run.model.directory).validations)
+    if best is None:
+        return {"error": "no held-out pairs were looked at; check train.validation"}
+    return {
+        "hit_rate": best.hit_rate,
+        "step": best.step,
+        "model": run.model.directory.relative_to(run.output).as_posix(),
+    }
+
+
+class _Lines(tune.Callback):
+    """One line for every trial that ends."""
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self._trials = trials
+        self._done = 0
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **_info: object
+    ) -> None:
+        """Say what came out."""
+        self._done += 1
+        found = trial.last_result or {}
+        settings = self._trials[trial.config["number"]]
+        _log.info(
+            "search  %d of %d  %s  %s",
+            self._done,
+            len(self._trials),
+            f"hit-rate {found['hit_rate']:.4f}" if "hit_rate" in found else "failed",
+            said(settings),
+        )
+
+
+def said(trial: Trial) -> str:
+    """Write a trial's settings in one line.
+
+    >>> said({"model.embedding_width": 64}), said({})
+    ('model.embedding_width=64', 'the recipe as it is')
+    """
+    return "  ".join(f"{k}={v}" for k, v in trial.items()) or "the recipe as it is"
+
+
+def _told(trials: list[Trial], result: Any) -> Tried:
+    found = result.metrics or {}
+    error = found.get("error") or (None if result.error is None else str(result.error))
+    return Tried(
+        settings=trials[result.config["number"]],
+        hit_rate=found.get("hit_rate"),
+        step=found.get("step"),
+        model=found.get("model"),
+        error=error,
+    )
+
+
+def _write(run: Run, tried: list[Tried]) -> SearchResult:
+    """Write the table, and the best trial as a recipe."""
+    folder = run.output / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    result = SearchResult(tried, folder / "best.yaml", folder / "search.json")
+    with whole_file(result.best) as path:
+        path.write_text(dump_config(_config_of(run.config, tried[0].settings)), encoding="utf-8")
+    with whole_file(result.table) as path:
+        rows = [asdict(trial) for trial in tried]
+        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return result

@@ -1,0 +1,147 @@
+"""Every chunk of every pass, from features to Parquet files, in one process."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pinsage.base.artifacts import whole_file
+from pinsage.base.errors import ArtifactError
+from pinsage.graph import Graph
+from pinsage.graph.adjacency import AdjacencyShard
+from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE, ITEM_KEY, ITEMS_FILE
+from pinsage.inference.contexts import context_embeddings
+from pinsage.inference.export import PART_ROWS, part_name, read_keys, write_part
+from pinsage.inference.layerwise import BLOCK, EmbedConfig, LayerwiseEncoder
+from pinsage.inference.marks import Pass
+from pinsage.inference.rows import RowFile
+from pinsage.inference.update import Update
+from pinsage.model.checkpoint import load_model
+from pinsage.sampling.neighborhood import Neighborhoods
+
+
+@dataclass(frozen=True)
+class EmbedSpec:
+    """What every embedding actor is told.
+
+    Attributes:
+        graph: published directory.
+        neighborhoods: published directory.
+        model: published directory.
+        folder: where rows lie between passes.
+        parts: where the Parquet files go.
+        config: settings of the stage.
+        previous: published embeddings to start from; None computes everything.
+    """
+
+    graph: Path
+    neighborhoods: Path
+    model: Path
+    folder: Path
+    parts: Path
+    config: EmbedConfig
+    previous: Path | None = None
+
+
+class Embedder:
+    """All that the passes read and write, opened: `LayerwiseEncoder`, then files of results."""
+
+    def __init__(self, spec: EmbedSpec, update: Update | None = None) -> None:
+        """Open the model and the tables.
+
+        Raises:
+            ArtifactError: a directory is unfinished or damaged, or the model is not for the graph.
+        """
+        self._spec = spec
+        self.graph = Graph.open(spec.graph)
+        self.neighborhoods = Neighborhoods.open(spec.neighborhoods, at_inference=True)
+        self.model = load_model(spec.model)
+        if len(self.model.input_shift) != self.graph.feature_width:
+            raise ArtifactError(
+                f"{spec.model}: the model wants {len(self.model.input_shift)} features an item, "
+                f"found {self.graph.feature_width} in {spec.graph}; embed with a model that was "
+                "trained on a graph with the same features (embed.model)"
+            )
+        self.encoder = LayerwiseEncoder(
+            self.model,
+            self.graph.features_at_inference(),
+            self.neighborhoods,
+            spec.folder,
+            num_neighbors=spec.config.num_neighbors,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            update=update,
+        )
+        self._embeddings = RowFile(spec.folder / "embeddings.npy")
+        self._convolutions = [f"pass-{number}" for number in range(self.encoder.num_passes)]
+
+    @cached_property
+    def _shards(self) -> list[AdjacencyShard]:
+        return self.graph.adjacency_shards()
+
+    def passes(self) -> list[Pass]:
+        """List all passes in order."""
+        items, config = self.graph.num_items, self._spec.config
+        size = -(-config.items_per_chunk // BLOCK) * BLOCK
+        listed = [Pass(name, items, size) for name in self._convolutions]
+        listed.append(Pass("items", items, PART_ROWS))
+        if config.contexts:
+            listed.append(Pass("contexts", self.graph.num_contexts, PART_ROWS))
+        return listed
+
+    def begin(self, name: str) -> None:
+        """Make the files that a pass fills; those that are there already are kept."""
+        if name == self._convolutions[-1]:
+            width = self.model.config.embedding_width
+            self._embeddings.make(self.graph.num_items, width)
+        elif name in self._convolutions:
+            self.encoder.allocate(self._convolutions.index(name))
+
+    def end(self, name: str) -> None:
+        """Drop what no later pass reads."""
+        if name in self._convolutions:
+            self.encoder.release(
+                self._convolutions.index(name), keep_hidden=self._spec.config.keep_rows
+            )
+
+    def do(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        """Do one chunk of a pass.
+
+        Returns:
+            Its receipt: `rows`, `convolutions`, and `digests` of every block of rows that it made.
+        """
+        receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
+        if name in self._convolutions:
+            number = self._convolutions.index(name)
+            embeddings = self.encoder.run(number, start, stop)
+            if embeddings is not None:
+                self._embeddings.write(start, embeddings)
+                self._embeddings.sync()
+            made = self.encoder.made(number, start, stop) if embeddings is None else embeddings
+            receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
+            receipt["digests"] = _digests(made)
+        elif name == "items":
+            self._write(ITEMS_FILE, ITEM_KEY, self._embeddings.read()[start:stop], start, stop)
+        else:
+            rows = context_embeddings(self._shards, self._embeddings.read(), start, stop)
+            self._write(CONTEXTS_FILE, CONTEXT_KEY, rows, start, stop)
+        return receipt
+
+    def _write(
+        self, table: str, key_name: str, rows: npt.NDArray[np.float32], start: int, stop: int
+    ) -> None:
+        keys = read_keys(self._spec.graph / table, key_name, start, stop)
+        name = part_name("contexts" if key_name == CONTEXT_KEY else "part", start, stop)
+        with whole_file(self._spec.parts / name) as path:
+            write_part(path, keys, rows.astype(self._spec.config.dtype), key_name=key_name)
+
+
+def _digests(rows: npt.NDArray[np.float32]) -> list[str]:
+    return [
+        hashlib.sha256(np.ascontiguousarray(rows[start : start + BLOCK]).data).hexdigest()
+        for start in range(0, len(rows), BLOCK)
+    ]

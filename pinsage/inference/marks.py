@@ -1,0 +1,80 @@
+"""Passes over rows, cut into chunks, and what is done of them."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pinsage.base.artifacts import whole_file
+
+Chunk = tuple[int, int]
+"""The first row of a group, and the one after its last."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over all items, or over all contexts.
+
+    Attributes:
+        name: what its marks begin with.
+        total: how many rows.
+        size: rows of a chunk.
+    """
+
+    name: str
+    total: int
+    size: int
+
+    def chunks(self) -> list[Chunk]:
+        """Cut the rows."""
+        starts = range(0, self.total, self.size)
+        return [(start, min(start + self.size, self.total)) for start in starts]
+
+
+class Marks:
+    """What is done: a file for every chunk, and one for every whole pass."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def set(self, name: str, chunk: Chunk, receipt: dict[str, Any]) -> None:
+        """Mark a chunk, whose rows are on disk."""
+        self._save(self._of_chunk(name, chunk), receipt)
+
+    def is_set(self, name: str, chunk: Chunk) -> bool:
+        """Tell whether a chunk cut like this is done."""
+        return self._of_chunk(name, chunk).exists()
+
+    def finish(self, stage: Pass) -> None:
+        """Mark a whole pass, all of whose chunks are done; its receipt does not tell the cuts."""
+        receipts = [_load(self._of_chunk(stage.name, chunk)) for chunk in stage.chunks()]
+        digests = [digest for receipt in receipts for digest in receipt.get("digests", [])]
+        whole = {
+            "rows": sum(receipt["rows"] for receipt in receipts),
+            "convolutions": sum(receipt["convolutions"] for receipt in receipts),
+        }
+        if digests:
+            whole["digest"] = hashlib.sha256("".join(digests).encode()).hexdigest()
+        self._save(self._of_pass(stage.name), whole)
+
+    def receipt(self, name: str) -> dict[str, Any] | None:
+        """Give the receipt of a whole pass; None if it is not done."""
+        path = self._of_pass(name)
+        return _load(path) if path.exists() else None
+
+    def _of_chunk(self, name: str, chunk: Chunk) -> Path:
+        """Name a chunk by both its ends: a rerun may cut the rows differently."""
+        return self._folder / f"{name}-{chunk[0]:012d}-{chunk[1]:012d}.done"
+
+    def _of_pass(self, name: str) -> Path:
+        return self._folder / f"{name}.done"
+
+    def _save(self, path: Path, receipt: dict[str, Any]) -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(receipt), encoding="utf-8")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    receipt: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return receipt

@@ -1,0 +1,98 @@
+"""An index that is watched: its searches are counted, and a sample compared with the truth."""
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Integer
+
+from pinsage.base.artifacts import Draft
+from pinsage.retrieval import Index
+from pinsage.retrieval.exact import ExactIndex
+from serve.metrics import Metrics
+
+logger = logging.getLogger("pinsage.serve")
+
+_WAITING = 4
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One search, and what it found."""
+
+    query: Float32[np.ndarray, "1 width"]
+    k: int
+    exclude: Sequence[Integer[np.ndarray, " _"]] | None
+    allowed: Bool[np.ndarray, " items"] | None
+    found: Int32[np.ndarray, " k"]
+
+
+class WatchedIndex:
+    """Any index, with every search counted and one in so many compared with the exact search.
+
+    Comparisons run in a thread of their own, one at a time. While many wait, further samples are
+    dropped: the measure must not cost what it measures.
+    """
+
+    def __init__(self, index: Index, metrics: Metrics, *, recheck_every: int) -> None:
+        """Watch an index.
+
+        Args:
+            index: what searches.
+            metrics: where to count.
+            recheck_every: one in so many searches is compared; 0 compares none.
+        """
+        self.vectors = index.vectors
+        self._index = index
+        self._metrics = metrics
+        self._every = recheck_every
+        self._number = itertools.count(1)
+        self._samples: queue.Queue[_Sample | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+
+    def search(
+        self,
+        queries: Float32[np.ndarray, "queries width"],
+        k: int,
+        exclude: Sequence[Integer[np.ndarray, " _"]] | None = None,
+        allowed: Bool[np.ndarray, " items"] | None = None,
+    ) -> tuple[Int32[np.ndarray, "queries k"], Float32[np.ndarray, "queries k"]]:
+        """See `Index.search`."""
+        ids, scores = self._index.search(queries, k, exclude, allowed)
+        self._metrics.searched("plain" if allowed is None else "filtered")
+        if self._every and next(self._number) % self._every == 0:
+            first = None if exclude is None else exclude[:1]
+            self._offer(_Sample(queries[:1], k, first, allowed, ids[0]))
+        return ids, scores
+
+    def save(self, draft: Draft) -> None:
+        """See `Index.save`."""
+        self._index.save(draft)
+
+    def stop(self) -> None:
+        """Finish the comparisons that wait, and end their thread."""
+        if self._thread is not None:
+            self._samples.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _offer(self, sample: _Sample) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._compare, name="recheck", daemon=True)
+            self._thread.start()
+        try:
+            self._samples.put_nowait(sample)
+        except queue.Full:
+            logger.debug("a recheck is left out: %d wait already", _WAITING)
+
+    def _compare(self) -> None:
+        exact = ExactIndex(self._index.vectors)
+        while (sample := self._samples.get()) is not None:
+            true_ids, _ = exact.search(sample.query, sample.k, sample.exclude, sample.allowed)
+            wanted = true_ids[true_ids >= 0]
+            if len(wanted):
+                self._metrics.rechecked(float(np.isin(wanted, sample.found).mean()))

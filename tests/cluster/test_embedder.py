@@ -1,0 +1,189 @@
+"""The embedding stage: cut anyhow, killed anywhere, or on workers, it publishes the same bytes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pinsage.base.artifacts import Draft, publish
+from pinsage.base.errors import ArtifactError
+from pinsage.cluster.embedder import embed_all, embeds_here
+from pinsage.cluster.run_config import RayConfig
+from pinsage.graph import Graph
+from pinsage.graph.ingest import ingest
+from pinsage.graph.synthetic import write_tables
+from pinsage.inference.embedder import EmbedSpec
+from pinsage.inference.export import read_context_embeddings, read_embeddings
+from pinsage.inference.layerwise import EmbedConfig
+from pinsage.inference.update import PRINTS_FILE
+from pinsage.model.checkpoint import save_model
+from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.sampling.neighborhood import WalkConfig, pack_graph, walk_chunk
+
+NUM_ITEMS = 40_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A small catalog's graph and neighborhoods, and a model with random weights."""
+
+    folder: Path
+    graph: Path
+    neighborhoods: Path
+    model: Path
+
+    def spec(self, draft: Draft, **settings: object) -> EmbedSpec:
+        return EmbedSpec(
+            graph=self.graph,
+            neighborhoods=self.neighborhoods,
+            model=self.model,
+            folder=draft.scratch,
+            parts=draft.path,
+            config=EmbedConfig.model_validate(settings),
+        )
+
+    def embed(self, directory: Path, **settings: object) -> Path:
+        """Publish embeddings."""
+        with publish(directory, stage="embeddings", config={}, parents={}) as draft:
+            embed_all(self.spec(draft, **settings), draft, RayConfig())
+        return directory
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("inputs")
+    config = write_tables(folder / "tables", num_items=NUM_ITEMS, num_contexts=10_000)
+    with publish(folder / "graph", stage="graph", config={}, parents={}) as draft:
+        ingest(config, draft, num_shards=3, seed=0)
+    graph = Graph.open(folder / "graph")
+    packed = pack_graph(graph.adjacency(), WalkConfig().choice)
+    walk = WalkConfig(num_walks=20, num_neighbors=8)
+    table = walk_chunk(packed, np.arange(NUM_ITEMS), walk=walk, hard=None, seed=0)
+    with publish(folder / "near", stage="neighborhoods", config={}, parents={}) as draft:
+        draft.write_array("neighbor_ids.npy", table.ids)
+        draft.write_array("weights.npy", table.weights)
+        draft.write_array("hard_negatives.npy", table.hard_negatives)
+    torch.manual_seed(0)
+    shape = ModelConfig(num_layers=2, projected_width=16, embedding_width=8)
+    with publish(folder / "model", stage="model", config={}, parents={}) as draft:
+        save_model(PinSage(shape, graph.feature_width), draft)
+    return Inputs(folder, folder / "graph", folder / "near", folder / "model")
+
+
+@pytest.fixture(scope="module")
+def unbroken(inputs: Inputs) -> Path:
+    return inputs.embed(inputs.folder / "unbroken", contexts=True, keep_rows=True)
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    """All files are equal, and the manifests but for the name of the directory."""
+    one, other = bytes_of(found), bytes_of(expected)
+    for files, directory in ((one, found), (other, expected)):
+        files["manifest.json"] = files["manifest.json"].replace(directory.name.encode(), b"")
+    assert one == other
+
+
+def test_a_receipt_counts_every_convolution_once(unbroken: Path, inputs: Inputs) -> None:
+    counts = Draft(unbroken).path / "manifest.json"
+    assert read_embeddings(unbroken).shape == (NUM_ITEMS, 8)
+    text = counts.read_text()
+    assert f'"convolutions": {2 * NUM_ITEMS}' in text
+    assert text.count('"digest"') == 3
+
+
+def test_chunks_change_no_byte(unbroken: Path, inputs: Inputs) -> None:
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 10_000}
+    assert_same(inputs.embed(inputs.folder / "chunks", **settings), unbroken)
+
+
+def test_contexts_are_the_unit_length_means_of_their_items(unbroken: Path, inputs: Inputs) -> None:
+    graph, items = Graph.open(inputs.graph).adjacency(), read_embeddings(unbroken)
+    contexts = read_context_embeddings(unbroken)
+    for context in range(0, graph.num_contexts, 97):
+        own = graph.context_items[slice(*graph.context_starts[context : context + 2])]
+        mean = items[own].mean(axis=0)
+        np.testing.assert_allclose(contexts[context], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_half_precision_is_what_single_precision_rounds_to(unbroken: Path, inputs: Inputs) -> None:
+    half = inputs.embed(inputs.folder / "half", dtype="float16")
+    rounded = read_embeddings(unbroken).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(read_embeddings(half), rounded)
+    assert not (half / PRINTS_FILE).exists()
+
+
+def test_a_model_of_other_features_is_refused(inputs: Inputs, tmp_path: Path) -> None:
+    with publish(tmp_path / "model", stage="model", config={}, parents={}) as draft:
+        save_model(PinSage(ModelConfig(num_layers=0, embedding_width=4), 3), draft)
+    other = Inputs(tmp_path, inputs.graph, inputs.neighborhoods, tmp_path / "model")
+    with pytest.raises(ArtifactError, match="wants 3 features an item, found 17"):
+        other.embed(tmp_path / "out")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pinsage.base.artifacts import publish
+from pinsage.cluster.embedder import embed_all
+from pinsage.cluster.run_config import RayConfig
+from pinsage.inference.embedder import EmbedSpec
+from pinsage.inference.layerwise import EmbedConfig
+graph, near, model, out = map(Path, sys.argv[1:])
+with publish(out, stage="embeddings", config={}, parents={}) as draft:
+    config = EmbedConfig(contexts=True, keep_rows=True, items_per_chunk=1)
+    embed_all(EmbedSpec(graph, near, model, draft.scratch, draft.path, config), draft, RayConfig())
+"""
+
+
+@pytest.mark.parametrize("num_marks", [3, 12])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, num_marks: int
+) -> None:
+    scratch = tmp_path / ".out.partial" / ".scratch"
+    paths = [inputs.graph, inputs.neighborhoods, inputs.model, tmp_path / "out"]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, paths)])
+    while len(list(scratch.glob("*.done"))) < num_marks:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.0005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    marks = {path: path.stat().st_mtime_ns for path in scratch.glob("*.done")}
+    assert len(marks) >= num_marks
+    draft = Draft(tmp_path / ".out.partial")
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 1}
+    embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+    shutil.copytree(draft.path, tmp_path / "copy")
+    with publish(tmp_path / "out", stage="embeddings", config={}, parents={}) as again:
+        embed_all(inputs.spec(again, **settings), again, RayConfig())
+    assert_same(tmp_path / "out", unbroken)
+
+
+@pytest.mark.ray
+def test_workers_publish_the_bytes_of_one_process(
+    local_ray: None, unbroken: Path, inputs: Inputs
+) -> None:
+    settings = {"contexts": True, "keep_rows": True, "num_workers": 2, "items_per_chunk": 8_192}
+    two = inputs.embed(
+        inputs.folder / "two", **settings, threads_per_worker=torch.get_num_threads()
+    )
+    assert_same(two, unbroken)
+
+
+def test_a_catalog_is_embedded_here_only_while_that_is_faster_than_starting_workers() -> None:
+    model = torch.nn.Linear(1_000, 1_000, bias=False)
+    assert embeds_here(None, 1_000_000, model)
+    assert not embeds_here(None, 1_000_001, model)
+    assert not embeds_here(1, 10, model)

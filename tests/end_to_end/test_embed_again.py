@@ -1,0 +1,43 @@
+"""Embedding with a model, and from embeddings, that an earlier run published."""
+
+import numpy as np
+import pytest
+
+from pinsage.base.errors import ArtifactError
+from pinsage.cluster import drivers
+from pinsage.inference.export import read_embeddings
+from tests.end_to_end.conftest import Finished
+from tests.runs import smoke_run
+
+
+def test_unchanged_items_are_taken_from_the_previous_embeddings(finished: Finished) -> None:
+    output, model = finished.run.output, finished.run.model.directory.name
+    kept = smoke_run(output, f"embed.model={model}", "embed.keep_rows=true")
+    assert kept.model.directory == finished.run.model.directory
+    drivers.embed(kept)
+    previous = kept.embeddings.directory.name
+    again = smoke_run(output, f"embed.model={model}", f"embed.previous={previous}")
+    result = drivers.embed(again)
+    assert result.directory not in {finished.run.embeddings.directory, kept.embeddings.directory}
+    assert result.counts["convolutions"] == 0
+    np.testing.assert_array_equal(
+        read_embeddings(result.directory), read_embeddings(finished.run.embeddings.directory)
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("embed.model=0123456789ab", "embed.model: no model published"),
+        ("embed.previous=../graph", "embed.previous: no embeddings published"),
+        ("embed.num_neighbors=3", "made with embed.num_neighbors None, found 3"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    finished: Finished, setting: str, message: str
+) -> None:
+    output, model = finished.run.output, finished.run.model.directory.name
+    previous = finished.run.embeddings.directory.name
+    settings = [f"embed.model={model}", f"embed.previous={previous}", setting]
+    with pytest.raises(ArtifactError, match=message):
+        drivers.embed(smoke_run(output, *settings))

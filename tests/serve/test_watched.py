@@ -1,0 +1,60 @@
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from pinsage.retrieval.exact import ExactIndex
+from serve.metrics import Metrics
+from serve.watched import WatchedIndex
+from tests.serve.fakes import NUM_ITEMS
+
+
+class HalfBlind(ExactIndex):
+    """Never finds odd items."""
+
+    def search(self, queries, k, exclude=None, allowed=None):
+        even = np.arange(len(self.vectors)) % 2 == 0
+        return super().search(queries, k, exclude, even if allowed is None else even & allowed)
+
+
+def vectors() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(NUM_ITEMS, 4)).astype(np.float32)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    for family in text_string_to_metric_families(metrics.written().decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return 0.0
+
+
+def test_a_watched_index_answers_as_the_index_does_and_counts_by_strategy():
+    plain, metrics = ExactIndex(vectors()), Metrics()
+    watched = WatchedIndex(plain, metrics, recheck_every=0)
+    allowed = np.arange(NUM_ITEMS) < 9
+    for further in ({}, {"exclude": [np.array([3])] * 2}, {"allowed": allowed}):
+        for ours, theirs in zip(
+            watched.search(plain.vectors[:2], 5, **further),
+            plain.search(plain.vectors[:2], 5, **further),
+            strict=True,
+        ):
+            assert np.array_equal(ours, theirs)
+    assert value(metrics, "pinsage_searches_total", strategy="plain") == 2
+    assert value(metrics, "pinsage_searches_total", strategy="filtered") == 1
+    assert value(metrics, "pinsage_rechecks_total") == 0
+
+
+def test_one_search_in_so_many_is_compared_with_the_exact_one():
+    blind, metrics = HalfBlind(vectors()), Metrics()
+    watched = WatchedIndex(blind, metrics, recheck_every=3)
+    for row in range(9):
+        watched.search(blind.vectors[row : row + 1], NUM_ITEMS, exclude=[np.array([row])])
+        if row % 3 == 2:
+            # One at a time, so that none is dropped.
+            watched.stop()
+    assert value(metrics, "pinsage_rechecks_total") == 3
+    assert 0.4 < value(metrics, "pinsage_recall") < 0.6
+    perfect = Metrics()
+    seeing = WatchedIndex(ExactIndex(blind.vectors), perfect, recheck_every=1)
+    seeing.search(blind.vectors[:1], 5, allowed=np.arange(NUM_ITEMS) < 2)
+    seeing.stop()
+    assert value(perfect, "pinsage_recall") == 1
