@@ -64,10 +64,10 @@ export function drawMap(box, points, show, open) {
   }
 
   function nearest(event) {
-    const frame = svg.getBoundingClientRect();
-    const scale = SIZE / frame.width;
-    const x = (event.clientX - frame.left) * scale;
-    const y = (event.clientY - frame.top) * scale;
+    // The drawing may be smaller than its box, and in its middle.
+    const matrix = svg.getScreenCTM().inverse();
+    const scale = matrix.a;
+    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix);
     const far = at.map(([px, py]) => Math.hypot(px - x, py - y));
     const best = far.indexOf(Math.min(...far));
     return far[best] <= Math.max(REACH, 24 * scale) ? best : -1;
