@@ -14,6 +14,7 @@ from pinsage.cluster.run_config import ServeConfig
 from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
 from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
+from serve.embedding import Embedder
 from serve.filters import FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
@@ -23,6 +24,7 @@ from serve.problems import invalid, unknown_items
 from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
 from serve.replies import ItemTexts, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
+from serve.schemas_embed import EmbedNeighbor, EmbedReply, EmbedRequest
 from serve.schemas_feed import (
     CommonNeighborInfo,
     FeedItem,
@@ -64,6 +66,7 @@ class Answers:
         self._texts = ItemTexts(self._item)
         self._filters = Filters(self._catalog.table)
         self._evidence = Evidence(generation.graph, generation.neighborhoods)
+        self._embedder = Embedder(generation)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
         if metrics is not None:
@@ -221,6 +224,24 @@ class Answers:
                 )
                 for common in ties.common
             ],
+        )
+
+    def embed(self, request: EmbedRequest) -> EmbedReply:
+        """Embed an item that is described, and keep nothing of it.
+
+        Raises:
+            ProblemError: there is no model, or the features don't fit it.
+        """
+        found = self._embedder.embed(request.features, request.contexts)
+        weighed = zip(found.neighbor_ids, found.neighbor_weights, strict=True)
+        return EmbedReply(
+            generation=self.digest,
+            embedding=found.embedding,
+            neighbors=[
+                EmbedNeighbor(key=self._catalog.keys[item_id], weight=weight)
+                for item_id, weight in weighed
+            ],
+            unknown_contexts=found.unknown_contexts,
         )
 
     def quick_similar(self, key: str, k: int | None) -> bytes | None:

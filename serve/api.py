@@ -22,6 +22,7 @@ from serve.problems import Code, answer_with_problems, described, invalid, refus
 from serve.quick import QuickSimilar
 from serve.related import PINSAGE
 from serve.routes_duel import add_duels, add_map
+from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
 from serve.schemas import (
     FILTER_EXAMPLE,
@@ -88,6 +89,7 @@ def build_api(
     votes = config.votes or generation.parts.path.parent / "votes"
     add_duels(app, votes, num_items=config.duel_items)
     add_map(app)
+    add_embed(app)
     _add_item(app)
     add_pages(app)
     answer_with_problems(app)

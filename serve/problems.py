@@ -33,6 +33,7 @@ class Code(Enum):
     UNKNOWN_ITEM = _Kind(404, "Unknown item")
     NOT_FOUND = _Kind(404, "No such page")
     METHOD_NOT_ALLOWED = _Kind(405, "Method not allowed")
+    NO_MODEL = _Kind(409, "No model to embed with")
     BODY_TOO_LARGE = _Kind(413, "Body too large")
     INVALID_REQUEST = _Kind(422, "Invalid request")
     INTERNAL_ERROR = _Kind(500, "Internal error")

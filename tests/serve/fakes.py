@@ -164,7 +164,8 @@ def _write_neighborhoods(directory: Path) -> Path:
     ids = (np.arange(NUM_ITEMS)[:, None] + WALK_STEPS) % NUM_ITEMS
     weights = np.tile(np.array(WALK_WEIGHTS, np.float32), (NUM_ITEMS, 1))
     ids[COLD], weights[COLD] = -1, 0
-    with publish(directory, stage="neighborhoods", config={}, parents={}) as draft:
+    config = {"walk": {"num_walks": 20, "num_neighbors": len(WALK_STEPS)}, "seed": 0}
+    with publish(directory, stage="neighborhoods", config=config, parents={}) as draft:
         draft.write_array("neighbor_ids.npy", ids.astype(np.int32))
         draft.write_array("weights.npy", weights)
         draft.write_array("hard_negatives.npy", np.empty((NUM_ITEMS, 0), np.int32))

@@ -1,0 +1,198 @@
+"""New and changed items, embedded on the spot by a trained model (paper, sections 3.4 and 4.1).
+
+An item that no batch run has seen gets what one would give it: features from its content and its
+contexts, a neighborhood from walks that start in its contexts, and from there Algorithm 2. All of
+its neighbors are items of the published graph, whose own neighborhoods are in the table.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, Int64
+
+from pinsage.base.seeding import Stream, stream_key
+from pinsage.graph import Graph
+from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
+from pinsage.graph.structure import fold_in
+from pinsage.kernels.visits import importance_weights
+from pinsage.kernels.walks import walk_new_items
+from pinsage.model.encoder import PinSage
+from pinsage.model.inputs import to_device_block
+from pinsage.sampling.block import Block, build_blocks, cut_table, renormalized
+from pinsage.sampling.neighborhood import Neighborhoods, WalkConfig, pack_graph
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """What is known of an item that the published graph doesn't have, or has otherwise.
+
+    Attributes:
+        context_ids: the contexts of the graph that it is in; repeats count once.
+        num_contexts: all its contexts, those that the graph doesn't know included.
+        features: content features by group; a group left out is zero.
+        item_id: its id, if the graph has it; its walks are then those of a batch run.
+    """
+
+    context_ids: Int64[np.ndarray, " contexts"]
+    num_contexts: int
+    features: Mapping[str, Float32[np.ndarray, " width"]] = field(default_factory=dict)
+    item_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """New items, embedded.
+
+    Attributes:
+        embeddings: unit rows.
+        features: their layer-0 rows.
+        neighbor_ids: neighbors, most visited first; -1 where there are fewer than T.
+        neighbor_weights: importance weights.
+    """
+
+    embeddings: Float32[np.ndarray, "items width"]
+    features: Float32[np.ndarray, "items features"]
+    neighbor_ids: Int[np.ndarray, "items neighbors"]
+    neighbor_weights: Float32[np.ndarray, "items neighbors"]
+
+
+class FreshEncoder:
+    """A model, the graph to walk on, and the table of everyone else's neighborhoods.
+
+    Threads may share it; they take turns.
+    """
+
+    def __init__(
+        self,
+        model: PinSage,
+        graph: Graph,
+        neighborhoods: Neighborhoods,
+        *,
+        walk: WalkConfig,
+        seed: int,
+        num_neighbors: int | None = None,
+    ) -> None:
+        """Lay the graph out for walks; the model is put into evaluation mode.
+
+        Args:
+            model: trained weights.
+            graph: the published graph.
+            neighborhoods: its table.
+            walk: the walks that made the table.
+            seed: the seed of the run that made it.
+            num_neighbors: T at inference; None means all that the table keeps.
+
+        Raises:
+            ArtifactError: the graph was ingested before contexts' vectors were kept.
+        """
+        self._model = model.eval()
+        self._features = graph.features()
+        self._context_vectors = graph.context_vectors()
+        self._columns = graph.feature_columns
+        self._packed = pack_graph(graph.adjacency(), walk.choice)
+        self._table = (neighborhoods.ids, neighborhoods.weights)
+        self._width = num_neighbors or neighborhoods.ids.shape[1]
+        if self._width < neighborhoods.ids.shape[1]:
+            self._table = cut_table(*self._table, self._width)
+        self._walk = walk
+        self._seed = seed
+        self._scratch = np.full(graph.num_items, -1, np.int32)
+        self._turn = threading.Lock()
+
+    @property
+    def content_widths(self) -> dict[str, int]:
+        """How many numbers an item has in each group of content features."""
+        return {
+            name: columns.stop - columns.start
+            for name, columns in self._columns.items()
+            if name not in {LOG_DEGREE, STRUCTURE}
+        }
+
+    def embed(self, items: Sequence[NewItem]) -> Fresh:
+        """Embed some items at once.
+
+        Args:
+            items: at least one; their features are of the right widths.
+
+        Raises:
+            ValueError: a context id that the graph doesn't have, or features of another width.
+        """
+        with self._turn:
+            ids, weights = self._neighborhoods(items)
+            features = np.stack([self._feature_row(item) for item in items])
+            blocks, below = self._blocks(ids[:, : self._width], weights[:, : self._width])
+            rows = np.concatenate([features, self._features.gather(below)])
+            cpu = torch.device("cpu")
+            with torch.inference_mode():
+                on_device = [to_device_block(block, cpu) for block in blocks]
+                embeddings = self._model(torch.from_numpy(rows), on_device).float().numpy()
+        return Fresh(embeddings, features, ids, weights)
+
+    def _neighborhoods(
+        self, items: Sequence[NewItem]
+    ) -> tuple[Int[np.ndarray, "items neighbors"], Float32[np.ndarray, "items neighbors"]]:
+        contexts = [np.unique(item.context_ids) for item in items]
+        lengths = [len(of_item) for of_item in contexts]
+        # Whoever isn't in the graph draws as the first item after it would: no item does so yet.
+        after = self._packed.num_items
+        seeds = [after if item.item_id is None else item.item_id for item in items]
+        ids, counts = walk_new_items(
+            self._packed,
+            np.asarray(seeds, dtype=np.int64),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            np.concatenate(contexts).astype(np.int64),
+            key=stream_key(self._seed, Stream.WALKS),
+            num_walks=self._walk.num_walks,
+            walk_length=self._walk.walk_length,
+            restart=self._walk.restart,
+            num_neighbors=self._walk.num_neighbors,
+        )
+        return ids, importance_weights(counts)
+
+    def _feature_row(self, item: NewItem) -> Float32[np.ndarray, " features"]:
+        row = np.zeros(self._features.width, np.float32)
+        for name, values in item.features.items():
+            row[self._columns[name]] = values
+        if self._context_vectors is not None and len(item.context_ids):
+            row[self._columns[STRUCTURE]] = fold_in(item.context_ids, self._context_vectors)
+        row[self._columns[LOG_DEGREE]] = np.log1p(item.num_contexts)
+        return row
+
+    def _blocks(
+        self,
+        ids: Int[np.ndarray, "items neighbors"],
+        weights: Float32[np.ndarray, "items neighbors"],
+    ) -> tuple[list[Block], Int64[np.ndarray, " inputs"]]:
+        """Lay out Algorithm 2: in every layer new items stand first, known ones behind them."""
+        num_layers = self._model.config.num_layers
+        if num_layers == 0:
+            return [], np.empty(0, np.int64)
+        met = ids >= 0
+        known, places = np.unique(ids[met], return_inverse=True)
+        slots = np.zeros(ids.shape, np.int32)
+        slots[met] = places + len(ids)
+        own = Block(slots, renormalized(weights), len(ids) + len(known))
+        blocks, below = build_blocks(
+            known.astype(np.int64),
+            *self._table,
+            num_layers=num_layers - 1,
+            scratch=self._scratch,
+        )
+        lower = [
+            Block(
+                np.concatenate([own.neighbors, _moved(block, len(ids))]),
+                np.concatenate([own.weights, block.weights]),
+                block.num_sources + len(ids),
+            )
+            for block in blocks
+        ]
+        return [*lower, own], below
+
+
+def _moved(block: Block, by: int) -> Int[np.ndarray, "destinations neighbors"]:
+    """Move slots to behind the new items; where no neighbor is, slot 0 stays."""
+    is_there: Bool[np.ndarray, "destinations neighbors"] = block.weights > 0
+    return np.where(is_there, block.neighbors + np.int32(by), np.int32(0))

@@ -1,0 +1,150 @@
+"""Items embedded on the spot, against what a batch run gives them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pinsage.base.artifacts import publish
+from pinsage.graph import DataConfig, Graph
+from pinsage.graph.ingest import ingest
+from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
+from pinsage.graph.structure import StructureConfig
+from pinsage.graph.synthetic import write_tables
+from pinsage.inference.fresh import FreshEncoder, NewItem
+from pinsage.inference.layerwise import LayerwiseEncoder
+from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.sampling.neighborhood import Neighborhoods, WalkConfig, pack_graph, walk_chunk
+
+WALK = WalkConfig(num_walks=100, num_neighbors=10)
+SEED = 3
+
+
+@dataclass(frozen=True)
+class World:
+    """A graph and its neighborhoods, as a batch run makes them."""
+
+    graph: Graph
+    neighborhoods: Neighborhoods
+
+    def encoder(self, model: PinSage, num_neighbors: int | None = None) -> FreshEncoder:
+        return FreshEncoder(
+            model,
+            self.graph,
+            self.neighborhoods,
+            walk=WALK,
+            seed=SEED,
+            num_neighbors=num_neighbors,
+        )
+
+    def batch(self, model: PinSage, folder: Path, num_neighbors: int | None = None) -> np.ndarray:
+        encoder = LayerwiseEncoder(
+            model, self.graph.features(), self.neighborhoods, folder, num_neighbors=num_neighbors
+        )
+        for number in range(encoder.num_passes):
+            encoder.allocate(number)
+            embeddings = encoder.run(number, 0, self.graph.num_items)
+        return embeddings
+
+    def given(self, item_id: int) -> NewItem:
+        """An item of the graph as somebody would send it."""
+        adjacency = self.graph.adjacency()
+        start, stop = adjacency.item_starts[item_id : item_id + 2]
+        contexts = np.asarray(adjacency.item_contexts[start:stop], np.int64)
+        (row,) = self.graph.features().gather(np.array([item_id]))
+        content = row[self.graph.feature_columns["content"]]
+        return NewItem(contexts, len(contexts), {"content": content}, item_id)
+
+
+def build(folder: Path, data: DataConfig, structure: StructureConfig | None = None) -> World:
+    directory = folder / "graph" / "0123456789ab"
+    directory.parent.mkdir(parents=True)
+    with publish(directory, stage="graph", config={}, parents={}) as draft:
+        ingest(data, draft, num_shards=2, seed=SEED, structure=structure)
+    graph = Graph.open(directory)
+    ids = np.arange(graph.num_items)
+    packed = pack_graph(graph.adjacency(), WALK.choice)
+    return World(graph, walk_chunk(packed, ids, walk=WALK, hard=None, seed=SEED))
+
+
+def model_for(world: World, num_layers: int) -> PinSage:
+    torch.manual_seed(1)
+    config = ModelConfig(num_layers=num_layers, projected_width=24, embedding_width=16)
+    return PinSage(config, world.graph.feature_width).eval()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    return build(folder, write_tables(folder / "tables"), StructureConfig(width=8))
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_neighbors", [None, 4])
+def test_an_item_of_the_graph_embedded_on_the_spot_is_what_the_batch_run_made_it(
+    world: World, tmp_path: Path, num_layers: int, num_neighbors: int | None
+) -> None:
+    model = model_for(world, num_layers)
+    batch = world.batch(model, tmp_path, num_neighbors)
+    chosen = [0, 7, 150, world.graph.num_items - 1]
+    fresh = world.encoder(model, num_neighbors).embed([world.given(item) for item in chosen])
+    np.testing.assert_array_equal(fresh.neighbor_ids, world.neighborhoods.ids[chosen])
+    np.testing.assert_array_equal(fresh.features, world.graph.features().gather(np.array(chosen)))
+    np.testing.assert_allclose(fresh.embeddings, batch[chosen], atol=1e-5)
+
+
+def test_together_or_alone_an_item_is_embedded_alike(world: World) -> None:
+    encoder = world.encoder(model_for(world, 2))
+    items = [world.given(item) for item in (3, 4, 5, 6)]
+    together = encoder.embed(items).embeddings
+    alone = np.concatenate([encoder.embed([item]).embeddings for item in items])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_an_item_without_anything_has_an_embedding_of_unit_length_and_no_neighbors(
+    world: World, num_layers: int
+) -> None:
+    fresh = world.encoder(model_for(world, num_layers)).embed([NewItem(np.empty(0, np.int64), 0)])
+    assert np.linalg.norm(fresh.embeddings[0]) == pytest.approx(1, abs=1e-5)
+    assert (fresh.neighbor_ids == -1).all()
+    assert not fresh.features.any()
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_new_item_is_close_to_what_the_next_batch_run_makes_of_it(
+    tmp_path: Path, num_layers: int
+) -> None:
+    data = write_tables(tmp_path / "tables")
+    later = build(tmp_path / "later", data)
+    model = model_for(later, num_layers)
+    batch = later.batch(model, tmp_path)
+    keys = later.graph.catalog().keys
+    new = [keys[item] for item in (17, 120, 244)]
+    for name in ("items", "edges", "pairs"):
+        path = tmp_path / "tables" / f"{name}.parquet"
+        table = pq.read_table(path)
+        for column in {"item_id", "query_item", "positive_item"} & set(table.column_names):
+            table = table.filter(pc.invert(pc.is_in(table[column], pa.array(new))))
+        pq.write_table(table, path)
+    earlier = build(tmp_path / "earlier", data)
+    assert earlier.graph.num_items == later.graph.num_items - len(new)
+    known = {key: place for place, key in enumerate(context_keys(earlier))}
+    items = []
+    for key in new:
+        item = later.given(keys.index(key))
+        contexts = [context_keys(later)[context] for context in item.context_ids]
+        ids = np.array([known[context] for context in contexts if context in known])
+        items.append(NewItem(ids, len(contexts), item.features))
+    fresh = earlier.encoder(model).embed(items).embeddings
+    cosines = [float(fresh[at] @ batch[keys.index(key)]) for at, key in enumerate(new)]
+    assert min(cosines) >= 0.99, cosines
+
+
+def context_keys(world: World) -> list[str]:
+    return pq.read_table(world.graph.artifact.path / CONTEXTS_FILE)[CONTEXT_KEY].to_pylist()
