@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from serve.embedding import Embedder
 from serve.filters import FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
+from serve.maps import map_text
 from serve.metrics import Metrics
 from serve.problems import invalid, unknown_items
 from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
@@ -271,6 +273,25 @@ class Answers:
         spread = np.geomspace(1, max(reach, 1), num=min(limit, reach))
         ranks = (np.maximum(np.round(spread), np.arange(1, len(spread) + 1)) - 1).astype(np.int64)
         return [self._item(int(item_id)) for item_id in self._by_degree[ranks]]
+
+    def starting_key(self, draw: float) -> str:
+        """Give the key of a connected item, the better known the likelier.
+
+        Args:
+            draw: a number in [0, 1), which decides.
+        """
+        reach = self._num_connected or len(self._by_degree)
+        rank = min(int((reach + 1) ** draw), reach) - 1
+        return self._catalog.keys[self._by_degree[rank]]
+
+    @cached_property
+    def map_text(self) -> bytes:
+        """The map of the embeddings, as a `MapReply`.
+
+        Raises:
+            ProblemError: the generation's report has none.
+        """
+        return map_text(self._generation.parts, self._catalog)
 
     def generation(self) -> GenerationInfo:
         """Describe what is being served."""

@@ -21,6 +21,7 @@ from serve.pages import add_pages
 from serve.problems import Code, answer_with_problems, described, invalid, refusals
 from serve.quick import QuickSimilar
 from serve.related import PINSAGE
+from serve.routes_duel import add_duels, add_map
 from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
 from serve.schemas import (
@@ -85,6 +86,9 @@ def build_api(
     _add_catalog(app)
     _add_operations(app)
     add_feed(app)
+    votes = config.votes or generation.parts.path.parent / "votes"
+    add_duels(app, votes, num_items=config.duel_items)
+    add_map(app)
     add_embed(app)
     _add_item(app)
     add_pages(app)

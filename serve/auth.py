@@ -20,8 +20,8 @@ from serve.problems import Code, ProblemError
 logger = logging.getLogger("pinsage.serve")
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
-"""Calls by POST that change nothing."""
+_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed", "/v1/duel/votes"})
+"""Calls by POST that change nothing, and votes, which are asked of whoever may read."""
 _REREAD_S = 1.0
 
 

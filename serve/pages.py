@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -10,12 +11,15 @@ from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent / "explorer"
 
+_PAGES = ("/", "/feed", "/map", "/compare", "/add")
+"""Addresses of one and the same page, whose script shows what belongs to each."""
+
+_SCRIPTS = ("app", "add", "compare", "feed", "item", "map", "parts", "search", "session", "why")
+
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
+    **dict.fromkeys(_PAGES, ("index.html", "text/html; charset=utf-8")),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in _SCRIPTS},
     "/app.css": ("app.css", "text/css; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/parts.js": ("parts.js", "text/javascript; charset=utf-8"),
-    "/search.js": ("search.js", "text/javascript; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/docs.css": ("docs.css", "text/css; charset=utf-8"),
     "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
@@ -34,15 +38,21 @@ class _File:
 
 def add_pages(app: FastAPI) -> None:
     """Let an app serve the pages; they take what they show from the API."""
-    for path, (name, media_type) in _FILES.items():
-        content = (_FOLDER / name).read_bytes()
+    contents = {path: (_FOLDER / name).read_bytes() for path, (name, _) in _FILES.items()}
+    # The map is drawn as in `report.html`.
+    contents["/item_map.js"] = files("pinsage.evaluation").joinpath("item_map.js").read_bytes()
+    for path, content in contents.items():
         tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
         app.add_api_route(
             path,
-            _sender(_File(content, media_type, tag)),
+            _sender(_File(content, _media_type(path), tag)),
             methods=["GET", "HEAD"],
             include_in_schema=False,
         )
+
+
+def _media_type(path: str) -> str:
+    return _FILES[path][1] if path in _FILES else "text/javascript; charset=utf-8"
 
 
 def _sender(file: _File) -> Callable[[Request], Awaitable[Response]]:

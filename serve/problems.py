@@ -43,6 +43,10 @@ class Code(Enum):
     TOO_MANY_REQUESTS = _Kind(429, "Too many requests")
     OVERLOADED = _Kind(503, "Overloaded")
     TIMED_OUT = _Kind(504, "Timed out")
+    NO_MAP = _Kind(404, "No map")
+    NOTHING_TO_COMPARE = _Kind(404, "Nothing to compare")
+    DUPLICATE_VOTE = _Kind(409, "Duplicate vote")
+    VOTES_UNAVAILABLE = _Kind(503, "Votes unavailable")
 
     @property
     def text(self) -> str:

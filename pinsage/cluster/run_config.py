@@ -67,6 +67,11 @@ class ServeConfig(Config):
     """Longer request bodies are refused unread."""
     max_feature_bytes: PositiveInt = 2 * 2**30
     """A feature group that takes more memory is not offered as a method of comparison."""
+    votes: Path | None = None
+    """Folder where votes on the comparison page are kept; None keeps them beside the generation.
+    All copies of the server must see the same one."""
+    duel_items: Annotated[int, Field(ge=1, le=10)] = 1
+    """Answers of each method that a vote compares; the paper shows one (4.3)."""
     num_replicas: PositiveInt = 1
     """Copies of the server that share the requests."""
     max_ongoing_requests: PositiveInt = 64

@@ -8,10 +8,10 @@ from html import escape
 _WIDTH, _HEIGHT = 520, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 44
 
-NUM_STYLES = 6
+NUM_STYLES = 8
 """How many series the page has colors for; more begin again at the second."""
 
-_DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2")
+_DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2", "1 4", "14 3 3 3")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Series:
 def style_of(position: int) -> int:
     """Give the style of the series at a position; the first style is never used again.
 
-    >>> [style_of(n) for n in range(8)]
-    [0, 1, 2, 3, 4, 5, 1, 2]
+    >>> [style_of(n) for n in range(10)]
+    [0, 1, 2, 3, 4, 5, 6, 7, 1, 2]
     """
     return position if position < NUM_STYLES else 1 + (position - 1) % (NUM_STYLES - 1)
 

@@ -43,6 +43,8 @@ class EvaluationConfig(Config):
     """How many random results the p values compare with; none is below 1 / (1 + this)."""
     num_sheets: NonNegativeInt = 12
     """Queries whose recommendations are shown side by side."""
+    map_items: NonNegativeInt = 1_000
+    """Random items on the map of the embeddings (figure 6); 0 draws none."""
     baselines: tuple[Baseline, ...] = CHEAP
     """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
     `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""

@@ -11,6 +11,7 @@ from pinsage.base.seeding import Stream, stream
 from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.item_facts import ItemFacts
+from pinsage.evaluation.item_map import embedding_map
 from pinsage.evaluation.measures import Measures, measure
 from pinsage.evaluation.metrics import hit_rate
 from pinsage.evaluation.page import render_page
@@ -31,7 +32,7 @@ OnProgress = Callable[[int, int, str], None]
 """Called with queries ranked so far and in all (over all methods), and the method at work."""
 
 # What the draws of `Stream.SAMPLE` are for; the protocol has more.
-_SHEET_SAMPLE, _SIMILARITY_SAMPLE = 1, 2
+_SHEET_SAMPLE, _SIMILARITY_SAMPLE, _MAP_SAMPLE = 1, 2, 4
 
 
 def evaluate(
@@ -58,8 +59,8 @@ def evaluate(
 
     Returns:
         What `report.json` holds: `summary`, `protocol`, `metrics`, `statements`, `intervals`,
-        `paired`, `curves`, `sheets`, `similarity`, and `cold` where some items are. Plain JSON
-        values without NaN.
+        `paired`, `curves`, `sheets`, `similarity`, `map` (None without one), and `cold` where some
+        items are. Plain JSON values without NaN.
 
     Raises:
         DataError: there are no pairs in the split.
@@ -94,6 +95,7 @@ def evaluate(
             num_sheets=config.num_sheets,
         ),
         "similarity": _similarities(methods, seed),
+        "map": _map(methods, items, config, seed),
     }
     if items.cold is not None:
         section = cold_section(measures, held_out, items.cold, config, ours=OURS, seed=seed)
@@ -194,3 +196,17 @@ def _similarities(methods: Mapping[str, Scorer | VectorScorer], seed: int) -> di
         if isinstance(scorer, VectorScorer)
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _map(
+    methods: Mapping[str, Scorer | VectorScorer],
+    items: ItemFacts,
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Lay our embeddings out in the plane (figure 6)."""
+    ours = methods.get(OURS)
+    if not isinstance(ours, VectorScorer) or not config.map_items:
+        return None
+    rng = stream(seed, Stream.SAMPLE, _MAP_SAMPLE)
+    return embedding_map(ours.vectors, items.describe, rng, num_items=config.map_items)

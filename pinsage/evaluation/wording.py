@@ -37,7 +37,42 @@ def metric_label(name: str) -> str:
     """
     if name.startswith("hit_rate@"):
         return name.replace("_", "-")
+    if name.startswith("ndcg@"):
+        return name.upper()
     return {"scaled_mrr": "scaled MRR", "mrr": "MRR"}.get(name, name.replace("_", " "))
+
+
+_MEANINGS = {
+    "hit_rate": "share of held-out pairs whose positive is among the first {k} for its query",
+    "recall": "share of a query's positives among its first {k}, mean over queries",
+    "ndcg": "as recall, higher places count more, the best order gives 1",
+    "scaled_mrr": "mean of 1 / ceil(rank / scale) over held-out pairs (Equation 2 of the paper)",
+    "mrr": "mean of 1 / rank over held-out pairs",
+    "coverage": "share of the catalog that is in anybody's first {k}",
+    "largest_share": "share of all lists of {k} that the most recommended item is in",
+    "gini": "how unevenly recommendations fall on items: 0 all alike, 1 all on one",
+    "diversity": "1 less the mean cosine, by content, of the items in one list of {k}",
+    "mean_popularity": "contexts that a recommended item is in, mean over the first {k}",
+}
+
+
+def metric_meaning(name: str) -> str:
+    """Say what a metric measures; an unknown one says nothing.
+
+    >>> metric_meaning("coverage@10")
+    "share of the catalog that is in anybody's first 10"
+    """
+    base, _, k = name.partition("@")
+    return _MEANINGS.get(base, "").format(k=k or "k")
+
+
+def p_label(p: float) -> str:
+    """Write a p value.
+
+    >>> p_label(0.0312), p_label(0.0005)
+    ('p = .031', 'p < .001')
+    """
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
 def statement(metric: str, value: float, protocol: Mapping[str, Any]) -> str:

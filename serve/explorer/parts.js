@@ -17,7 +17,7 @@ export function el(name, attributes = {}, ...children) {
 
 /** The address of an item on this page. */
 export function itemUrl(key) {
-  return `?item=${encodeURIComponent(key)}`;
+  return `./?item=${encodeURIComponent(key)}`;
 }
 
 /** Who made the item, if its metadata says so under a usual name. */

@@ -1,13 +1,24 @@
-"""One finished run of the smoke recipe for all end-to-end tests."""
+"""What the end-to-end tests share: a finished run of the smoke recipe, a server, a browser."""
 
+import os
+import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvicorn
+from playwright.sync_api import Browser, sync_playwright
 
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
+from tests.end_to_end.visitor import CHROMIUM, FLAGS, Explorer
 from tests.runs import smoke_run
+from tests.serve.fakes import write_generation
 
 
 @dataclass(frozen=True)
@@ -34,3 +45,38 @@ def copy_of_graph(finished: Finished, tmp_path: Path) -> Path:
         link = tmp_path / stage.name
         link.symlink_to(stage.directory.parent, target_is_directory=True)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    generation = Generation.open(write_generation(tmp_path_factory.mktemp("run")))
+    app = build_api(generation, ServeConfig(title="Old books", default_k=6))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        running = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium found; install it with `apt-get install chromium`")
+        pytest.skip("no Chromium found; install it with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def explorer(browser: Browser, server: str) -> Iterator[Explorer]:
+    visitor = Explorer(browser, server)
+    yield visitor
+    visitor.page.context.close()
+    assert visitor.errors == []

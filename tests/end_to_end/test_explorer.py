@@ -1,19 +1,11 @@
-"""The explorer page in a real headless Chromium, over a small generation; no Ray."""
+"""The explorer's pages in a real headless Chromium, over a small generation; no Ray."""
 
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Route, expect
 
-from pinsage.cluster.run_config import ServeConfig
-from serve.api import build_api
-from serve.generation import Generation
+from tests.end_to_end.visitor import Explorer
 from tests.serve.fakes import (
     COLD,
     KEYS,
@@ -23,97 +15,9 @@ from tests.serve.fakes import (
     WALK_STEPS,
     ring_neighbors,
     title_of,
-    write_generation,
 )
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = next(
-    (path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()),
-    None,
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    generation = Generation.open(write_generation(tmp_path_factory.mktemp("run")))
-    app = build_api(generation, ServeConfig(title="Old books", default_k=6))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        running = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        running.should_exit = True
-        thread.join(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium found; install it with `apt-get install chromium`")
-        pytest.skip("no Chromium found; install it with `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-class Explorer:
-    """One fresh visitor of the page, and everything that went wrong for them."""
-
-    def __init__(self, browser: Browser, server: str) -> None:
-        context = browser.new_context(base_url=server, viewport={"width": 1280, "height": 900})
-        self.page: Page = context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.errors: list[str] = []
-        self.refused: list[str] = []
-        self._server = server
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on(
-            "console",
-            lambda message: (
-                self.errors.append(message.text)
-                if "Content Security Policy" in message.text
-                else None
-            ),
-        )
-        self.page.route("**/*", self._stay_here)
-
-    def _stay_here(self, route: Route) -> None:
-        if route.request.url.startswith(self._server):
-            route.continue_()
-        else:
-            self.refused.append(route.request.url)
-            route.abort()
-
-    def open_item(self, key: str) -> None:
-        self.page.goto(f"/?item={quote(key, safe='')}")
-        expect(self.page.locator(".chosen h1")).to_have_text(title_of(KEYS.index(key)))
-
-    def shown(self, method: str) -> list[str]:
-        links = self.page.locator(f"[data-method={method}] a[data-item]")
-        return [links.nth(at).get_attribute("data-item") or "" for at in range(links.count())]
-
-
-@pytest.fixture
-def explorer(browser: Browser, server: str) -> Iterator[Explorer]:
-    visitor = Explorer(browser, server)
-    yield visitor
-    visitor.page.context.close()
-    assert visitor.errors == []
 
 
 def test_the_start_page_offers_items_and_says_what_is_served(explorer: Explorer):
@@ -322,8 +226,9 @@ def test_nothing_is_wider_than_a_phone(explorer: Explorer, path: str):
 
 
 def test_the_description_page_lists_the_calls_and_tries_one(explorer: Explorer):
+    paths = explorer.page.request.get("/openapi.json").json()["paths"]
     explorer.page.goto("/docs")
-    expect(explorer.page.locator(".call")).to_have_count(8)
+    expect(explorer.page.locator(".call")).to_have_count(sum(map(len, paths.values())))
     call = explorer.page.locator(".call").filter(has_text="Find items by title")
     call.locator("summary").click()
     call.locator("input[name=q]").fill("les mis")

@@ -178,11 +178,28 @@ def _write_index(directory: Path) -> Path:
     return directory
 
 
+def _map() -> dict[str, object]:
+    """The first nine items, row by row in a square."""
+    points = [
+        {
+            "item_id": item_id,
+            "title": title_of(item_id),
+            "image": None,
+            "degree": NUM_ITEMS - 1 - item_id,
+            "x": 0.1 + 0.4 * (item_id % 3),
+            "y": 0.1 + 0.4 * (item_id // 3),
+            "near": [(item_id + 1) % 9, (item_id + 2) % 9],
+        }
+        for item_id in range(9)
+    ]
+    return {"how": "nine items in rows", "items": 9, "points": points}
+
+
 def _write_report(directory: Path) -> Path:
     metrics = {
         method: {"hit_rate@10": 0.01 * place, "hit_rate@100": 0.1 * place, "note": "kept out"}
         for place, method in enumerate(("pinsage", "text", "walk", "popularity"), start=1)
     }
     with publish(directory, stage="report", config={}, parents={}) as draft:
-        draft.write_json("report.json", {"metrics": metrics})
+        draft.write_json("report.json", {"metrics": metrics, "map": _map()})
     return directory

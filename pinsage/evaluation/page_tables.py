@@ -1,0 +1,186 @@
+"""The tables of `report.html`: whatever metrics a report has, in plain words."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from pinsage.evaluation.markup import head, method_row, metric_head, section, table
+from pinsage.evaluation.wording import (
+    OURS,
+    method_label,
+    metric_label,
+    metric_meaning,
+    p_label,
+    verdict,
+)
+
+_FOUND = ("hit_rate", "scaled_mrr", "mrr")
+_WHOLE = ("recall", "ndcg")
+_LISTS = ("coverage", "largest_share", "gini", "diversity", "mean_popularity")
+_SHARES = ("coverage", "largest_share")
+
+_KINDS = {
+    "positive": "The held-out answer is cold",
+    "query": "The item asked about is cold",
+    "either": "Either of them is cold",
+}
+
+
+def metric_section(report: Mapping[str, Any]) -> str:
+    """Show how often what was held out is found, with intervals."""
+    protocol, metrics = report["protocol"], report["metrics"]
+    caption = (
+        f"{protocol['data']}, {protocol['split']}, {protocol['candidates']:,} candidates, "
+        f"seed {protocol['seed']}; {protocol['pairs']:,} pairs, {protocol['pairs_are']}; small: "
+        f"{protocol['intervals']}; best in bold"
+    )
+    parts = [_values(caption, metrics, report["intervals"], _named(metrics, _FOUND))]
+    whole = _named(metrics, _WHOLE)
+    if whole:
+        parts.append("<h3>All answers of a query together</h3>")
+        caption = f"mean over {protocol['queries']:,} queries, with the same intervals"
+        parts.append(_values(caption, metrics, report["intervals"], whole))
+    return section("found", "How often the held-out item is found", *parts)
+
+
+def paired_section(report: Mapping[str, Any]) -> str:
+    """Show ours less each rival, on the same pairs."""
+    paired = report["paired"]
+    if not paired:
+        return ""
+    ours = method_label(OURS)
+    caption = (
+        f"{ours} minus the rival on the same pairs, with 95% paired intervals; green: ahead, "
+        "red: behind, gray: the interval holds zero"
+    )
+    if "p_values" in report["protocol"]:
+        caption += f"; p: {report['protocol']['p_values']}"
+    columns = _named(paired, (*_FOUND, *_WHOLE))
+    rows = [
+        method_row(rival, [_gap(found[metric]) for metric in columns])
+        for rival, found in paired.items()
+    ]
+    heads = [head("Rival"), *map(metric_head, columns)]
+    return section("rivals", f"{ours} against each rival", table(caption, heads, rows))
+
+
+def list_section(report: Mapping[str, Any]) -> str:
+    """Show how varied and how popular all that is recommended is."""
+    protocol, metrics = report["protocol"], report["metrics"]
+    columns = _named(metrics, _LISTS)
+    if not columns:
+        return ""
+    caption = (
+        f"over the best {protocol['list_length']} of {protocol['queries']:,} queries; the mean "
+        f"item of the catalog is in {protocol['mean_degree']:,.1f} contexts"
+    )
+    rows = [
+        method_row(
+            name,
+            [_cell(metric, values[metric], report["intervals"][name]) for metric in columns],
+        )
+        for name, values in metrics.items()
+    ]
+    found = table(caption, [head("Method"), *map(metric_head, columns)], rows)
+    return section("lists", "What is recommended: variety and popularity", found)
+
+
+def cold_section(report: Mapping[str, Any]) -> str:
+    """Show the pairs with items that training never saw."""
+    cold = report.get("cold")
+    if cold is None:
+        return ""
+    parts = [
+        f"<p>{cold['items']:,} of {report['protocol']['items']:,} items were kept out of training. "
+        "They are embedded from their features and whatever edges they have; every other item "
+        "stays a candidate.</p>"
+    ]
+    for kind, title in _KINDS.items():
+        found = cold[kind]
+        if "metrics" not in found:
+            continue
+        parts.append(f"<h3>{title}</h3>")
+        parts.append(_cold_table(found))
+    return section("cold", "Cold items", *parts)
+
+
+def glossary_section(report: Mapping[str, Any]) -> str:
+    """Say what every number means."""
+    families: dict[str, str] = {}
+    for metric in next(iter(report["metrics"].values())):
+        meaning = metric_meaning(metric)
+        if meaning:
+            families.setdefault(metric.partition("@")[0], metric)
+    lines = []
+    for base, metric in families.items():
+        label = metric_label(metric).partition("@")[0]
+        at = "@K" if "@" in metric else ""
+        meaning = metric_meaning(f"{base}@K")
+        lines.append(f"<dt>{escape(label + at)}</dt><dd>{escape(meaning)}</dd>")
+    return section("words", "What the numbers mean", f"<dl>{''.join(lines)}</dl>")
+
+
+def _named(by_method: Mapping[str, Mapping[str, Any]], families: Sequence[str]) -> list[str]:
+    """Give the metrics that every method has, in the order of their families."""
+    names = next(iter(by_method.values()))
+    common = [name for name in names if all(name in found for found in by_method.values())]
+    return [name for base in families for name in common if name.partition("@")[0] == base]
+
+
+def _values(
+    caption: str,
+    metrics: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]],
+    columns: Sequence[str],
+) -> str:
+    best = {metric: max(found[metric] for found in metrics.values()) for metric in columns}
+    rows = [
+        method_row(
+            name,
+            [
+                _cell(metric, values[metric], intervals[name], best=values[metric] == best[metric])
+                for metric in columns
+            ],
+        )
+        for name, values in metrics.items()
+    ]
+    return table(caption, [head("Method"), *map(metric_head, columns)], rows)
+
+
+def _cell(
+    metric: str, value: float, intervals: Mapping[str, Sequence[float]], *, best: bool = False
+) -> str:
+    base = metric.partition("@")[0]
+    form = "{:.1%}" if base in _SHARES else "{:,.1f}" if base == "mean_popularity" else "{:.4f}"
+    small = ""
+    if metric in intervals:
+        low, high = intervals[metric]
+        small = f"<small>{form.format(low)} to {form.format(high)}</small>"
+    mark = ' class="best"' if best else ""
+    return f"<td{mark}>{form.format(value)}{small}</td>"
+
+
+def _gap(gap: Mapping[str, float]) -> str:
+    p = f"<small>{escape(p_label(gap['p']))}</small>" if "p" in gap else ""
+    return (
+        f'<td class="{verdict(gap["low"], gap["high"])}">{gap["difference"]:+.4f}'
+        f"<small>{gap['low']:+.4f} to {gap['high']:+.4f}</small>{p}</td>"
+    )
+
+
+def _cold_table(found: Mapping[str, Any]) -> str:
+    metrics, ratios = found["metrics"], found.get("ratio", {})
+    columns = _named(metrics, _FOUND)
+    rows = []
+    for name, values in metrics.items():
+        cells = []
+        for metric in columns:
+            low, high = found["intervals"][name][metric]
+            ratio = ratios.get(name, {}).get(metric)
+            times = "" if ratio is None else f"<small>ours is {ratio:.2f} times it</small>"
+            cells.append(
+                f"<td>{values[metric]:.4f}<small>{low:.4f} to {high:.4f}</small>{times}</td>"
+            )
+        rows.append(method_row(name, cells))
+    caption = f"{found['pairs']:,} pairs of {found['queries']:,} queries; small: 95% intervals"
+    return table(caption, [head("Method"), *map(metric_head, columns)], rows)

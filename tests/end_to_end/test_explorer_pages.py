@@ -1,0 +1,145 @@
+"""The explorer's further pages in a real headless Chromium; no Ray."""
+
+import json
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.end_to_end.visitor import Explorer
+from tests.serve.fakes import KEYS, title_of
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("/feed", "/map", "/compare", "/add")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens_by_its_tab_fits_a_phone_and_is_not_empty(explorer: Explorer, path: str):
+    explorer.page.set_viewport_size({"width": 360, "height": 780})
+    explorer.page.goto("/")
+    explorer.page.locator(f"[data-tabs] a[href='{path[1:]}']").click()
+    expect(explorer.page.locator("main h1").first).to_be_visible()
+    expect(explorer.page.locator("main")).not_to_have_attribute("aria-busy", "true")
+    expect(explorer.page.locator("[aria-current=page]")).to_have_attribute("href", path[1:])
+    assert explorer.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_why_shows_the_graph_s_evidence_and_escape_returns_to_the_item(explorer: Explorer):
+    explorer.open_item(KEYS[5])
+    button = explorer.page.get_by_role("button", name=f"Why {title_of(6)}?").first
+    button.focus()
+    explorer.page.keyboard.press("Enter")
+    dialog = explorer.page.get_by_role("dialog")
+    # By walk, the next item is the first neighbor, with half of the weight.
+    expect(dialog).to_contain_text("neighbor 1, with 50.0% of what is pooled")
+    expect(dialog).to_contain_text("contexts hold both")
+    explorer.page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(button).to_be_focused()
+
+
+def test_side_by_side_shows_ours_as_one_column_of_many_each_of_which_can_be_hidden(
+    explorer: Explorer,
+):
+    explorer.open_item(KEYS[9])
+    explorer.page.get_by_role("button", name="Side by side").click()
+    columns = explorer.page.locator(".columns.even > .column")
+    expect(columns).to_have_count(3)
+    expect(columns.first.locator("h3")).to_have_text("PinSage")
+    explorer.page.get_by_role("checkbox", name="Walks").uncheck()
+    expect(explorer.page.locator(".column[aria-label=Walks]")).to_be_hidden()
+    explorer.page.reload()
+    expect(columns).to_have_count(3)
+
+
+def test_what_is_liked_makes_a_feed_that_leaves_it_out(explorer: Explorer):
+    explorer.page.goto("/feed")
+    explorer.page.locator("[data-picks] .pick").first.click()
+    expect(explorer.page.locator(".chip")).to_have_count(1)
+    expect(explorer.page.locator("[data-feed] li").first).to_be_visible()
+    explorer.page.locator("#q").fill("dracula")
+    explorer.page.keyboard.press("Enter")
+    expect(explorer.page.locator(".chip")).to_have_count(2)
+    dracula = next(key for n, key in enumerate(KEYS) if title_of(n) == "Dracula")
+    expect(explorer.page.locator(f"[data-feed] a[data-item='{dracula}']")).to_have_count(0)
+    explorer.page.reload()
+    expect(explorer.page.locator(".chip")).to_have_count(2)
+    explorer.page.get_by_role("button", name="Take Dracula out").click()
+    expect(explorer.page.locator(".chip")).to_have_count(1)
+
+
+def test_the_map_is_walked_by_arrow_keys_and_enter_opens_the_item(explorer: Explorer):
+    explorer.page.goto("/map")
+    expect(explorer.page.locator(".spot")).to_have_count(9)
+    explorer.page.locator("svg.map").focus()
+    panel = explorer.page.locator(".mapped aside")
+    expect(panel.locator("h2")).to_have_text(title_of(0))
+    explorer.page.keyboard.press("ArrowRight")
+    expect(panel.locator("h2")).to_have_text(title_of(1))
+    explorer.page.keyboard.press("ArrowDown")
+    expect(panel.locator("h2")).to_have_text(title_of(4))
+    explorer.page.keyboard.press("Enter")
+    expect(explorer.page.locator(".chosen h1")).to_have_text(title_of(4))
+
+
+def test_pointing_at_the_map_names_what_lies_there(explorer: Explorer):
+    explorer.page.goto("/map")
+    explorer.page.locator(".spot").nth(8).hover(force=True)
+    expect(explorer.page.locator(".mapped h2")).to_have_text(title_of(8))
+    expect(explorer.page.locator(".near path")).to_have_count(2)
+
+
+def test_a_vote_by_keyboard_reveals_the_methods_and_counts(explorer: Explorer):
+    explorer.page.goto("/compare")
+    expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
+    first = explorer.page.locator(".asked h1").inner_text()
+    explorer.page.keyboard.press("ArrowLeft")
+    expect(explorer.page.locator(".told")).to_contain_text("You chose")
+    expect(explorer.page.locator(".side.won")).to_have_attribute("data-side", "left")
+    assert "Left" not in explorer.page.locator(".side h2").all_inner_texts()
+    expect(explorer.page.locator(".tally tbody tr").first).to_be_visible()
+    expect(explorer.page.locator(".tally .hint")).to_contain_text("1 votes on this generation")
+    next_question = explorer.page.get_by_role("button", name="Next")
+    expect(next_question).to_be_focused()
+    explorer.page.keyboard.press("Enter")
+    expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
+    assert first
+
+
+def test_a_rival_can_be_chosen(explorer: Explorer):
+    explorer.page.goto("/compare")
+    explorer.page.get_by_label("PinSage against").select_option("walk")
+    expect(explorer.page.locator("#rival")).to_have_value("walk")
+    explorer.page.get_by_role("button", name="Equal").click()
+    told = explorer.page.locator(".told")
+    expect(told).to_contain_text("Walks")
+    expect(told).to_contain_text("PinSage")
+
+
+def test_the_form_sends_what_was_written_with_the_key_and_says_what_went_wrong(explorer: Explorer):
+    sent = []
+
+    def answer(route: Route) -> None:
+        sent.append(route.request)
+        route.fulfill(status=401, json={"code": "key_needed", "detail": "This call needs a key."})
+
+    explorer.page.route("**/v1/items/**", answer)
+    explorer.page.goto("/add")
+    explorer.page.get_by_label("Key", exact=True).fill("a/b c")
+    explorer.page.get_by_role("textbox", name="Title").fill("A new book")
+    explorer.page.get_by_label("Contexts").fill("shelf-1\n\n shelf-2 ")
+    explorer.page.get_by_label("API key").fill("secret")
+    explorer.page.get_by_role("button", name="Add it").click()
+    expect(explorer.page.get_by_role("alert")).to_have_text("This call needs a key.")
+    (request,) = sent
+    assert request.method == "PUT"
+    assert request.url.endswith("/v1/items/a%2Fb%20c")
+    assert request.headers["authorization"] == "Bearer secret"
+    assert json.loads(request.post_data) == {
+        "title": "A new book",
+        "contexts": ["shelf-1", "shelf-2"],
+    }
+    explorer.page.get_by_label("Features").fill("{text")
+    explorer.page.get_by_role("button", name="Add it").click()
+    expect(explorer.page.get_by_role("alert")).to_contain_text("not JSON")
+    assert len(sent) == 1
