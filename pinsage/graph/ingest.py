@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
-from pinsage.graph.adjacency import AdjacencyShard, assemble
 from pinsage.graph.build import (
     BuildConfig,
     Tasks,
@@ -46,7 +45,7 @@ from pinsage.graph.schema import (
 )
 from pinsage.graph.sources import input_facts
 from pinsage.graph.splits import Holdout, LabeledPairs, label_pairs, with_told_edges
-from pinsage.graph.structure import StructureConfig, structural_features
+from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.times import TimeScale, common_scale, kind_of
 
@@ -120,8 +119,14 @@ def ingest(
             progress.advance(1, f"shard {shard}")
             published.graph.items.write_shard(draft, shard, num_shards)
             published.graph.contexts.write_shard(draft, shard, num_shards)
-        progress.advance(0, "structure")
-        added = _added_features(draft, published, structure, num_shards=num_shards, seed=seed)
+        made = None
+        if structure is not None:
+            progress.advance(0, "structure")
+            made = _structure(draft, published, structure, num_shards=num_shards, seed=seed)
+            progress.total += made.num_steps
+            made.make(run)
+            _write_context_vectors(draft, made)
+        added = _added_features(published, made)
         for shard in range(num_shards):
             progress.advance(1, f"features {shard}")
             _write_features(draft, published.items, added, shard, num_shards)
@@ -290,25 +295,30 @@ def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield rest
 
 
-def _added_features(
-    draft: Draft,
-    published: _Published,
-    structure: StructureConfig | None,
-    *,
-    num_shards: int,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Make the feature groups that come from the training graph: float32[items, width] each."""
-    groups = {}
-    if structure is not None:
-        whole = assemble([
-            AdjacencyShard.open(draft.path, shard, num_shards) for shard in range(num_shards)
-        ])
-        made = structural_features(whole, structure, seed=seed)
-        groups[STRUCTURE] = made.items
-        for shard in range(num_shards):
-            name = f"{shard_name(shard, num_shards)}/{CONTEXT_VECTORS_FILE}"
-            draft.write_array(name, made.contexts[shard::num_shards])
+def _structure(
+    draft: Draft, published: _Published, config: StructureConfig, *, num_shards: int, seed: int
+) -> Structure:
+    return Structure(
+        directory=draft.path,
+        folder=draft.scratch / "structure",
+        num_shards=num_shards,
+        num_items=len(published.items),
+        num_contexts=published.graph.first_contexts[-1],
+        config=config,
+        seed=seed,
+    )
+
+
+def _write_context_vectors(draft: Draft, made: Structure) -> None:
+    for shard in range(made.num_shards):
+        name = f"{shard_name(shard, made.num_shards)}/{CONTEXT_VECTORS_FILE}"
+        if not draft.has(name):
+            draft.write_array(name, made.contexts(shard))
+
+
+def _added_features(published: _Published, made: Structure | None) -> dict[str, np.ndarray]:
+    """Collect the groups that come from the training graph: float32[items, width] each."""
+    groups = {} if made is None else {STRUCTURE: made.items()}
     groups[LOG_DEGREE] = np.log1p(published.graph.item_degrees).astype(np.float32)[:, None]
     return groups
 
