@@ -14,9 +14,10 @@ queries and no filter; queries per CPU second, so that threads change nothing. P
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import faiss
@@ -24,9 +25,10 @@ import numpy as np
 
 from benchmarks._plot import write_chart
 from benchmarks._timing import median_ratio, parser, report, take_turns
+from pinsage.base.artifacts import Draft
 from pinsage.evaluation.plots import Series, style_of
-from pinsage.graph.adjacency import BipartiteAdjacency
-from pinsage.graph.structure import StructureConfig, structural_features
+from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
+from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.inference.export import read_embeddings
 from pinsage.kernels import build_csr, transpose
 from pinsage.retrieval.approximate import FaissConfig, FaissIndex
@@ -254,7 +256,26 @@ def books(run: Path | None) -> np.ndarray:
     contexts = np.unique(table["context_id"].to_numpy(), return_inverse=True)[1]
     starts, ids = build_csr(items.astype(np.int32), contexts.astype(np.int32), int(items.max()) + 1)
     sides = (starts, ids, *transpose(starts, ids, int(contexts.max()) + 1))
-    return structural_features(BipartiteAdjacency(*sides), StructureConfig(), seed=0).items
+    graph = BipartiteAdjacency(*sides)
+    with TemporaryDirectory() as folder:
+        AdjacencyShard.cut(graph, 0, 1).write(Draft(Path(folder)))
+        made = Structure(
+            directory=Path(folder),
+            folder=Path(folder) / "structure",
+            num_shards=1,
+            num_items=graph.num_items,
+            num_contexts=graph.num_contexts,
+            config=StructureConfig(),
+            seed=0,
+        )
+        made.make(_in_turn)
+        return np.array(made.items())
+
+
+def _in_turn(step: Callable[[int], None], numbers: Sequence[int], name: str) -> None:
+    del name
+    for number in numbers:
+        step(number)
 
 
 def clustered(num_items: int, width: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The graph's edges: one shard's, and all of them put together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,17 @@ def assemble(shards: Sequence[AdjacencyShard]) -> BipartiteAdjacency:
     return BipartiteAdjacency(**arrays)
 
 
+def degrees_between(
+    shards: Sequence[AdjacencyShard], side: str, start: int, stop: int
+) -> Int64[np.ndarray, " nodes"]:
+    """Count the edges of the nodes with ids in [start, stop); see `rows_between`."""
+    degrees = np.zeros(stop - start, np.int64)
+    for place, shard, rows in _shares(shards, start, stop):
+        starts = _side(shard, side).starts
+        degrees[place :: len(shards)] = np.diff(starts[rows.start : rows.stop + 1])
+    return degrees
+
+
 def rows_between(
     shards: Sequence[AdjacencyShard], side: str, start: int, stop: int
 ) -> tuple[Int64[np.ndarray, " rows_and_1"], Int[np.ndarray, " edges"]]:
@@ -191,13 +202,23 @@ def rows_between(
         Where each node's edges start among them, and the ids of what they lead to.
     """
     parts = []
-    for node in range(start, start + len(shards)):
-        starts, values = _side(shards[node % len(shards)], side)[:2]
-        first = node // len(shards)
-        own = starts[first : first + len(range(node, stop, len(shards))) + 1]
+    for _, shard, rows in _shares(shards, start, stop):
+        starts, values = _side(shard, side)[:2]
+        own = starts[rows.start : rows.stop + 1]
         parts.append(EdgeRows(own - own[0], values[own[0] : own[-1]]))
-    rows = _interleave(parts)
-    return rows.starts, rows.cols
+    together = _interleave(parts)
+    return together.starts, together.cols
+
+
+def _shares(
+    shards: Sequence[AdjacencyShard], start: int, stop: int
+) -> Iterator[tuple[int, AdjacencyShard, range]]:
+    """Tell which rows of which shards hold a range of ids, from its first ids' shards on."""
+    for place in range(len(shards)):
+        node = start + place
+        first = node // len(shards)
+        count = len(range(node, stop, len(shards)))
+        yield place, shards[node % len(shards)], range(first, first + count)
 
 
 def require_shards(num_shards: int, num_items: int) -> None:

@@ -15,7 +15,6 @@ from jaxtyping import Int64
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
-from pinsage.graph.adjacency import AdjacencyShard, assemble
 from pinsage.graph.build import (
     BuildConfig,
     Tasks,
@@ -54,7 +53,7 @@ from pinsage.graph.splits import (
     with_told_edges,
     without_cold,
 )
-from pinsage.graph.structure import StructureConfig, structural_features
+from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.times import TimeScale, common_scale, kind_of
 from pinsage.graph.written import write_tables
@@ -128,18 +127,23 @@ def ingest(
             progress.advance(1, f"shard {shard}")
             published.graph.items.write_shard(draft, shard, num_shards)
             published.graph.contexts.write_shard(draft, shard, num_shards)
-        progress.advance(0, "structure")
-        added = _added_features(draft, published, structure, num_shards=num_shards, seed=seed)
+        made = None
+        if structure is not None:
+            made = _structure(draft, published, structure, num_shards=num_shards, seed=seed)
+            progress.total += made.num_steps
+            made.make(run)
+            _write_context_vectors(draft, made)
+        added = _added_features(published, made)
         for shard in range(num_shards):
             progress.advance(1, f"features {shard}")
             _write_features(draft, published.items, added, shard, num_shards)
         counts = _counts(tables, graph, added, num_shards)
         if published.cold_edges is not None:
-            chosen = cold_items(published.items.keys, config.split, seed=seed)
-            assert chosen is not None
-            made = _cold_items(draft, published, np.flatnonzero(chosen), num_shards)
-            made.write(draft)
-            counts = counts.model_copy(update={"items_made_cold": len(made.ids)})
+            made_cold = cold_items(published.items.keys, config.split, seed=seed)
+            assert made_cold is not None
+            cold = _cold_items(draft, published, np.flatnonzero(made_cold), num_shards)
+            cold.write(draft)
+            counts = counts.model_copy(update={"items_made_cold": len(cold.ids)})
         progress.set(progress.total, f"{counts.items:,} items, {counts.edges:,} edges")
         draft.counts.update(counts.model_dump())
 
@@ -271,25 +275,30 @@ def _hold_out(
     return without_cold(labeled, cold), replace(holdout, cold=cold)
 
 
-def _added_features(
-    draft: Draft,
-    published: _Published,
-    structure: StructureConfig | None,
-    *,
-    num_shards: int,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Make the feature groups that come from the training graph: float32[items, width] each."""
-    groups = {}
-    if structure is not None:
-        whole = assemble([
-            AdjacencyShard.open(draft.path, shard, num_shards) for shard in range(num_shards)
-        ])
-        made = structural_features(whole, structure, seed=seed)
-        groups[STRUCTURE] = made.items
-        for shard in range(num_shards):
-            name = f"{shard_name(shard, num_shards)}/{CONTEXT_VECTORS_FILE}"
-            draft.write_array(name, made.contexts[shard::num_shards])
+def _structure(
+    draft: Draft, published: _Published, config: StructureConfig, *, num_shards: int, seed: int
+) -> Structure:
+    return Structure(
+        directory=draft.path,
+        folder=draft.scratch / "structure",
+        num_shards=num_shards,
+        num_items=len(published.items),
+        num_contexts=published.graph.first_contexts[-1],
+        config=config,
+        seed=seed,
+    )
+
+
+def _write_context_vectors(draft: Draft, made: Structure) -> None:
+    for shard in range(made.num_shards):
+        name = f"{shard_name(shard, made.num_shards)}/{CONTEXT_VECTORS_FILE}"
+        if not draft.has(name):
+            draft.write_array(name, made.contexts(shard))
+
+
+def _added_features(published: _Published, made: Structure | None) -> dict[str, np.ndarray]:
+    """Collect the groups that come from the training graph: float32[items, width] each."""
+    groups = {} if made is None else {STRUCTURE: made.items()}
     groups[LOG_DEGREE] = np.log1p(published.graph.item_degrees).astype(np.float32)[:, None]
     return groups
 

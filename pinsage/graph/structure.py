@@ -5,23 +5,46 @@ item-context matrix. This goes beyond the paper, whose features are content alon
 vectors are kept beside them, so that a new item folds in at once.
 """
 
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int64
+from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt
 
+from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, uniform_by_id
-from pinsage.graph.adjacency import BipartiteAdjacency
+from pinsage.graph.adjacency import AdjacencyShard, degrees_between, rows_between
+from pinsage.graph.build import Tasks
 from pinsage.graph.features import FeatureStore
+from pinsage.graph.rows import RowFile
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 
 _NEGLIGIBLE = 1e-10
 """Squared lengths this far below the longest one are rounding errors, not directions."""
 
-_ROWS = 4_096
-"""How many rows are scaled at a time."""
+_PIECES = 32
+"""Pieces of the rows; sums over rows add up piece by piece, so only their number cuts them."""
+
+_FEWEST_ROWS, _MOST_ROWS = 64, 65_536
+"""Rows of a piece, before there are fewer pieces, or more."""
+
+
+class Phase(NamedTuple):
+    """What is done to all pieces before anything else is."""
+
+    step: str
+    """The method that does one piece."""
+    side: str
+    """Whose pieces."""
+    file: str
+    """Where the rows go."""
+    then: str = ""
+    """The method that puts together what the steps found out."""
 
 
 class StructureConfig(Config):
@@ -42,66 +65,220 @@ class StructureConfig(Config):
     """The same of its context's number of items."""
 
 
-class Structure(NamedTuple):
-    """What the training graph says about its nodes."""
-
-    items: Float32[np.ndarray, "items width"]
-    """One row an item, of unit length or all zero."""
-    contexts: Float32[np.ndarray, "contexts width"]
-    """What an item is the sum of, but for its length: see `fold_in`."""
-
-
-def structural_features(
-    adjacency: BipartiteAdjacency, config: StructureConfig, *, seed: int
-) -> Structure:
-    """Give items of like contexts like vectors, from the edges alone.
+@dataclass(frozen=True)
+class Structure:
+    """Gives items of like contexts like vectors, from the edges alone.
 
     A is the item-context matrix of zeros and ones, B = D_i^-p A D_c^-q with the degrees of items
     and contexts, p = `item_power` and q = `context_power`. V is made of the leading right singular
     vectors of B, a column each, largest singular value first. They are found by randomized subspace
     iteration: a random start keyed by item, then `passes` times context pooling (B^T), item pooling
-    (B) and orthonormalization, then Rayleigh-Ritz. An item's row is its row of B V, scaled to unit
-    length, so inner products are cosines: the left singular vectors times their singular values, up
-    to the iteration's error. Each column's entry of the largest magnitude is positive before rows
-    are scaled. Equal arguments give equal bits, whatever the number of threads.
+    (B) and orthonormalization, then Rayleigh-Ritz. An item's row is its row of A D_c^-q V, scaled
+    to unit length, so inner products are cosines: those of the left singular vectors times their
+    singular values, up to the iteration's error. Each column's entry of the largest magnitude is
+    positive before rows are scaled.
 
     A cold item's row is zero, and so are the columns beyond the rank of B (at most the smaller
     number of items and contexts); singular values below about 1/300 of the largest may count as
     zero.
 
-    Time: 2 * `passes` + 2 times edges * width multiplications, and as many times rows * width^2.
-    Memory beside the adjacency: 4 * width + 64 bytes for each item and context, and
-    256 * width^2 + 33,000 * width (8 MiB at the default width). All of it is in this process.
+    The work is cut into steps, each one piece of the rows of one phase, that any process may do;
+    vectors lie in files between them. A step only writes what no step of its phase reads, so it may
+    be done again, and a run that was killed goes on with the phase it was in. Equal arguments give
+    equal bits, whatever the number of shards, threads and processes.
 
-    Args:
-        adjacency: the training graph, and nothing of what is held out.
+    Time: 2 * `passes` + 2 times edges * width additions, and as many times rows * width^2
+    multiplications. Disk: 8 * width bytes for each item and context. Memory of a step: 8 * width
+    bytes a row of its piece and 8 bytes an edge of it, and 16 * width^2.
+
+    Attributes:
+        directory: the graph's shards, and nothing of what is held out.
+        folder: where vectors lie.
+        num_shards: how many shards there are.
+        num_items: how many items.
+        num_contexts: how many contexts.
         config: how wide, and how many passes.
         seed: the run's seed.
-
-    Returns:
-        The items' rows, and D_c^-q V, the contexts'.
     """
-    item_scales = _inverse_powers(adjacency.item_degrees, config.item_power)
-    context_scales = _inverse_powers(adjacency.context_degrees, config.context_power)
-    items = _random_start(adjacency, config.width, seed)
-    contexts = np.empty((adjacency.num_contexts, config.width), np.float32)
-    to_contexts = (adjacency.context_starts, adjacency.context_items, items, item_scales)
-    to_items = (adjacency.item_starts, adjacency.item_contexts, contexts)
-    for _ in range(config.passes):
-        pool_rows(*to_contexts, context_scales, contexts)
-        pool_rows(*to_items, context_scales, item_scales, items)
-        _orthonormalize(items)
-    pool_rows(*to_contexts, context_scales, contexts)
-    _orthonormalize(contexts)
-    contexts *= context_scales[:, None]
-    # What an item's row is divided by is lost when it is scaled to unit length.
-    pool_rows(*to_items, np.ones_like(context_scales), np.ones_like(item_scales), items)
-    signs = _signs(items)
-    # Not np.negative in place: NumPy 2.4 corrupts a column of few.
-    items *= signs
-    contexts *= signs
-    _scale_rows(items)
-    return Structure(items, contexts)
+
+    directory: Path
+    folder: Path
+    num_shards: int
+    num_items: int
+    num_contexts: int
+    config: StructureConfig
+    seed: int
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave behind what is mapped: a process opens it anew."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps there are in all."""
+        return sum(len(self._pieces(phase.side)) for phase in self._phases())
+
+    def items(self) -> Float32[np.ndarray, "items width"]:
+        """Map the items' rows: of unit length, or all zero."""
+        return self._file("items").read()
+
+    def contexts(self, shard: int) -> Float32[np.ndarray, "rows width"]:
+        """Copy one shard's rows of D_c^-q V, which an item is the sum of (`fold_in`)."""
+        return self._file("vectors").read()[shard :: self.num_shards] * self._load("signs.npy")
+
+    def make(self, run: Tasks) -> None:
+        """Do all steps that an earlier run has not done.
+
+        Args:
+            run: what runs the steps of a phase.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, total in self._files().items():
+            self._file(name).make(total, self.config.width)
+        for number, phase in enumerate(self._phases()):
+            done = self.folder / f"phase-{number:04d}.done"
+            if done.exists():
+                continue
+            run(getattr(self, phase.step), range(len(self._pieces(phase.side))), "structure")
+            if phase.then:
+                getattr(self, phase.then)(len(self._pieces(phase.side)))
+            self._file(phase.file).sync()
+            with whole_file(done) as temporary:
+                temporary.touch()
+
+    def start(self, number: int) -> None:
+        """Give items random rows."""
+        item_ids = np.arange(*self._pieces("item")[number])
+        rows = np.empty((len(item_ids), self.config.width), np.float32)
+        for column in range(self.config.width):
+            rows[:, column] = uniform_by_id(self.seed, Stream.STRUCTURE, item_ids, column) - 0.5
+        self._write("items", "item", number, rows * self._scales("item", number))
+
+    def into_contexts(self, number: int) -> None:
+        """Pool items into contexts, B^T, and scale these for the way back."""
+        rows = self._pool("context", "items", number)
+        self._write("contexts", "context", number, rows * self._scales("context", number))
+
+    def into_items(self, number: int) -> None:
+        """Pool contexts into items, B."""
+        rows = self._pool("item", "contexts", number)
+        self._write("pooled", "item", number, rows)
+        self._keep(f"gram-{number}.npy", gram(rows))
+
+    def turn_items(self, number: int) -> None:
+        """Make columns orthogonal and of length 1, and scale rows for the way to the contexts."""
+        rows = rotate(self._read("pooled", "item", number), self._load("rotation.npy"))
+        self._write("items", "item", number, rows * self._scales("item", number))
+
+    def into_contexts_last(self, number: int) -> None:
+        """Pool items into contexts, B^T, once more."""
+        rows = self._pool("context", "items", number)
+        self._write("contexts", "context", number, rows)
+        self._keep(f"gram-{number}.npy", gram(rows))
+
+    def turn_contexts(self, number: int) -> None:
+        """Make columns singular vectors, and scale rows: D_c^-q V."""
+        rows = rotate(self._read("contexts", "context", number), self._load("rotation.npy"))
+        self._write("vectors", "context", number, rows * self._scales("context", number))
+
+    def into_items_last(self, number: int) -> None:
+        """Add up every item's contexts, and look for the largest entries."""
+        rows = self._sums("item", "vectors", number)
+        self._write("pooled", "item", number, rows)
+        self._keep(f"tops-{number}.npy", _tops(rows))
+
+    def finish(self, number: int) -> None:
+        """Turn columns and scale rows."""
+        rows = self._read("pooled", "item", number) * self._load("signs.npy")
+        self._write("items", "item", number, unit_rows(rows))
+
+    def find_directions(self, count: int) -> None:
+        """Find what turns columns into principal directions; those left over become zero.
+
+        A Cholesky factor would do, were the columns never dependent.
+        """
+        total = np.zeros((self.config.width, self.config.width))
+        for number in range(count):
+            total += self._load(f"gram-{number}.npy")
+        squares, rotation = symmetric_eigen(total)
+        squares = np.where(squares > _NEGLIGIBLE * squares[0], squares, 0.0)
+        rotation /= np.sqrt(np.where(squares > 0, squares, np.inf))
+        self._save("rotation.npy", rotation)
+
+    def find_signs(self, count: int) -> None:
+        """Find the columns to turn around: their entry of the largest magnitude is negative."""
+        tops = _tops(np.array([self._load(f"tops-{number}.npy") for number in range(count)]))
+        self._save("signs.npy", np.where(tops < 0, np.float32(-1), np.float32(1)))
+
+    def _phases(self) -> list[Phase]:
+        """List them in order; none writes what it reads."""
+        one_pass = [
+            Phase("into_contexts", "context", "contexts"),
+            Phase("into_items", "item", "pooled", then="find_directions"),
+            Phase("turn_items", "item", "items"),
+        ]
+        last = [
+            Phase("into_contexts_last", "context", "contexts", then="find_directions"),
+            Phase("turn_contexts", "context", "vectors"),
+            Phase("into_items_last", "item", "pooled", then="find_signs"),
+            Phase("finish", "item", "items"),
+        ]
+        return [Phase("start", "item", "items"), *(one_pass * self.config.passes), *last]
+
+    def _files(self) -> dict[str, int]:
+        items, contexts = self.num_items, self.num_contexts
+        return {"items": items, "pooled": items, "contexts": contexts, "vectors": contexts}
+
+    def _pieces(self, side: str) -> list[tuple[int, int]]:
+        """Cut the rows of a side."""
+        total = self.num_items if side == "item" else self.num_contexts
+        count = max(1, min(_PIECES, total // _FEWEST_ROWS), -(-total // _MOST_ROWS))
+        bounds = (np.arange(count + 1) * total // count).tolist()
+        return list(pairwise(bounds))
+
+    def _pool(self, side: str, name: str, number: int) -> Float32[np.ndarray, "rows width"]:
+        """Scale the sums of the rows of one piece."""
+        return self._sums(side, name, number) * self._scales(side, number)
+
+    def _sums(self, side: str, name: str, number: int) -> Float32[np.ndarray, "rows width"]:
+        """Add up what the rows of one piece have edges to."""
+        starts, values = rows_between(self._shards, side, *self._pieces(side)[number])
+        return _summed(starts, values, self._file(name).read())
+
+    def _scales(self, side: str, number: int) -> Float32[np.ndarray, "rows 1"]:
+        degrees = degrees_between(self._shards, side, *self._pieces(side)[number])
+        power = self.config.item_power if side == "item" else self.config.context_power
+        # The floor of 1 only touches nodes without edges, whose sums are zero.
+        return (np.maximum(degrees, 1) ** -power).astype(np.float32)[:, None]
+
+    def _read(self, name: str, side: str, number: int) -> Float32[np.ndarray, "rows width"]:
+        return self._file(name).read()[slice(*self._pieces(side)[number])]
+
+    def _write(
+        self, name: str, side: str, number: int, rows: Float32[np.ndarray, "rows width"]
+    ) -> None:
+        self._file(name).write(self._pieces(side)[number][0], rows)
+
+    def _file(self, name: str) -> RowFile:
+        return RowFile(self.folder / f"{name}.npy")
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        """Write what a step found out; it is put together before the phase is marked as done."""
+        np.save(self.folder / name, array, allow_pickle=False)
+
+    def _save(self, name: str, array: np.ndarray) -> None:
+        with whole_file(self.folder / name) as path, path.open("wb") as out:
+            np.save(out, array, allow_pickle=False)
+
+    def _load(self, name: str) -> np.ndarray:
+        return np.load(self.folder / name, allow_pickle=False)
+
+    @cached_property
+    def _shards(self) -> list[AdjacencyShard]:
+        return [
+            AdjacencyShard.open(self.directory, shard, self.num_shards)
+            for shard in range(self.num_shards)
+        ]
 
 
 def fold_in(
@@ -123,61 +300,28 @@ def fold_in(
     """
     distinct = np.unique(context_ids)
     vectors = context_vectors.gather(distinct)
-    row = np.empty((1, vectors.shape[1]), np.float32)
-    pool_rows(
-        np.array([0, len(distinct)]),
-        np.arange(len(distinct), dtype=np.int32),
-        vectors,
-        np.ones(len(distinct), np.float32),
-        np.ones(1, np.float32),
-        row,
-    )
-    _scale_rows(row)
-    return row[0]
+    starts, places = np.array([0, len(distinct)]), np.arange(len(distinct))
+    return unit_rows(_summed(starts, places, vectors))[0]
 
 
-def _inverse_powers(
-    degrees: Int64[np.ndarray, " nodes"], power: float
-) -> Float32[np.ndarray, " nodes"]:
-    # The floor of 1 only touches nodes without edges, whose sums are zero.
-    return (np.maximum(degrees, 1) ** -power).astype(np.float32)
+def _summed(
+    starts: Int64[np.ndarray, " rows_and_1"],
+    values: Int[np.ndarray, " edges"],
+    vectors: Float32[np.ndarray, "values width"],
+) -> Float32[np.ndarray, "rows width"]:
+    rows = np.empty((len(starts) - 1, vectors.shape[1]), np.float32)
+    pool_rows(starts, values, vectors, np.ones(len(rows), np.float32), rows)
+    return rows
 
 
-def _random_start(
-    adjacency: BipartiteAdjacency, width: int, seed: int
-) -> Float32[np.ndarray, "items width"]:
-    item_ids = np.arange(adjacency.num_items)
-    vectors = np.empty((adjacency.num_items, width), np.float32)
-    for column in range(width):
-        vectors[:, column] = uniform_by_id(seed, Stream.STRUCTURE, item_ids, column) - 0.5
-    return vectors
+def unit_rows(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows width"]:
+    """Scale rows to unit length; zeros stay."""
+    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-def _orthonormalize(vectors: Float32[np.ndarray, "items width"]) -> None:
-    """Make the columns orthogonal and of length 1, longest direction first, in place.
-
-    A Cholesky factor would do, were the columns never dependent; here those left over become zero.
-    """
-    squares, rotation = _directions(vectors)
-    rotate(vectors, rotation / np.sqrt(np.where(squares > 0, squares, np.inf)))
-
-
-def _directions(
-    vectors: Float32[np.ndarray, "rows width"],
-) -> tuple[Float64[np.ndarray, " width"], Float64[np.ndarray, "width width"]]:
-    """Find the principal directions: squared lengths (negligible ones zero), and the rotation."""
-    squares, rotation = symmetric_eigen(gram(vectors))
-    return np.where(squares > _NEGLIGIBLE * squares[0], squares, 0.0), rotation
-
-
-def _signs(vectors: Float32[np.ndarray, "items width"]) -> Float32[np.ndarray, " width"]:
-    """Tell which columns to turn around: those whose entry of the largest magnitude is negative."""
-    tops = np.array([column[np.argmax(np.abs(column))] for column in vectors.T])
-    return np.where(tops < 0, np.float32(-1), np.float32(1))
-
-
-def _scale_rows(vectors: Float32[np.ndarray, "items width"]) -> None:
-    for start in range(0, len(vectors), _ROWS):
-        rows = vectors[start : start + _ROWS]
-        lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
-        rows /= np.where(lengths > 0, lengths, 1.0)
+def _tops(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, " width"]:
+    """Give every column's entry of the largest magnitude, the first of equal ones."""
+    if not len(rows):
+        return np.zeros(rows.shape[1], np.float32)
+    return rows[np.abs(rows).argmax(axis=0), np.arange(rows.shape[1])]

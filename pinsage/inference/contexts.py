@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from pinsage.graph.adjacency import AdjacencyShard, rows_between
+from pinsage.graph.structure import unit_rows
 from pinsage.kernels.pooling import pool_rows
 
 
@@ -28,15 +29,6 @@ def context_embeddings(
     """
     starts, items = rows_between(shards, "context", start, stop)
     sums = np.empty((stop - start, embeddings.shape[1]), np.float32)
-    sizes = np.maximum(np.diff(starts), 1)
-    pool_rows(
-        starts,
-        np.ascontiguousarray(items),
-        embeddings,
-        np.ones(len(embeddings), np.float32),
-        (1 / sizes).astype(np.float32),
-        sums,
-    )
-    lengths = np.sqrt(np.square(sums, dtype=np.float64).sum(axis=1, keepdims=True))
-    sums /= np.where(lengths > 0, lengths, 1.0)
-    return sums
+    scales = (1 / np.maximum(np.diff(starts), 1)).astype(np.float32)
+    pool_rows(starts, items, embeddings, scales, sums)
+    return unit_rows(sums)

@@ -14,12 +14,12 @@ from pinsage.base.artifacts import whole_file
 from pinsage.base.errors import ArtifactError
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
+from pinsage.graph.rows import RowFile
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE, ITEM_KEY, ITEMS_FILE
 from pinsage.inference.contexts import context_embeddings
 from pinsage.inference.export import PART_ROWS, part_name, read_keys, write_part
 from pinsage.inference.layerwise import BLOCK, EmbedConfig, LayerwiseEncoder
 from pinsage.inference.marks import Pass
-from pinsage.inference.rows import RowFile
 from pinsage.inference.update import Update
 from pinsage.model.checkpoint import load_model
 from pinsage.sampling.neighborhood import Neighborhoods

@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 from pydantic import PositiveFloat, PositiveInt
 
 from pinsage.base.config import Config
-from pinsage.inference.rows import RowFile
+from pinsage.graph.rows import RowFile
 from pinsage.inference.update import Update
 from pinsage.model.encoder import PinSage
 from pinsage.model.inputs import to_tensor

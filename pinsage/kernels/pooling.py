@@ -1,17 +1,15 @@
 """Sums over edges, and the small dense algebra between passes of them.
 
-Everything here is added up in an order that no thread count changes, and without BLAS, whose sums
-depend on its threads and on the processor.
+Everything here is added up in one order, by the thread that calls, and without BLAS, whose sums
+depend on its threads and on the processor. Callers share out the rows.
 """
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
-from numba import njit, prange
+from jaxtyping import Float32, Float64, Int, Int64
+from numba import njit
 
 from pinsage.kernels.checks import require_ids, require_starts, require_vector
-
-_BLOCKS = 32
-"""Pieces of the rows that threads share out; fixed, since Gram matrices add up piece by piece."""
+from pinsage.kernels.intrinsics import prefetch_far
 
 _SWEEPS = 60
 """Jacobi's method takes about ten; more only where rounding keeps it from the last digit."""
@@ -22,25 +20,28 @@ _NEGLIGIBLE = 1e-17
 _PADDING = 8
 """Zeros after each row of a matrix whose columns are walked along too."""
 
+_AHEAD = 4
+"""How many edges early a column's values are asked for."""
+
+_FLOATS_PER_LINE = np.uint64(16)
+
 
 def pool_rows(
     starts: Int64[np.ndarray, " rows_and_1"],
-    cols: Int32[np.ndarray, " edges"],
+    cols: Int[np.ndarray, " edges"],
     values: Float32[np.ndarray, "cols width"],
-    col_scales: Float32[np.ndarray, " cols"],
     row_scales: Float32[np.ndarray, " rows"],
     out: Float32[np.ndarray, "rows width"],
 ) -> None:
-    """Write each row's scaled sum of its columns' scaled values into `out`.
+    """Write each row's scaled sum of its columns' values into `out`.
 
-    `out[r] = row_scales[r] * sum(col_scales[c] * values[c] for c in row r)`, added in float64 in
-    the order of the edges. A row without edges is all zero.
+    `out[r] = row_scales[r] * sum(values[c] for c in row r)`, added in float64 in the order of the
+    edges. A row without edges is all zero.
 
     Args:
         starts: Row starts, one more than there are rows.
         cols: Columns of every row.
         values: One row of numbers a column.
-        col_scales: What each column's values are multiplied by.
         row_scales: What each row's sum is multiplied by.
         out: Where the sums go; overwritten. It may not share memory with `values`.
 
@@ -49,7 +50,7 @@ def pool_rows(
 
     >>> out = np.empty((2, 1), np.float32)
     >>> values, scales = np.array([[1], [10]], np.float32), np.ones(2, np.float32)
-    >>> pool_rows(np.array([0, 2, 2]), np.array([0, 1], np.int32), values, scales, scales, out)
+    >>> pool_rows(np.array([0, 2, 2]), np.array([0, 1], np.int32), values, scales, out)
     >>> out.tolist()
     [[11.0], [0.0]]
     """
@@ -63,12 +64,12 @@ def pool_rows(
         raise ValueError(f"out must be {num_rows} x {values.shape[1]}; found {out.shape}")
     if np.may_share_memory(out, values):
         raise ValueError("out shares memory with values; give it an array of its own")
-    _require_scales("col_scales", col_scales, num_cols)
-    _require_scales("row_scales", row_scales, num_rows)
-    # Threads get equal shares of the edges: the first ids are often the most popular.
-    bounds = np.searchsorted(starts, np.arange(_BLOCKS + 1) * cols.size // _BLOCKS)
-    bounds[-1] = num_rows
-    _pool(starts, cols, values, col_scales, row_scales, bounds, out)
+    if row_scales.shape != (num_rows,) or row_scales.dtype != np.float32:
+        raise ValueError(
+            f"row_scales must be {num_rows} float32; found shape {row_scales.shape} of "
+            f"{row_scales.dtype}"
+        )
+    _pool(starts, cols, values.reshape(-1), row_scales, out)
 
 
 def gram(values: Float32[np.ndarray, "rows width"]) -> Float64[np.ndarray, "width width"]:
@@ -87,28 +88,27 @@ def gram(values: Float32[np.ndarray, "rows width"]) -> Float64[np.ndarray, "widt
     [[1.0, 2.0], [2.0, 13.0]]
     """
     _require_matrix("values", values)
-    rows, width = values.shape
-    partial = np.zeros((_BLOCKS, width, width))
-    _add_outer_products(values, np.arange(_BLOCKS + 1) * rows // _BLOCKS, partial)
-    lower = np.tril(_add_in_order(partial))
+    lower = np.zeros((values.shape[1], values.shape[1]))
+    _add_outer_products(values, lower)
     return lower + np.tril(lower, -1).T
 
 
 def rotate(
     values: Float32[np.ndarray, "rows width"], rotation: Float64[np.ndarray, "width width"]
-) -> None:
-    """Multiply every row of `values` by a small matrix, in place; added up in float64.
+) -> Float32[np.ndarray, "rows width"]:
+    """Multiply every row of `values` by a small matrix; added up in float64.
 
     Args:
-        values: Overwritten by `values @ rotation`.
+        values: Any matrix of float32.
         rotation: Any square matrix of that width.
+
+    Returns:
+        `values @ rotation`.
 
     Raises:
         ValueError: Arrays of other types, or that don't fit together.
 
-    >>> values = np.array([[1, 2]], np.float32)
-    >>> rotate(values, np.array([[0.0, 1.0], [1.0, 0.0]]))
-    >>> values.tolist()
+    >>> rotate(np.array([[1, 2]], np.float32), np.array([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [[2.0, 1.0]]
     """
     _require_matrix("values", values)
@@ -118,8 +118,9 @@ def rotate(
             f"rotation must be {width} x {width} float64; found {rotation.shape} of"
             f" {rotation.dtype}"
         )
-    bounds = np.arange(_BLOCKS + 1) * values.shape[0] // _BLOCKS
-    _rotate(values, np.ascontiguousarray(rotation), bounds)
+    turned = np.empty_like(values)
+    _rotate(values, np.ascontiguousarray(rotation), turned)
+    return turned
 
 
 def symmetric_eigen(
@@ -165,67 +166,54 @@ def _require_matrix(name: str, array: np.ndarray) -> None:
         )
 
 
-def _require_scales(name: str, scales: np.ndarray, size: int) -> None:
-    if scales.shape != (size,) or scales.dtype != np.float32:
-        raise ValueError(
-            f"{name} must be {size} float32; found shape {scales.shape} of {scales.dtype}"
-        )
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _pool(starts, cols, values, col_scales, row_scales, bounds, out):  # type: ignore[no-untyped-def]
-    width = values.shape[1]
-    for block in prange(bounds.size - 1):
-        total = np.empty(width, np.float64)
-        for row in range(bounds[block], bounds[block + 1]):
-            total[:] = 0.0
-            for edge in range(starts[row], starts[row + 1]):
-                col = cols[edge]
-                scale = np.float64(col_scales[col])
-                for place in range(width):
-                    total[place] += scale * values[col, place]
-            scale = np.float64(row_scales[row])
+@njit(cache=True, nogil=True)
+def _pool(starts, cols, flat, row_scales, out):  # type: ignore[no-untyped-def]
+    num_rows, width = out.shape
+    floats = np.uint64(width)
+    total = np.empty(width, np.float64)
+    for row in range(num_rows):
+        total[:] = 0.0
+        for edge in range(starts[row], starts[row + 1]):
+            # Edges of the rows that follow stand behind this one's.
+            if edge + _AHEAD < cols.size:
+                ahead = np.uint64(cols[edge + _AHEAD]) * floats
+                for place in range(np.uint64(0), floats, _FLOATS_PER_LINE):
+                    prefetch_far(flat, ahead + place)
+            first = np.int64(cols[edge]) * width
+            own = flat[first : first + width]
             for place in range(width):
-                out[row, place] = scale * total[place]
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _add_outer_products(values, bounds, partial):  # type: ignore[no-untyped-def]
-    """Add each block's rows into its own lower triangle."""
-    width = values.shape[1]
-    for block in prange(bounds.size - 1):
-        wide = np.empty(width, np.float64)
-        total = partial[block]
-        for row in range(bounds[block], bounds[block + 1]):
-            for place in range(width):
-                wide[place] = values[row, place]
-            for left in range(width):
-                scale = wide[left]
-                for right in range(left + 1):
-                    total[left, right] += scale * wide[right]
+                total[place] += own[place]
+        scale = np.float64(row_scales[row])
+        for place in range(width):
+            out[row, place] = scale * total[place]
 
 
 @njit(cache=True, nogil=True)
-def _add_in_order(partial):  # type: ignore[no-untyped-def]
-    total = np.zeros(partial.shape[1:], np.float64)
-    for block in range(partial.shape[0]):
-        total += partial[block]
-    return total
+def _add_outer_products(values, lower):  # type: ignore[no-untyped-def]
+    """Add each row's products into the lower triangle."""
+    rows, width = values.shape
+    wide = np.empty(width, np.float64)
+    for row in range(rows):
+        for place in range(width):
+            wide[place] = values[row, place]
+        for left in range(width):
+            scale = wide[left]
+            for right in range(left + 1):
+                lower[left, right] += scale * wide[right]
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _rotate(values, rotation, bounds):  # type: ignore[no-untyped-def]
-    width = values.shape[1]
-    for block in prange(bounds.size - 1):
-        turned = np.empty(width, np.float64)
-        for row in range(bounds[block], bounds[block + 1]):
-            turned[:] = 0.0
-            for left in range(width):
-                scale = np.float64(values[row, left])
-                for right in range(width):
-                    turned[right] += scale * rotation[left, right]
-            for place in range(width):
-                values[row, place] = turned[place]
+@njit(cache=True, nogil=True)
+def _rotate(values, rotation, turned):  # type: ignore[no-untyped-def]
+    rows, width = values.shape
+    total = np.empty(width, np.float64)
+    for row in range(rows):
+        total[:] = 0.0
+        for left in range(width):
+            scale = np.float64(values[row, left])
+            for right in range(width):
+                total[right] += scale * rotation[left, right]
+        for place in range(width):
+            turned[row, place] = total[place]
 
 
 @njit(cache=True, nogil=True)

@@ -12,8 +12,11 @@ pytestmark = pytest.mark.ray
 
 def test_a_graph_built_by_tasks_of_a_cluster_has_the_same_bytes(tmp_path, local_ray):
     small = ("graph.build.rows_per_part=1000", "graph.build.edges_per_bucket=900")
-    alone = drivers.ingest(smoke_run(tmp_path / "alone"))
-    spread = drivers.ingest(smoke_run(tmp_path / "spread", "graph.build.spread=true", *small))
+    structure = "graph.structure={width: 8, passes: 2}"
+    alone = drivers.ingest(smoke_run(tmp_path / "alone", structure))
+    spread = drivers.ingest(
+        smoke_run(tmp_path / "spread", structure, "graph.build.spread=true", *small)
+    )
     assert spread.directory.name == alone.directory.name
     manifests = [(one.directory / "manifest.json").read_bytes() for one in (alone, spread)]
     assert manifests[0] == manifests[1]

@@ -1,15 +1,21 @@
 """Structural features against the exact decomposition, and what must not move them."""
 
+import pickle
 import tracemalloc
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numba
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from pinsage.base.artifacts import Draft
+from pinsage.base.logs import Progress
 from pinsage.graph import BipartiteAdjacency
+from pinsage.graph.adjacency import AdjacencyShard
+from pinsage.graph.build import Threads
 from pinsage.graph.features import FeatureShard, FeatureStore
-from pinsage.graph.structure import StructureConfig, fold_in, structural_features
+from pinsage.graph.structure import Structure, StructureConfig, fold_in
 from pinsage.graph.synthetic import write_tables
 from pinsage.kernels import build_csr, transpose
 
@@ -53,8 +59,33 @@ def exact(graph, width, **powers):
     return vectors / np.where(lengths > 1e-9, lengths, 1)
 
 
-def features(graph, *, seed=0, **settings):
-    return structural_features(graph, StructureConfig(**settings), seed=seed).items
+def structure_of(graph, folder, *, seed=0, num_shards=1, **settings):
+    """Write a graph's shards, and what is to be made of them."""
+    for shard in range(num_shards):
+        AdjacencyShard.cut(graph, shard, num_shards).write(Draft(folder))
+    return Structure(
+        directory=folder,
+        folder=folder / "structure",
+        num_shards=num_shards,
+        num_items=graph.num_items,
+        num_contexts=graph.num_contexts,
+        config=StructureConfig(**settings),
+        seed=seed,
+    )
+
+
+def in_turn(step, numbers, name):
+    for number in numbers:
+        step(number)
+
+
+def features(graph, **settings):
+    # In memory, where there is such a folder: what is written here has not to outlive anything.
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        made = structure_of(graph, Path(folder), **settings)
+        made.make(in_turn)
+        return np.array(made.items())
 
 
 def assert_same_cosines(found, expected, atol):
@@ -64,15 +95,6 @@ def assert_same_cosines(found, expected, atol):
 def assert_same_up_to_sign(found, expected, atol):
     signs = np.sign((found * expected).sum(axis=0))
     np.testing.assert_allclose(found * signs, expected, atol=atol)
-
-
-def on_threads(count, make):
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
-    try:
-        return make()
-    finally:
-        numba.set_num_threads(before)
 
 
 @pytest.mark.parametrize("powers", [{}, {"item_power": 0.3, "context_power": 0.2}])
@@ -93,11 +115,11 @@ def test_more_passes_come_closer():
     graph = random_graph()
     errors = [
         np.abs(found @ found.T - exact(graph, 10) @ exact(graph, 10).T).max()
-        for found in (features(graph, width=10, passes=passes) for passes in (1, 8, 200))
+        for found in (features(graph, width=10, passes=passes) for passes in (1, 8, 100))
     ]
     assert errors[0] > 2 * errors[1]
     assert errors[1] > 2 * errors[2]
-    assert errors[2] < 1e-3
+    assert errors[2] < 1e-2
 
 
 def test_items_of_one_community_are_nearer_than_items_of_two():
@@ -200,34 +222,61 @@ def test_equal_arguments_give_equal_bits_and_another_seed_others():
     assert not np.array_equal(first, features(graph, width=10, seed=4))
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread only")
-def test_the_thread_count_changes_no_bit():
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("num_steps", [0, 9, 40, 71, 82])
+def test_a_killed_run_goes_on_whatever_its_last_steps_wrote(tmp_path, num_steps):
     graph = random_graph(500, 300, 0.05)
-    one = on_threads(1, lambda: features(graph, width=32))
-    many = on_threads(numba.config.NUMBA_NUM_THREADS, lambda: features(graph, width=32))
-    np.testing.assert_array_equal(one, many)
+    done = 0
+
+    def until_killed(step, numbers, name):
+        nonlocal done
+        # Steps of a phase run in any order.
+        for number in reversed(numbers):
+            if done >= num_steps:
+                raise Killed
+            step(number)
+            done += 1
+
+    made = structure_of(graph, tmp_path, width=16, passes=3)
+    assert made.num_steps > 82
+    with pytest.raises(Killed):
+        made.make(until_killed)
+    made = structure_of(graph, tmp_path, width=16, passes=3)
+    made.make(in_turn)
+    np.testing.assert_array_equal(made.items(), features(graph, width=16, passes=3))
 
 
-def test_memory_stays_within_what_the_docstring_states():
+def test_threads_and_shards_change_no_bit(tmp_path):
+    graph = random_graph(500, 300, 0.05)
+    made = structure_of(graph, tmp_path, width=16, passes=2, num_shards=3)
+    made.make(Threads(4, Progress("test", made.num_steps, "steps")))
+    np.testing.assert_array_equal(made.items(), features(graph, width=16, passes=2))
+
+
+def test_what_travels_to_another_process_holds_no_array(tmp_path):
+    made = structure_of(random_graph(500, 300, 0.05), tmp_path, width=16)
+    made.make(in_turn)
+    assert len(pickle.dumps(made)) < 2_000
+
+
+def test_memory_is_that_of_a_piece(tmp_path):
     draw = np.random.default_rng(0)
     edges = np.stack([draw.integers(30_000, size=90_000), draw.integers(9_000, size=90_000)], 1)
     graph = graph_of(edges, 30_000, 9_000)
-    features(graph, width=2, passes=1)
+    structure_of(graph, tmp_path / "first", width=2, passes=1).make(in_turn)
+    made = structure_of(graph, tmp_path / "second", width=32, passes=2)
     tracemalloc.start()
     try:
-        features(graph, width=32, passes=2)
+        made.make(in_turn)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    stated = (4 * 32 + 64) * 39_000 + 256 * 32**2 + 33_000 * 32
-    assert 4 * 32 * 39_000 < peak < stated
-
-
-def test_the_adjacency_is_left_alone():
-    graph = random_graph()
-    for array in (graph.item_starts, graph.item_contexts, graph.context_starts):
-        array.flags.writeable = False
-    features(graph, width=3)
+    rows = 30_000 // 32 + 1
+    # Twice what is stated, for checks of arguments and for what small objects take.
+    assert peak < 2 * (8 * 32 * rows + 8 * 90_000 // 32 + 16 * 32**2) + 2**18
 
 
 @pytest.mark.parametrize("settings", [{"width": 0}, {"passes": 0}, {"depth": 3}])
@@ -280,7 +329,7 @@ def test_without_structure_ingest_writes_no_such_group(bench):
     assert "structure" not in bench.ingest(bench.six()).feature_columns
 
 
-@pytest.mark.parametrize("num_shards", [3, 300])
+@pytest.mark.parametrize("num_shards", [3, 100])
 def test_the_shard_count_changes_nothing(bench, num_shards):
     config, structure = write_tables(bench.folder / "tables"), StructureConfig(width=8)
     one = bench.ingest(config, structure=structure)
