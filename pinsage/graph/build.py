@@ -1,11 +1,9 @@
 """From checked edges to the training graph: which steps run when, and what they leave behind."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,6 @@ from pydantic import PositiveInt
 
 from pinsage.base.config import Config
 from pinsage.base.logs import Progress
-from pinsage.base.machine import available_cpus
 from pinsage.graph.build_steps import Build
 from pinsage.graph.cold import ColdEdges
 from pinsage.graph.findings import Findings
@@ -22,6 +19,7 @@ from pinsage.graph.pieces import Piece, has_piece, open_piece, save_piece
 from pinsage.graph.schema import SPLITS, SplitConfig
 from pinsage.graph.sharding import Side
 from pinsage.graph.splits import Holdout, LabeledPairs, check_labels, cut_places
+from pinsage.graph.tasks import Tasks
 from pinsage.graph.times import in_order
 
 
@@ -37,30 +35,6 @@ class BuildConfig(Config):
     spread: bool = False
     """Let all nodes of the Ray cluster take part. The output folder and the tables must be where
     all of them find them."""
-
-
-Tasks: TypeAlias = Callable[[Callable[[int], None], Sequence[int], str], None]
-"""What runs the steps of one kind: it calls a step with every number, in any order, and returns
-when all are done. The text names them on the progress line."""
-
-
-class Threads:
-    """Runs steps in threads of this process: what they call lets go of the interpreter's lock."""
-
-    def __init__(self, workers: int | None, progress: Progress) -> None:
-        self._workers = workers or available_cpus()
-        self._progress = progress
-
-    def __call__(self, step: Callable[[int], None], numbers: Sequence[int], name: str) -> None:
-        """Run all of them; the first error stops what has not begun."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            calls = [pool.submit(step, number) for number in numbers]
-            try:
-                for call in as_completed(calls):
-                    call.result()
-                    self._progress.advance(1, name)
-            finally:
-                pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
 from pinsage.graph.build import (
     BuildConfig,
-    Tasks,
-    Threads,
     TrainingGraph,
     build_training_graph,
     time_cuts_of_edges,
@@ -55,6 +53,7 @@ from pinsage.graph.splits import (
 )
 from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
+from pinsage.graph.tasks import Tasks, Threads
 from pinsage.graph.times import TimeScale, common_scale, kind_of
 from pinsage.graph.written import write_tables
 

@@ -10,13 +10,14 @@ from jaxtyping import Int64
 
 from pinsage.base.artifacts import Draft
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
-from pinsage.graph.build import Tasks, TrainingGraph
+from pinsage.graph.build import TrainingGraph
 from pinsage.graph.build_steps import Build, bucket_bounds, buckets_of, grouped, packed_texts
 from pinsage.graph.cold import ColdEdges
 from pinsage.graph.ordering import locality_order
 from pinsage.graph.pieces import has_piece, open_piece, save_piece
 from pinsage.graph.schema import SplitConfig
 from pinsage.graph.splits import Holdout, LabeledPairs
+from pinsage.graph.tasks import Tasks
 from pinsage.kernels.csr import id_dtype
 
 _NOTHING_HELD_OUT = Holdout(SplitConfig(), seed=0, derives_pairs=False)

@@ -19,9 +19,9 @@ from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.graph.adjacency import AdjacencyShard, degrees_between, rows_between
-from pinsage.graph.build import Tasks
 from pinsage.graph.features import FeatureStore
 from pinsage.graph.rows import RowFile
+from pinsage.graph.tasks import Tasks
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 
 _NEGLIGIBLE = 1e-10

@@ -13,9 +13,10 @@ from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
 from pinsage.graph import DataConfig, Graph
-from pinsage.graph.build import BuildConfig, Threads
+from pinsage.graph.build import BuildConfig
 from pinsage.graph.edges import read_part
 from pinsage.graph.ingest import ingest
+from pinsage.graph.tasks import Threads
 from pinsage.graph.times import TimeScale, in_order
 
 NUM_ITEMS = 9

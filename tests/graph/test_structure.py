@@ -13,10 +13,10 @@ from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
 from pinsage.graph import BipartiteAdjacency
 from pinsage.graph.adjacency import AdjacencyShard
-from pinsage.graph.build import Threads
 from pinsage.graph.features import FeatureShard, FeatureStore
 from pinsage.graph.structure import Structure, StructureConfig, fold_in
 from pinsage.graph.synthetic import write_tables
+from pinsage.graph.tasks import Threads
 from pinsage.kernels import build_csr, transpose
 
 
