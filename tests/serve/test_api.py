@@ -342,6 +342,7 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
         "/v1/items/{item_key}/similar",
         "/v1/similar",
         "/v1/homefeed",
+        "/v1/embed",
         "/v1/search",
         "/v1/items",
         "/v1/items/{item_key}",
