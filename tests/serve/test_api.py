@@ -348,7 +348,6 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
         "/v1/items/{item_key}",
         "/v1/items/{item_key}/why/{other_key}",
         "/v1/duel",
-        "/v1/embed",
         "/v1/duel/votes",
         "/v1/map",
         "/v1/generation",
