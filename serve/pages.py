@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent / "explorer"
 
-_PAGES = ("/", "/feed", "/map", "/compare", "/add")
+_PAGES = ("/", "/feed", "/map", "/compare")
 """Addresses of one and the same page, whose script shows what belongs to each."""
 
 _SCRIPTS = ("app", "add", "compare", "feed", "item", "map", "parts", "search", "session", "why")

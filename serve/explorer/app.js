@@ -1,6 +1,5 @@
 // The explorer's shell: one page, several addresses, what is said below, and moving about.
 
-import { showAdd } from "./add.js";
 import { showCompare } from "./compare.js";
 import { addToFeed, showFeed } from "./feed.js";
 import { showItem } from "./item.js";
@@ -11,7 +10,7 @@ import { ask, state } from "./session.js";
 
 const START_ITEMS = 24;
 const SURPRISES = 100;
-const PAGES = { feed: showFeed, map: showMap, compare: showCompare, add: showAdd };
+const PAGES = { feed: showFeed, map: showMap, compare: showCompare };
 
 const main = document.querySelector("main");
 const says = document.querySelector("[data-says]");

@@ -1,16 +1,14 @@
 """The explorer's further pages in a real headless Chromium; no Ray."""
 
-import json
-
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.end_to_end.visitor import Explorer
 from tests.serve.fakes import KEYS, title_of
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("/feed", "/map", "/compare", "/add")
+PAGES = ("/feed", "/map", "/compare")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -114,32 +112,3 @@ def test_a_rival_can_be_chosen(explorer: Explorer):
     told = explorer.page.locator(".told")
     expect(told).to_contain_text("Walks")
     expect(told).to_contain_text("PinSage")
-
-
-def test_the_form_sends_what_was_written_with_the_key_and_says_what_went_wrong(explorer: Explorer):
-    sent = []
-
-    def answer(route: Route) -> None:
-        sent.append(route.request)
-        route.fulfill(status=401, json={"code": "key_needed", "detail": "This call needs a key."})
-
-    explorer.page.route("**/v1/items/**", answer)
-    explorer.page.goto("/add")
-    explorer.page.get_by_label("Key", exact=True).fill("a/b c")
-    explorer.page.get_by_role("textbox", name="Title").fill("A new book")
-    explorer.page.get_by_label("Contexts").fill("shelf-1\n\n shelf-2 ")
-    explorer.page.get_by_label("API key").fill("secret")
-    explorer.page.get_by_role("button", name="Add it").click()
-    expect(explorer.page.get_by_role("alert")).to_have_text("This call needs a key.")
-    (request,) = sent
-    assert request.method == "PUT"
-    assert request.url.endswith("/v1/items/a%2Fb%20c")
-    assert request.headers["authorization"] == "Bearer secret"
-    assert json.loads(request.post_data) == {
-        "title": "A new book",
-        "contexts": ["shelf-1", "shelf-2"],
-    }
-    explorer.page.get_by_label("Features").fill("{text")
-    explorer.page.get_by_role("button", name="Add it").click()
-    expect(explorer.page.get_by_role("alert")).to_contain_text("not JSON")
-    assert len(sent) == 1
