@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent / "explorer"
 _PAGES = ("/", "/feed", "/map", "/compare")
 """Addresses of one and the same page, whose script shows what belongs to each."""
 
-_SCRIPTS = ("app", "add", "compare", "feed", "item", "map", "parts", "search", "session", "why")
+_SCRIPTS = ("app", "compare", "feed", "item", "map", "parts", "search", "session", "why")
 
 _FILES = {
     **dict.fromkeys(_PAGES, ("index.html", "text/html; charset=utf-8")),
