@@ -18,7 +18,7 @@ from pinsage.base.errors import ConfigError, PinsageError, TrainingError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
-from pinsage.cluster.session import session
+from pinsage.cluster.session import session, stop_on_signals
 from pinsage.cluster.trials import Trial, draw_trials
 from pinsage.training import load_progress
 from pinsage.training.validation import ValidationConfig, best_of
@@ -127,6 +127,8 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         results = tuner.fit()
         found = [results[place] for place in range(len(results))]
     finally:
+        # Ray Tune puts signal handlers of its own in place of ours.
+        stop_on_signals()
         # All that counts is published already.
         shutil.rmtree(storage, ignore_errors=True)
     return [_told(trials, result) for result in found]
