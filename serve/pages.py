@@ -20,6 +20,7 @@ _FILES = {
     **dict.fromkeys(_PAGES, ("index.html", "text/html; charset=utf-8")),
     **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in _SCRIPTS},
     "/app.css": ("app.css", "text/css; charset=utf-8"),
+    "/pages.css": ("pages.css", "text/css; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/docs.css": ("docs.css", "text/css; charset=utf-8"),
     "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
