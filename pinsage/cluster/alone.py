@@ -8,8 +8,7 @@ import torch
 
 from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
-from pinsage.cluster.trainer import TrainTask, initial_model, log_values
-from pinsage.cluster.validator import Validator
+from pinsage.cluster.trainer import TrainTask, initial_model, log_values, open_validator
 from pinsage.model.encoder import PinSage
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
@@ -47,7 +46,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     optimizer = make_optimizer(model)
     state = _resume(task, model, optimizer)
     snapshot = Snapshot(model, optimizer)
-    validator = _validator(task, device)
+    validator = open_validator(task, device)
     log = JsonLines(task.checkpoints / LOG, first_step=state.step)
     pace, first = Pace(), state.step
     pace.mark(time.monotonic(), 0, 0.0)
@@ -117,17 +116,3 @@ def _minibatches(
 
 def _uses_gpu(task: TrainTask) -> bool:
     return task.train.device != "cpu" and torch.cuda.is_available()
-
-
-def _validator(task: TrainTask, device: torch.device) -> Validator | None:
-    if task.train.validation is None:
-        return None
-    return Validator(
-        graph=task.producers.graph,
-        neighborhoods=task.producers.neighborhoods,
-        config=task.train.validation,
-        num_neighbors=task.train.minibatch.num_neighbors,
-        folder=task.checkpoints / ".validation",
-        seed=task.producers.seed,
-        device=device,
-    )

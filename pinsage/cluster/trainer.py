@@ -161,7 +161,7 @@ class _Worker:
         self._saver = saver
         self._minibatches = minibatches
         self._pace = Pace()
-        self._validator = self._open_validator()
+        self._validator = None if rank else open_validator(task, device)
         self._scalars: Sequence[Scalars] = ()
 
     def run(self, step: TrainingStep, state: TrainingState) -> None:
@@ -274,20 +274,6 @@ class _Worker:
             for scalars in self._scalars:
                 scalars.write(state.step, values)
 
-    def _open_validator(self) -> Validator | None:
-        task = self._task
-        if task.train.validation is None or self._rank:
-            return None
-        return Validator(
-            graph=task.producers.graph,
-            neighborhoods=task.producers.neighborhoods,
-            config=task.train.validation,
-            num_neighbors=task.train.minibatch.num_neighbors,
-            folder=task.checkpoints / ".validation",
-            seed=task.producers.seed,
-            device=self._device,
-        )
-
 
 def log_values(
     task: TrainTask, state: TrainingState, learning_rate: float, pace: Pace
@@ -306,6 +292,21 @@ def log_values(
     if validated:
         values["hit_rate"] = state.validations[-1].hit_rate
     return values
+
+
+def open_validator(task: TrainTask, device: torch.device) -> Validator | None:
+    """Open what looks at held-out pairs; None if training does not look."""
+    if task.train.validation is None:
+        return None
+    return Validator(
+        graph=task.producers.graph,
+        neighborhoods=task.producers.neighborhoods,
+        config=task.train.validation,
+        num_neighbors=task.train.minibatch.num_neighbors,
+        folder=task.checkpoints / ".validation",
+        seed=task.producers.seed,
+        device=device,
+    )
 
 
 def initial_model(task: TrainTask) -> PinSage:
