@@ -7,27 +7,24 @@ from numba import types
 from numba.extending import intrinsic
 
 _TO_READ = 0
-_INTO_EVERY_CACHE = 3
 _INTO_ALL_BUT_THE_NEAREST = 2
 _DATA = 1
 
 
-def _prefetch_into(cache: int) -> Any:
-    def typed(_typing_context: Any, array: Any, index: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            source = context.make_array(signature.args[0])(context, builder, arguments[0])
-            byte = ir.IntType(8).as_pointer()
-            flag = ir.IntType(32)
-            instruction = builder.module.declare_intrinsic(
-                "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-            )
-            address = builder.bitcast(builder.gep(source.data, [arguments[1]]), byte)
-            builder.call(instruction, [address, flag(_TO_READ), flag(cache), flag(_DATA)])
-            return context.get_dummy_value()
+def _prefetch_far(_typing_context: Any, array: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        instruction = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        )
+        address = builder.bitcast(builder.gep(source.data, [arguments[1]]), byte)
+        flags = (flag(_TO_READ), flag(_INTO_ALL_BUT_THE_NEAREST), flag(_DATA))
+        builder.call(instruction, [address, *flags])
+        return context.get_dummy_value()
 
-        return types.void(array, types.uint64), generate
-
-    return typed
+    return types.void(array, types.uint64), generate
 
 
 def _multiply_high(_typing_context: Any, left: Any, right: Any) -> Any:
@@ -39,15 +36,12 @@ def _multiply_high(_typing_context: Any, left: Any, right: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
-prefetch: Any = intrinsic(_prefetch_into(_INTO_EVERY_CACHE))
-"""`prefetch(array, index)` asks for the cache line of `array[index]`, and doesn't wait for it.
+prefetch_far: Any = intrinsic(_prefetch_far)
+"""`prefetch_far(array, index)` asks for the cache line of `array[index]`, and doesn't wait for it.
 
-Nothing is read, so an index past the end does no harm.
+Nothing is read, so an index past the end does no harm. The line comes into all caches but the
+nearest: so more lines can be under way at a time.
 """
-
-prefetch_far: Any = intrinsic(_prefetch_into(_INTO_ALL_BUT_THE_NEAREST))
-"""As `prefetch`, but not into the nearest cache: more lines can be under way at a time, which pays
-where whole rows are read one line after another."""
 
 multiply_high: Any = intrinsic(_multiply_high)
 """`multiply_high(left, right)` gives the upper 64 bits of the 128-bit product of two uint64."""
