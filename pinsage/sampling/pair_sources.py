@@ -89,7 +89,8 @@ class FreshPairs:
             examples = ", ".join(repr(key) for key in keys[:3].to_pylist())
             raise DataError(
                 f"train.minibatch.fresh_pairs: no context of two items or more has a key that "
-                f"begins with {prefix!r}; there are keys such as {examples}"
+                f"begins with {prefix!r}; there are keys such as {examples}; give the beginning of "
+                "some, or null to take the train pairs"
             )
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(degrees[chosen])])
         return cls(starts, adjacency.context_items[np.repeat(chosen, degrees)], seed)
