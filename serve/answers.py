@@ -73,7 +73,6 @@ class Answers:
             every = config.boundary.recheck_every
             watched = WatchedIndex(generation.index, metrics, recheck_every=every)
             self._methods[PINSAGE] = ByEmbedding(watched)
-            metrics.served(self.digest, {"published": len(self._catalog)})
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
         self._num_connected = int((degrees > 0).sum())
@@ -87,6 +86,11 @@ class Answers:
     def digest(self) -> str:
         """Names the generation."""
         return self._generation.parts.digest
+
+    @property
+    def num_items(self) -> dict[str, int]:
+        """Items, by where they came from."""
+        return {"published": len(self._catalog)}
 
     @property
     def methods(self) -> list[Method]:

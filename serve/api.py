@@ -13,7 +13,7 @@ import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
-from serve.current import Asked, OneReference
+from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
 from serve.generation import Generation
 from serve.metrics import Metrics, add_metrics
@@ -81,8 +81,9 @@ def build_api(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     metrics = Metrics()
-    answers = Answers(generation, config, metrics)
-    _add_related(app, answers, config)
+    current = Current(Answers(generation, config, metrics), metrics)
+    app.state.current = current
+    _add_related(app, current.now, config)
     _add_catalog(app)
     _add_operations(app)
     add_feed(app)
@@ -97,7 +98,7 @@ def build_api(
     if config.boundary.metrics:
         add_metrics(app, metrics)
     app.add_middleware(QuickSimilar)
-    app.add_middleware(OneReference, take=lambda: answers)
+    app.add_middleware(OneReference, current=current)
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
