@@ -1,28 +1,29 @@
 """Questions to answers over one generation: what the calls say, without any HTTP."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from jaxtyping import Bool, Float32, Int64
 
 from pinsage.cluster.run_config import ServeConfig
-from pinsage.graph.schema import ITEM_KEY, ITEMS_FILE
 from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
-from serve.embedding import Embedder
-from serve.filters import FilterError, Filters
+from pinsage.retrieval.live import LiveIndex
+from serve.embedding import Description, Embedder
+from serve.filters import Condition, FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
+from serve.live_items import Items, LiveItem, published_item
+from serve.live_making import Maker
 from serve.maps import map_text
 from serve.metrics import Metrics
 from serve.problems import invalid, unknown_items
 from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
-from serve.replies import ItemTexts, similar_text
+from serve.replies import ItemTexts, scored_text, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.schemas_embed import EmbedNeighbor, EmbedReply, EmbedRequest
 from serve.schemas_feed import (
@@ -35,20 +36,20 @@ from serve.schemas_feed import (
     SharedContextInfo,
     WhyReply,
 )
-from serve.search import TitleSearch
+from serve.search import Searched, TitleSearch, further_columns, further_words
+from serve.starting import StartingPoints
 from serve.watched import WatchedIndex
 from serve.why import Evidence, Neighbor
-
-_LONGEST_SEARCHED = 200
-"""Longer texts, such as descriptions, aren't what an item is looked up by."""
-
 
 _QUICK_BYTES = 8 * 2**20
 """Vectors that one core compares a query with in about a millisecond."""
 
 
 class Answers:
-    """Everything the API can say about one generation."""
+    """Everything the API can say about one generation, and what was written on top of it.
+
+    Never changed: writes give another one (`written`), which shares all that is large.
+    """
 
     def __init__(
         self, generation: Generation, config: ServeConfig, metrics: Metrics | None = None
@@ -62,11 +63,14 @@ class Answers:
         """
         self._generation = generation
         self._config = config
-        self._catalog = generation.catalog
-        self._texts = ItemTexts(self._item)
-        self._filters = Filters(self._catalog.table)
-        self._evidence = Evidence(generation.graph, generation.neighborhoods)
-        self._embedder = Embedder(generation)
+        catalog = generation.catalog
+        self._items = Items(catalog)
+        self.num_writes = 0
+        self._texts = ItemTexts(partial(published_item, catalog))
+        self._filters = Filters(catalog.table)
+        self._evidence = Evidence(generation.graph, generation.neighborhoods, self._items)
+        self.embedder = Embedder(generation)
+        self.maker = Maker(catalog, self._filters, self.embedder)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
         if metrics is not None:
@@ -74,13 +78,57 @@ class Answers:
             watched = WatchedIndex(generation.index, metrics, recheck_every=every)
             self._methods[PINSAGE] = ByEmbedding(watched)
         degrees = generation.graph.adjacency().item_degrees
-        self._by_degree = np.argsort(-degrees, kind="stable")
-        self._num_connected = int((degrees > 0).sum())
-        self._titles = TitleSearch(self._catalog.titles, _further_words(generation), degrees)
-        if len(self._by_degree):
+        self._starting = StartingPoints(degrees)
+        self._further = further_columns(catalog.table)
+        texts = zip(*(catalog.table[name].to_pylist() for name in self._further), strict=True)
+        more = [further_words(row) for row in texts] or [""] * len(catalog)
+        self._titles = TitleSearch(catalog.titles, more, degrees)
+        if self._starting.best_known is not None:
             # What is compiled or mapped on first use is so now, not in somebody's first request.
             for method in self.methods:
-                method.related([int(self._by_degree[0])], 1)
+                method.related([self._starting.best_known], 1)
+
+    def written(
+        self, puts: Mapping[str, LiveItem], deleted: Sequence[str], *, num_writes: int
+    ) -> "Answers":
+        """Give the answers after some writes.
+
+        Args:
+            puts: new or changed items of this generation, by key.
+            deleted: keys of items to forget, none of them put.
+            num_writes: how many writes are in force then.
+        """
+        items, change = self._items.written(puts, deleted)
+        other = copy(self)
+        other.__dict__.pop("map_text", None)
+        other._items = items
+        other.num_writes = num_writes
+        other._evidence = self._evidence.over(items)
+        other._methods = {
+            name: method.written(items, change) for name, method in self._methods.items()
+        }
+        index = other._by_embedding.index
+        is_long = isinstance(index, LiveIndex) and index.fresh_bytes > _QUICK_BYTES
+        other._is_quick = _is_quick(self._generation.index) and not is_long
+        return other
+
+    def open_model(self) -> None:
+        """Open the model, if there is one, before anybody waits for it."""
+        if self.embedder.has_model:
+            self.embedder.open()
+
+    @property
+    def graph_digest(self) -> str:
+        """Names the graph, which other generations may share."""
+        return self._generation.graph.artifact.manifest.digest
+
+    def is_published(self, key: str) -> bool:
+        """Tell whether the graph has an item, hidden or not."""
+        return self._items.catalog.id_of(key) is not None
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is an item."""
+        return self._items.id_of(key) is not None
 
     @property
     def digest(self) -> str:
@@ -90,7 +138,7 @@ class Answers:
     @property
     def num_items(self) -> dict[str, int]:
         """Items, by where they came from."""
-        return {"published": len(self._catalog)}
+        return {"published": self._items.num_published, "live": len(self._items.live)}
 
     @property
     def methods(self) -> list[Method]:
@@ -103,7 +151,7 @@ class Answers:
         Raises:
             ProblemError: there is no such item.
         """
-        return self._item(self._ids([key])[0])
+        return self._items.item(self._ids([key])[0])
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING
@@ -143,11 +191,12 @@ class Answers:
         allowed = None
         if filter_:
             try:
-                allowed = self._filters.mask(self._filters.parse(filter_))
+                conditions = self._filters.parse(filter_)
             except FilterError as error:
                 where = f"filter.{error.where}" if error.where else "filter"
                 raise invalid(where, error.message) from error
-        banned = [found for key in exclude if (found := self._catalog.id_of(key)) is not None]
+            allowed = self._mask(conditions)
+        banned = [found for key in exclude if (found := self._items.id_of(key)) is not None]
         return Wanted(allowed, np.unique(np.asarray(banned, dtype=np.int64)))
 
     def homefeed(self, request: HomefeedRequest) -> HomefeedReply:
@@ -157,7 +206,7 @@ class Answers:
             ProblemError: none of the items is known, or the request can't be used.
         """
         self._check_counts([], request.k)
-        known = [item for item in request.recent if self._catalog.id_of(item.key) is not None]
+        known = [item for item in request.recent if self._items.id_of(item.key) is not None]
         unknown = [item.key for item in request.recent if item not in known]
         if not known:
             raise unknown_items(list(dict.fromkeys(unknown)))
@@ -170,13 +219,13 @@ class Answers:
         )
         found = feed(
             self._methods[PINSAGE],
-            np.asarray(self._generation.index.vectors[recent.ids], dtype=np.float64),
+            np.asarray(self._by_embedding.vectors_of(recent.ids), dtype=np.float64),
             recent,
             request.k or self.default_k,
             request.max_interests,
             self.wanted(request.filter, request.exclude),
         )
-        keys = [self._catalog.keys[item_id] for item_id in recent.ids]
+        keys = [self._items.key(int(item_id)) for item_id in recent.ids]
         return HomefeedReply(
             interests=[
                 InterestInfo(
@@ -188,7 +237,7 @@ class Answers:
             ],
             items=[
                 FeedItem(
-                    **self._item(item_id).model_dump(),
+                    **self._items.item(item_id).model_dump(),
                     score=score,
                     interest=keys[found.interests[interest].medoid],
                 )
@@ -211,8 +260,8 @@ class Answers:
         ties = self._evidence.ties(item_id, other_id)
         scores = {name: method.between(item_id, other_id) for name, method in self._methods.items()}
         return WhyReply(
-            item=self._item(item_id),
-            other=self._item(other_id),
+            item=self._items.item(item_id),
+            other=self._items.item(other_id),
             scores={name: score for name, score in scores.items() if score is not None},
             num_shared_contexts=ties.num_shared,
             shared_contexts=[SharedContextInfo(**asdict(shared)) for shared in ties.shared],
@@ -222,7 +271,7 @@ class Answers:
             num_common_neighbors=ties.num_common,
             common_neighbors=[
                 CommonNeighborInfo(
-                    item=self._item(common.item_id),
+                    item=self._items.item(common.item_id),
                     weight=common.weight,
                     other_weight=common.other_weight,
                 )
@@ -236,24 +285,31 @@ class Answers:
         Raises:
             ProblemError: there is no model, or the features don't fit it.
         """
-        found = self._embedder.embed(request.features, request.contexts)
-        weighed = zip(found.neighbor_ids, found.neighbor_weights, strict=True)
+        (found,) = self.embedder.embed([Description(request.features, request.contexts)])
         return EmbedReply(
             generation=self.digest,
-            embedding=found.embedding,
-            neighbors=[
-                EmbedNeighbor(key=self._catalog.keys[item_id], weight=weight)
-                for item_id, weight in weighed
-            ],
+            embedding=found.embedding.astype(float).tolist(),
+            neighbors=self.neighbors_told(found.neighbor_ids, found.neighbor_weights),
             unknown_contexts=found.unknown_contexts,
         )
+
+    def neighbors_told(
+        self, item_ids: Int64[np.ndarray, " neighbors"], weights: Float32[np.ndarray, " neighbors"]
+    ) -> list[EmbedNeighbor]:
+        """Name the published items of a neighborhood, those that are still there."""
+        weighed = zip(self._items.now(item_ids).tolist(), weights.tolist(), strict=True)
+        return [
+            EmbedNeighbor(key=self._items.key(item_id), weight=weight)
+            for item_id, weight in weighed
+            if item_id >= 0
+        ]
 
     def quick_similar(self, key: str, k: int | None) -> bytes | None:
         """Answer `similar` by PinSage for one key, if that takes a moment; None if it may not.
 
         A search that compares with every item would hold up other requests where this runs.
         """
-        item_id = self._catalog.id_of(key)
+        item_id = self._items.id_of(key)
         if not self._is_quick or item_id is None or not 1 <= (k or 1) <= self._config.max_k:
             return None
         (related,) = self._methods[PINSAGE].related([item_id], k or self.default_k)
@@ -266,27 +322,26 @@ class Answers:
 
     def search(self, text: str, limit: int) -> list[Item]:
         """Find items by the words of their titles; if there are none, by the exact key."""
-        found = self._titles.search(text, limit)
-        if not found and (item_id := self._catalog.id_of(text)) is not None:
+        if self._items.is_as_published:
+            found = self._titles.search(text, limit)
+        else:
+            found = self._search_all(text)[:limit]
+        if not found and (item_id := self._items.id_of(text)) is not None:
             found = [item_id]
-        return [self._item(item_id) for item_id in found]
+        return [self._items.item(item_id) for item_id in found]
 
     def starting_points(self, limit: int) -> list[Item]:
         """Give items to start from: connected ones, from the best known towards the rarer half."""
-        reach = max(self._num_connected // 2, 1) if self._num_connected else len(self._by_degree)
-        spread = np.geomspace(1, max(reach, 1), num=min(limit, reach))
-        ranks = (np.maximum(np.round(spread), np.arange(1, len(spread) + 1)) - 1).astype(np.int64)
-        return [self._item(int(item_id)) for item_id in self._by_degree[ranks]]
+        return [self._items.item(item_id) for item_id in self._starting.spread(limit, self._items)]
 
-    def starting_key(self, draw: float) -> str:
-        """Give the key of a connected item, the better known the likelier.
+    def starting_key(self, draw: float) -> str | None:
+        """Give the key of a connected item, the better known the likelier; None if all are gone.
 
         Args:
             draw: a number in [0, 1), which decides.
         """
-        reach = self._num_connected or len(self._by_degree)
-        rank = min(int((reach + 1) ** draw), reach) - 1
-        return self._catalog.keys[self._by_degree[rank]]
+        item_id = self._starting.drawn(draw, self._items)
+        return None if item_id is None else self._items.key(item_id)
 
     @cached_property
     def map_text(self) -> bytes:
@@ -295,7 +350,7 @@ class Answers:
         Raises:
             ProblemError: the generation's report has none.
         """
-        return map_text(self._generation.parts, self._catalog)
+        return map_text(self._generation.parts, self._items)
 
     def generation(self) -> GenerationInfo:
         """Describe what is being served."""
@@ -328,29 +383,52 @@ class Answers:
             )
 
     def _ids(self, keys: Sequence[str]) -> list[int]:
-        found = [self._catalog.id_of(key) for key in keys]
+        found = [self._items.id_of(key) for key in keys]
         unknown = [key for key, item_id in zip(keys, found, strict=True) if item_id is None]
         if unknown:
             raise unknown_items(list(dict.fromkeys(unknown)))
         return [item_id for item_id in found if item_id is not None]
 
-    def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
-        items = self._texts.scored(related.item_ids, related.scores)
-        return similar_text(self._texts.text(item_id), method, items)
+    @property
+    def _by_embedding(self) -> ByEmbedding:
+        method = self._methods[PINSAGE]
+        assert isinstance(method, ByEmbedding)
+        return method
 
-    def _item(self, item_id: int) -> Item:
-        title, image = self._catalog.title(item_id), self._catalog.image(item_id)
-        return Item(
-            key=self._catalog.keys[item_id],
-            title=title,
-            image=image,
-            # The title and the picture are said already; what is empty says nothing.
-            metadata={
-                name: value
-                for name, value in self._catalog.metadata(item_id).items()
-                if value not in (None, "", title, image)
-            },
-        )
+    def _mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " ids"]:
+        """Tell which items pass a filter, written ones included."""
+        published = self._filters.mask(conditions)
+        live = self._items.live
+        if not live:
+            return published
+        mask = np.zeros(self._items.next_id, bool)
+        mask[: len(published)] = published
+        rows = [found.values for found in live.values()]
+        mask[list(live)] = self._filters.mask_of(rows, conditions)
+        return mask
+
+    def _search_all(self, text: str) -> list[int]:
+        """Search published items that are as they were, and written ones."""
+        found = [
+            (score, item_id)
+            for score, item_id in self._titles.scored(text)
+            if self._items.now(np.array([item_id]))[0] == item_id
+        ]
+        for item_id, live in self._items.live.items():
+            more = further_words(live.values.get(name) for name in self._further)
+            score = Searched(live.item.title, more, live.num_contexts).score(text)
+            if score is not None:
+                found.append((score, item_id))
+        return [item_id for _, item_id in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
+
+    def _text(self, item_id: int) -> bytes:
+        """An item's JSON object."""
+        live = self._items.live.get(item_id)
+        return self._texts.text(item_id) if live is None else live.text
+
+    def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
+        items = scored_text([self._text(other) for other in related.item_ids], related.scores)
+        return similar_text(self._text(item_id), method, items)
 
 
 def _neighbor_info(neighbor: Neighbor | None) -> NeighborInfo | None:
@@ -360,21 +438,3 @@ def _neighbor_info(neighbor: Neighbor | None) -> NeighborInfo | None:
 def _is_quick(index: Index) -> bool:
     """Say whether a search takes a moment: it looks at few vectors, or there are few."""
     return not isinstance(index, ExactIndex) or index.vectors.nbytes <= _QUICK_BYTES
-
-
-def _further_words(generation: Generation) -> list[str]:
-    """What else an item is looked up by, such as its authors: its short texts of many values.
-
-    A column of few values, such as a language, tells items apart too badly.
-    """
-    table = pq.read_table(generation.graph.artifact.path / ITEMS_FILE)
-    texts = [""] * table.num_rows
-    for name in table.column_names:
-        column = table[name]
-        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        if name == ITEM_KEY or not is_text or pc.count_distinct(column).as_py() < len(column) / 20:
-            continue
-        for row, value in enumerate(column.to_pylist()):
-            if value and len(value) <= _LONGEST_SEARCHED and "://" not in value:
-                texts[row] += f" {value}"
-    return texts

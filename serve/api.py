@@ -1,7 +1,8 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -16,14 +17,16 @@ from serve.boundary import Boundary, allow_origins
 from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
 from serve.generation import Generation
+from serve.live import Writes
 from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
-from serve.problems import Code, answer_with_problems, described, invalid, refusals
+from serve.problems import Code, answer_with_problems, described, invalid, with_refusals
 from serve.quick import QuickSimilar
 from serve.related import PINSAGE
 from serve.routes_duel import add_duels, add_map
 from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
+from serve.routes_items import add_items
 from serve.schemas import (
     FILTER_EXAMPLE,
     GenerationInfo,
@@ -77,6 +80,7 @@ def build_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=_following,
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -92,6 +96,15 @@ def build_api(
     add_map(app)
     add_embed(app)
     _add_item(app)
+    writes = Writes(
+        config.writes or generation.parts.path.parent / "writes",
+        current,
+        read_only=config.read_only,
+    )
+    writes.catch_up()
+    writes.compact()
+    app.state.writes = writes
+    add_items(app, writes)
     add_pages(app)
     answer_with_problems(app)
     _describe_problems(app)
@@ -102,6 +115,14 @@ def build_api(
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
+
+
+@asynccontextmanager
+async def _following(app: FastAPI) -> AsyncIterator[None]:
+    """Follow what others write, while the app runs."""
+    app.state.writes.start()
+    yield
+    app.state.writes.stop()
 
 
 def _add_related(app: FastAPI, first: Answers, config: ServeConfig) -> None:
@@ -250,7 +271,7 @@ def _describe_problems(app: FastAPI) -> None:
                     # FastAPI's own guess, on a call whose only parameter takes any text.
                     if "application/json" in call["responses"].get("422", {}).get("content", {}):
                         del call["responses"]["422"]
-                    call["responses"] = {**call["responses"], **refusals()}
+                    call["responses"] = with_refusals(call["responses"])
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -97,6 +97,8 @@ def ask(
         nonce = secrets.token_hex(16)
         rng = np.random.default_rng(int(nonce, 16))
         key = answers.starting_key(rng.random()) if query is None else query
+        if key is None:
+            break
         question = Question(answers.digest, key, pairs[rng.integers(len(pairs))], num_items, nonce)
         left, right = (
             orjson.loads(answers.similar([key], num_items, method)[0])

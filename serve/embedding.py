@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64
 
 from pinsage.base.artifacts import open_artifact
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
@@ -19,19 +20,38 @@ from serve.problems import Code, ProblemError, invalid
 
 
 @dataclass(frozen=True)
+class Description:
+    """An item, described.
+
+    Attributes:
+        features: content features by group; a group left out is zero.
+        contexts: keys of the contexts it is in; repeats count once.
+        item_id: its id, if the graph has it.
+    """
+
+    features: Mapping[str, Sequence[float]]
+    contexts: Sequence[str]
+    item_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Embedded:
     """What the model makes of a described item.
 
     Attributes:
         embedding: unit length.
+        features: its layer-0 row.
         neighbor_ids: its neighborhood, most visited first.
         neighbor_weights: their importance weights.
-        unknown_contexts: contexts that the graph doesn't have, as given.
+        context_ids: its contexts that the graph has, ascending.
+        unknown_contexts: those that it doesn't have, as given.
     """
 
-    embedding: list[float]
-    neighbor_ids: list[int]
-    neighbor_weights: list[float]
+    embedding: Float32[np.ndarray, " width"]
+    features: Float32[np.ndarray, " features"]
+    neighbor_ids: Int64[np.ndarray, " neighbors"]
+    neighbor_weights: Float32[np.ndarray, " neighbors"]
+    context_ids: Int64[np.ndarray, " contexts"]
     unknown_contexts: list[str]
 
 
@@ -44,32 +64,60 @@ class Embedder:
         self._opening = threading.Lock()
         self._opened: tuple[FreshEncoder, pa.ChunkedArray] | None = None
 
-    def embed(self, features: Mapping[str, Sequence[float]], contexts: Sequence[str]) -> Embedded:
-        """Embed one item.
+    @property
+    def has_model(self) -> bool:
+        """Whether the generation was published with its model."""
+        return "model" in self._generation.parts.names
 
-        Args:
-            features: content features by group; a group left out is zero.
-            contexts: keys of the contexts it is in.
+    def open(self) -> None:
+        """Open the model now, which takes some seconds, rather than in somebody's request.
 
         Raises:
-            ProblemError: there is no model, or the features don't fit it.
+            ProblemError: there is none.
+        """
+        self._open()
+
+    def check(self, features: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+        """Bring features to the model's numbers, by group.
+
+        Raises:
+            ProblemError: there is no model, or they don't fit it.
+        """
+        widths = self._open()[0].content_widths
+        return {name: _vector(name, values, widths) for name, values in features.items()}
+
+    def embed(self, described: Sequence[Description]) -> list[Embedded]:
+        """Embed some items at once.
+
+        Raises:
+            ProblemError: there is no model, or the features of one don't fit it.
         """
         encoder, context_keys = self._open()
-        checked = {
-            name: _vector(name, values, encoder.content_widths) for name, values in features.items()
-        }
-        wanted = list(dict.fromkeys(contexts))
-        places = pc.index_in(context_keys, value_set=pa.array(wanted, pa.large_string()))
-        found = np.flatnonzero(places.is_valid().to_numpy())
-        met = set(pc.unique(places).drop_null().to_pylist())
-        fresh = encoder.embed([NewItem(found, len(wanted), checked)])
-        ids, weights = fresh.neighbor_ids[0], fresh.neighbor_weights[0]
-        return Embedded(
-            embedding=fresh.embeddings[0].astype(float).tolist(),
-            neighbor_ids=ids[ids >= 0].tolist(),
-            neighbor_weights=weights[ids >= 0].astype(float).tolist(),
-            unknown_contexts=[key for place, key in enumerate(wanted) if place not in met],
-        )
+        checked = [self.check(one.features) for one in described]
+        given = [list(dict.fromkeys(one.contexts)) for one in described]
+        met = _ids_by_key(context_keys, {key for keys in given for key in keys})
+        context_ids = [
+            np.array(sorted(met[key] for key in keys if key in met), dtype=np.int64)
+            for keys in given
+        ]
+        fresh = encoder.embed([
+            NewItem(ids, len(keys), features, one.item_id)
+            for ids, keys, features, one in zip(context_ids, given, checked, described, strict=True)
+        ])
+        found = []
+        for place, keys in enumerate(given):
+            is_there = fresh.neighbor_ids[place] >= 0
+            found.append(
+                Embedded(
+                    embedding=fresh.embeddings[place],
+                    features=fresh.features[place],
+                    neighbor_ids=fresh.neighbor_ids[place][is_there].astype(np.int64),
+                    neighbor_weights=fresh.neighbor_weights[place][is_there],
+                    context_ids=context_ids[place],
+                    unknown_contexts=[key for key in keys if key not in met],
+                )
+            )
+        return found
 
     def _open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
         with self._opening:
@@ -98,6 +146,16 @@ def _open(generation: Generation) -> tuple[FreshEncoder, pa.ChunkedArray]:
     )
     keys = pq.read_table(generation.graph.artifact.path / CONTEXTS_FILE)[CONTEXT_KEY]
     return encoder, keys.cast(pa.large_string())
+
+
+def _ids_by_key(context_keys: pa.ChunkedArray, wanted: set[str]) -> dict[str, int]:
+    """Find the ids of contexts by their keys, those that there are."""
+    keys = sorted(wanted)
+    places = pc.index_in(context_keys, value_set=pa.array(keys, pa.large_string()))
+    ids = np.flatnonzero(places.is_valid().to_numpy())
+    return {
+        keys[place]: int(i) for i, place in zip(ids, places.drop_null().to_pylist(), strict=True)
+    }
 
 
 def _vector(name: str, values: Sequence[float], widths: Mapping[str, int]) -> np.ndarray:

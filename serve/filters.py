@@ -13,7 +13,7 @@ values, `ne` and `not_in` if none is. Dates and times are written as ISO 8601.
 import datetime
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,13 +28,7 @@ MOST_VALUES = 1000
 _CACHED_BYTES = 64 * 2**20
 _MOST_CACHED = 256
 
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "gt": lambda found, wanted: found > wanted,
-    "gte": lambda found, wanted: found >= wanted,
-    "lt": lambda found, wanted: found < wanted,
-    "lte": lambda found, wanted: found <= wanted,
-}
-_ARROW_COMPARE = {
+_COMPARE = {
     "gt": pc.greater,
     "gte": pc.greater_equal,
     "lt": pc.less,
@@ -70,22 +64,6 @@ class Condition:
     operator: str
     values: tuple[Any, ...] = ()
     exists: bool = True
-
-    def holds(self, found: Any) -> bool:
-        """Judge one item's value by itself, as the mask judges a column.
-
-        Args:
-            found: the value, of the column's type; None if there is none.
-        """
-        is_missing = found is None or (isinstance(found, float) and math.isnan(found))
-        if self.operator == "exists":
-            return self.exists is not is_missing
-        if is_missing:
-            return False
-        if self.operator in _COMPARE:
-            return _COMPARE[self.operator](found, self.values[0])
-        elements = found if isinstance(found, list) else [found]
-        return any(element in self.values for element in elements) is _MEMBERS[self.operator]
 
 
 class Filters:
@@ -136,17 +114,52 @@ class Filters:
         """Tell which items meet all conditions; kept for the next time, so it is read-only."""
         return self._cached_mask(conditions)
 
+    def mask_of(
+        self, rows: Sequence[Mapping[str, Any]], conditions: tuple[Condition, ...]
+    ) -> Bool[np.ndarray, " rows"]:
+        """Tell which of some items outside the table meet all conditions.
+
+        Args:
+            rows: the values of each, by column, as `value_of` gives them.
+            conditions: what `parse` gave.
+        """
+        mask = np.ones(len(rows), dtype=bool)
+        for condition in conditions:
+            kind = self._columns[condition.column].type
+            column = pa.array([row.get(condition.column) for row in rows], kind)
+            mask &= _column_mask(column, condition)
+        return mask
+
+    def value_of(self, name: str, value: Any) -> Any:
+        """Bring the JSON value of an item outside the table to its column's type.
+
+        Args:
+            name: the column.
+            value: a value, a list of values for a column of lists, or null for none.
+
+        Raises:
+            FilterError: there is no such column, or the value doesn't fit it.
+        """
+        column = self._columns.get(name)
+        if column is None:
+            known = ", ".join(sorted(self._columns)) or "none"
+            raise FilterError(name, f"no such column; there are: {known}")
+        if value is None:
+            return None
+        if not pa.types.is_list(column.type):
+            return _stored_value(name, column.type, value)
+        if not isinstance(value, list) or len(value) > MOST_VALUES:
+            raise FilterError(
+                name, f"wanted a list of at most {MOST_VALUES} values, found {_kind_of(value)}"
+            )
+        return [_stored_value(name, column.type.value_type, element) for element in value]
+
     def _mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " items"]:
         mask = np.ones(self._num_items, dtype=bool)
         for condition in conditions:
             mask &= _column_mask(self._columns[condition.column], condition)
         mask.flags.writeable = False
         return mask
-
-
-def meets(metadata: Mapping[str, Any], conditions: tuple[Condition, ...]) -> bool:
-    """Judge one item by its metadata, for items that aren't in the catalog's table."""
-    return all(condition.holds(metadata.get(condition.column)) for condition in conditions)
 
 
 def read_filter(text: str) -> dict[str, Any]:
@@ -213,6 +226,16 @@ def _read_value(where: str, kind: pa.DataType, value: Any) -> Any:
         return _read_time(where, kind, value)
     wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else str(kind)
     raise FilterError(where, f"wanted {wanted}, found {_kind_of(value)}")
+
+
+def _stored_value(where: str, kind: pa.DataType, value: Any) -> Any:
+    """Read a value that must equal what is stored, where a bound need not."""
+    found = _read_value(where, kind, value)
+    if pa.types.is_integer(kind):
+        if found != int(found):
+            raise FilterError(where, f"wanted a whole number, found {found}")
+        return int(found)
+    return float(found) if pa.types.is_floating(kind) else found
 
 
 def _storable(where: str, text: str) -> str:
@@ -285,7 +308,7 @@ def _column_mask(column: pa.Array, condition: Condition) -> Bool[np.ndarray, " i
         return present if condition.exists else ~present
     if condition.operator in _COMPARE:
         value = _bound(condition.operator, condition.values[0], column.type)
-        holds = pc.fill_null(_ARROW_COMPARE[condition.operator](column, value), fill_value=False)
+        holds = pc.fill_null(_COMPARE[condition.operator](column, value), fill_value=False)
         return present & holds.to_numpy(zero_copy_only=False)
     if pa.types.is_list(column.type):
         among = _any_element(column, condition.values)

@@ -47,6 +47,8 @@ class Code(Enum):
     NOTHING_TO_COMPARE = _Kind(404, "Nothing to compare")
     DUPLICATE_VOTE = _Kind(409, "Duplicate vote")
     VOTES_UNAVAILABLE = _Kind(503, "Votes unavailable")
+    READ_ONLY = _Kind(403, "Read-only server")
+    WRITES_UNAVAILABLE = _Kind(503, "Writes unavailable")
 
     @property
     def text(self) -> str:
@@ -136,14 +138,16 @@ def answer_with_problems(app: FastAPI) -> None:
 
 
 def described(*codes: Code) -> dict[int | str, dict[str, Any]]:
-    """Give the problems of a call, for its description."""
-    return {
-        code.value.status: {
-            "description": f"{code.value.title} (`{code.text}`)",
+    """Give the problems of a call, for its description; those of one status together."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        told = f"{code.value.title} (`{code.text}`)"
+        before = found.get(code.value.status)
+        found[code.value.status] = {
+            "description": f"{before['description']}; {told}" if before else told,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for code in codes
-    }
+    return found
 
 
 def _on_problem(request: Request, error: Exception) -> Response:
@@ -193,8 +197,12 @@ def instance_of(scope: Mapping[str, Any]) -> str:
     return bytes(raw).partition(b"?")[0].decode("ascii", errors="replace")
 
 
-def refusals() -> dict[str, dict[str, Any]]:
-    """Give the problems that stand before every call, marked so that a page may leave them out."""
+def with_refusals(replies: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Add the problems that stand before every call, marked so that a page may leave them out.
+
+    Args:
+        replies: a call's own replies, by status.
+    """
     codes = (
         Code.KEY_NEEDED,
         Code.FORBIDDEN,
@@ -204,7 +212,12 @@ def refusals() -> dict[str, dict[str, Any]]:
         Code.OVERLOADED,
         Code.TIMED_OUT,
     )
-    return {
-        str(status): {**reply, "x-before-every-call": True}
-        for status, reply in described(*codes).items()
-    }
+    found = dict(replies)
+    for status, reply in described(*codes).items():
+        own = found.get(str(status))
+        if own is None:
+            found[str(status)] = {**reply, "x-before-every-call": True}
+        elif reply["description"] not in own["description"]:
+            told = f"{own['description']}; {reply['description']}"
+            found[str(status)] = {**own, "description": told}
+    return found

@@ -1,19 +1,20 @@
 """Which items are related to an item, by each of the methods on offer."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
-from pinsage.kernels.topk import top_k
 from pinsage.retrieval import Index
-from pinsage.sampling.neighborhood import Neighborhoods
+from pinsage.retrieval.exact import ExactIndex
+from pinsage.retrieval.live import LiveIndex
 from serve.generation import Generation
+from serve.live_items import Change, Items, LiveItem, LiveNeighborhoods
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -36,7 +37,7 @@ class Wanted:
     """Which items may be answered, besides never the one asked about.
 
     Attributes:
-        allowed: which items pass a filter, by id; None lets all pass.
+        allowed: which items pass a filter, by id, written ones included; None lets all pass.
         banned: ids that are left out.
     """
 
@@ -75,12 +76,21 @@ class Method(Protocol):
     def between(self, item_id: int, other_id: int) -> float | None:
         """Say how closely two items are related; None if the method can't."""
 
+    def written(self, items: Items, change: Change) -> "Method":
+        """Give the same method after some writes.
+
+        Args:
+            items: all items there are then.
+            change: what that changes.
+        """
+
 
 @dataclass(frozen=True)
 class ByEmbedding:
     """The nearest embeddings, by inner product (paper, section 3.5)."""
 
     index: Index
+    """A `LiveIndex` once anything was written, and not before: that is the quicker way."""
     name: str = PINSAGE
     label: str = "PinSage"
     description: str = "Nearest embeddings of the trained graph convolutional network."
@@ -89,37 +99,37 @@ class ByEmbedding:
         self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
     ) -> list[Related]:
         """Search the index for each item's own embedding."""
-        if wanted.is_everything and len(item_ids) == 1:
-            return [self._alone(int(item_ids[0]), k)]
         ids = np.asarray(item_ids, dtype=np.int64)
-        found, scores = self.index.search(
-            self.index.vectors[ids],
-            k,
-            exclude=[np.append(wanted.banned, item_id) for item_id in ids],
-            allowed=wanted.allowed,
-        )
-        return _answers(found, scores)
-
-    def _alone(self, item_id: int, k: int) -> Related:
-        """Ask for one more, and leave out the item itself here: the most frequent question."""
-        found, scores = self.index.search(self.index.vectors[item_id : item_id + 1], k + 1)
-        pairs = [
-            (other, score)
-            for other, score in zip(found[0].tolist(), scores[0].tolist(), strict=True)
-            if other >= 0 and other != item_id
-        ][:k]
-        return Related([other for other, _ in pairs], [score for _, score in pairs])
+        if wanted.is_everything and len(ids) == 1:
+            return [_alone(self.index, int(ids[0]), self.vectors_of(ids), k)]
+        return _searched(self.index, ids, self.vectors_of(ids), k, wanted)
 
     def between(self, item_id: int, other_id: int) -> float:
         """Multiply the embeddings."""
-        return float(self.index.vectors[item_id] @ self.index.vectors[other_id])
+        one, other = self.vectors_of(np.array([item_id, other_id]))
+        return float(one @ other)
+
+    def vectors_of(
+        self, item_ids: Integer[np.ndarray, " wanted"]
+    ) -> Float32[np.ndarray, "wanted width"]:
+        """Give the embeddings of some items that are there."""
+        if isinstance(self.index, LiveIndex):
+            return self.index.vectors_of(item_ids)
+        return self.index.vectors[item_ids]
+
+    def written(self, items: Items, change: Change) -> "ByEmbedding":
+        """Take in the embeddings of written items."""
+        index = self.index.forked() if isinstance(self.index, LiveIndex) else LiveIndex(self.index)
+        rows = {item_id: live.embedding for item_id, live in change.added.items()}
+        _write(index, rows, change.gone)
+        return replace(self, index=index)
 
 
 @dataclass(frozen=True)
 class ByWalk:
     """The items that random walks from the item meet most often (paper, section 3.2)."""
 
-    neighborhoods: Neighborhoods
+    neighborhoods: LiveNeighborhoods
     name: str = "walk"
     label: str = "Walks"
     description: str = (
@@ -134,16 +144,18 @@ class ByWalk:
 
     def between(self, item_id: int, other_id: int) -> float:
         """Read the importance weight; 0 outside the neighborhood."""
-        found = self.neighborhoods.ids[item_id] == other_id
-        return float(self.neighborhoods.weights[item_id] @ found)
+        ids, weights = self.neighborhoods.row(item_id)
+        return float(weights @ (ids == other_id))
+
+    def written(self, items: Items, change: Change) -> "ByWalk":
+        """Know where neighbors have gone; walks from published items meet no written ones yet."""
+        return replace(self, neighborhoods=self.neighborhoods.over(items))
 
     def _related_to(self, item_id: int, k: int, wanted: Wanted) -> Related:
-        ids, weights = self.neighborhoods.ids[item_id], self.neighborhoods.weights[item_id]
-        keep = ids >= 0
-        if wanted.allowed is not None:
-            keep &= wanted.allowed[ids]
+        ids, weights = self.neighborhoods.row(item_id)
+        keep = np.ones(len(ids), bool) if wanted.allowed is None else wanted.allowed[ids]
         if len(wanted.banned):
-            keep &= ~np.isin(ids, wanted.banned)
+            keep = keep & ~np.isin(ids, wanted.banned)
         return Related(ids[keep][:k].tolist(), weights[keep][:k].astype(float).tolist())
 
 
@@ -152,10 +164,11 @@ class ByFeatures:
     """The items whose features of one group point the same way (cosine)."""
 
     name: str
-    vectors: Float32[np.ndarray, "items width"] = field(repr=False)
-    """Unit rows; an item without such features has zeros."""
-    described: Bool[np.ndarray, " items"] = field(repr=False)
-    """Which items have such features."""
+    columns: slice
+    """Where the group stands in a feature row."""
+    index: LiveIndex = field(repr=False)
+    """Unit rows. An item without such features is not in it: it is related to nothing, rather than
+    orthogonal to everything."""
 
     @property
     def label(self) -> str:
@@ -177,22 +190,28 @@ class ByFeatures:
 
     def between(self, item_id: int, other_id: int) -> float | None:
         """Give the cosine, if both have such features."""
-        if not (self.described[item_id] and self.described[other_id]):
+        if not (self.index.has(item_id) and self.index.has(other_id)):
             return None
-        return float(self.vectors[item_id] @ self.vectors[other_id])
+        one, other = self.index.vectors_of(np.array([item_id, other_id]))
+        return float(one @ other)
+
+    def written(self, items: Items, change: Change) -> "ByFeatures":
+        """Take in the features of written items."""
+        index = self.index.forked()
+        rows = {item_id: self._unit_row(live) for item_id, live in change.added.items()}
+        bare = [item_id for item_id, row in rows.items() if not row.any()]
+        _write(index, rows, [*change.gone, *bare])
+        return replace(self, index=index)
 
     def _related_to(self, item_id: int, k: int, wanted: Wanted) -> Related:
-        if not self.described[item_id]:
+        if not self.index.has(item_id):
             return Related([], [])
-        scores = self.vectors @ self.vectors[item_id]
-        # What has no features is related to nothing, rather than orthogonal to everything.
-        scores[~self.described] = -np.inf
-        scores[item_id] = -np.inf
-        scores[wanted.banned] = -np.inf
-        if wanted.allowed is not None:
-            scores[~wanted.allowed] = -np.inf
-        found, best = top_k(scores[None, :], min(k, len(scores)))
-        return _answers(found, best)[0]
+        ids = np.array([item_id])
+        (found,) = _searched(self.index, ids, self.index.vectors_of(ids), k, wanted)
+        return found
+
+    def _unit_row(self, live: LiveItem) -> Float32[np.ndarray, " width"]:
+        return _scaled(live.features[None, self.columns])[0]
 
 
 def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, Method]:
@@ -218,8 +237,11 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
             )
             continue
         vectors = _unit_rows(graph, columns)
-        found[group] = ByFeatures(group, vectors, np.any(vectors != 0, axis=1))
-    found["walk"] = ByWalk(generation.neighborhoods)
+        index = LiveIndex(ExactIndex(vectors))
+        index.delete(np.flatnonzero(~np.any(vectors != 0, axis=1)))
+        found[group] = ByFeatures(group, columns, index)
+    neighborhoods = LiveNeighborhoods(generation.neighborhoods, Items(generation.catalog))
+    found["walk"] = ByWalk(neighborhoods)
     return found
 
 
@@ -229,10 +251,51 @@ def _unit_rows(graph: Graph, columns: slice) -> Float32[np.ndarray, "items width
     rows = np.empty((graph.num_items, columns.stop - columns.start), dtype=np.float32)
     for start in range(0, graph.num_items, _CHUNK_ROWS):
         stop = min(start + _CHUNK_ROWS, graph.num_items)
-        chunk = store.gather(np.arange(start, stop, dtype=np.int64))[:, columns]
-        lengths = np.linalg.norm(chunk, axis=1, keepdims=True)
-        rows[start:stop] = chunk / np.where(lengths > 0, lengths, 1)
+        rows[start:stop] = _scaled(store.gather(np.arange(start, stop, dtype=np.int64))[:, columns])
     return rows
+
+
+def _scaled(rows: Float32[np.ndarray, "items width"]) -> Float32[np.ndarray, "items width"]:
+    """Scale rows to unit length; zeros stay zeros."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
+def _write(
+    index: LiveIndex, rows: Mapping[int, Float32[np.ndarray, " width"]], gone: Sequence[int]
+) -> None:
+    """Put rows into an index, and take out what is gone."""
+    if rows:
+        index.upsert(np.array(list(rows)), np.stack(list(rows.values())))
+    index.delete(np.array(gone, dtype=np.int64))
+
+
+def _alone(index: Index, item_id: int, query: Float32[np.ndarray, "1 width"], k: int) -> Related:
+    """Ask for one more, and leave out the item itself here: the most frequent question."""
+    found, scores = index.search(query, k + 1)
+    pairs = [
+        (other, score)
+        for other, score in zip(found[0].tolist(), scores[0].tolist(), strict=True)
+        if other >= 0 and other != item_id
+    ][:k]
+    return Related([other for other, _ in pairs], [score for _, score in pairs])
+
+
+def _searched(
+    index: Index,
+    item_ids: Int64[np.ndarray, " queries"],
+    queries: Float32[np.ndarray, "queries width"],
+    k: int,
+    wanted: Wanted,
+) -> list[Related]:
+    """Search for several items' vectors, each without the item itself."""
+    found, scores = index.search(
+        queries,
+        k,
+        exclude=[np.append(wanted.banned, item_id) for item_id in item_ids],
+        allowed=wanted.allowed,
+    )
+    return _answers(found, scores)
 
 
 def _answers(

@@ -44,22 +44,16 @@ class ItemTexts:
             self._texts[item_id] = text
         return text
 
-    def forget(self, item_id: int) -> None:
-        """Write an item anew the next time, since it has changed."""
-        text = self._texts.pop(item_id, None)
-        if text is not None:
-            self._left_bytes += len(text)
 
-    def scored(self, item_ids: Sequence[int], scores: Sequence[float]) -> bytes:
-        """Write a JSON list of `ScoredItem`."""
-        if not item_ids:
-            return b"[]"
-        numbers = score_texts(np.asarray(scores, np.float32))
-        parts = [
-            b'%b,"score":%b}' % (self.text(item_id)[:-1], number)
-            for item_id, number in zip(item_ids, numbers, strict=True)
-        ]
-        return b"[%b]" % b",".join(parts)
+def scored_text(texts: Sequence[bytes], scores: Sequence[float]) -> bytes:
+    """Write a JSON list of `ScoredItem` from the items' JSON objects and their scores."""
+    if not texts:
+        return b"[]"
+    numbers = score_texts(np.asarray(scores, np.float32))
+    parts = [
+        b'%b,"score":%b}' % (text[:-1], number) for text, number in zip(texts, numbers, strict=True)
+    ]
+    return b"[%b]" % b",".join(parts)
 
 
 def score_texts(scores: Float32[np.ndarray, " items"]) -> list[bytes]:

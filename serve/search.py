@@ -4,10 +4,17 @@ import re
 import unicodedata
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int, Int64
+
+from pinsage.graph.schema import ITEM_KEY
+
+_LONGEST_SEARCHED = 200
+"""Longer texts, such as descriptions, aren't what an item is looked up by."""
 
 _LOOKED_AT = 250
 """Matches, most popular first, that are ordered by how well they match."""
@@ -75,17 +82,21 @@ class TitleSearch:
         most, then whole words, together with popularity. A longer word that begins no item's word
         is taken as a slip of one letter; then popularity alone orders the matches.
         """
+        return [item_id for _, item_id in self.scored(text)[: max(limit, 0)]]
+
+    def scored(self, text: str) -> list[tuple[float, int]]:
+        """Give the scores and ids of all matching items that are looked at, best first."""
         typed = normalize(text)
-        if not typed or limit < 1:
+        if not typed:
             return []
         words = tuple(typed.split())
         matches, as_typed = self._by_words(words)
         if not as_typed:
-            return [int(item_id) for item_id in self._order[matches[:limit]]]
+            return [(float(self._popularity[rank]), int(self._order[rank])) for rank in matches]
         candidates = np.union1d(matches, self._by_beginning(typed))
-        scored = [(self._score(int(rank), typed, words), -int(rank)) for rank in candidates]
-        scored.sort(reverse=True)
-        return [int(self._order[-rank]) for _, rank in scored[:limit]]
+        found = [(self._score(int(rank), typed, words), -int(rank)) for rank in candidates]
+        found.sort(reverse=True)
+        return [(score, int(self._order[-rank])) for score, rank in found]
 
     def _by_words(self, words: tuple[str, ...]) -> tuple[Int64[np.ndarray, " found"], bool]:
         """The most popular items that have a word for each one typed, and whether as it was typed.
@@ -125,24 +136,72 @@ class TitleSearch:
 
     def _score(self, rank: int, text: str, words: tuple[str, ...]) -> float:
         """Popularity, on a scale where doubling it adds 0.7, plus how well the title matches."""
-        title = self._titles[rank]
-        popularity = float(self._popularity[rank])
-        bare = _without_article(title)
-        if text in {title, bare}:
-            return popularity + 6.0
-        if title.startswith(text) or bare.startswith(text):
-            return popularity + 3.0
-        title_words = title.split()
-        if not all(any(word.startswith(typed) for word in title_words) for typed in words):
-            return popularity
-        bonus = 1.0
-        if all(typed in title_words for typed in words[:-1]):
-            bonus += 0.5
-        if f" {text}" in title:
-            bonus += 0.5
-        if words[-1] in title_words:
-            bonus += 0.5
-        return popularity + bonus
+        return float(self._popularity[rank]) + _bonus(self._titles[rank], text, words)
+
+
+class Searched:
+    """One item beside a `TitleSearch`: found by the same rules, but for slips of a letter."""
+
+    def __init__(self, title: str, more: str, degree: int) -> None:
+        """Take in its words; see `TitleSearch`."""
+        self._title = normalize(title)
+        self._all_words = sorted({*self._title.split(), *normalize(more).split()})
+        self._popularity = float(np.log1p(degree))
+
+    def score(self, text: str) -> float | None:
+        """Say how well a text finds the item, on `TitleSearch`'s scale; None if it doesn't."""
+        typed = normalize(text)
+        words = tuple(typed.split())
+        if not words:
+            return None
+        begins = (self._title, _without_article(self._title))
+        if not (
+            any(title.startswith(typed) for title in begins)
+            or all(any(own.startswith(word) for own in self._all_words) for word in words)
+        ):
+            return None
+        return self._popularity + _bonus(self._title, typed, words)
+
+
+def further_columns(table: pa.Table) -> list[str]:
+    """Name the columns that items are looked up by besides the title, such as their authors.
+
+    Those of texts with many values: a column of few values, such as a language, tells items apart
+    too badly.
+    """
+    found = []
+    for name in table.column_names:
+        column = table[name]
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if name != ITEM_KEY and is_text and pc.count_distinct(column).as_py() >= len(column) / 20:
+            found.append(name)
+    return found
+
+
+def further_words(texts: Iterable[object]) -> str:
+    """Join what an item is looked up by: its short texts that are no addresses."""
+    kept = (text for text in texts if isinstance(text, str) and "://" not in text)
+    return " ".join(text for text in kept if len(text) <= _LONGEST_SEARCHED)
+
+
+def _bonus(title: str, text: str, words: tuple[str, ...]) -> float:
+    """How well a title matches what was typed."""
+    bare = _without_article(title)
+    if text in {title, bare}:
+        return 6.0
+    if title.startswith(text) or bare.startswith(text):
+        return 3.0
+    title_words = title.split()
+    if not all(any(word.startswith(typed) for word in title_words) for typed in words):
+        return 0.0
+    bonus = 1.0
+    if all(typed in title_words for typed in words[:-1]):
+        bonus += 0.5
+    if f" {text}" in title:
+        bonus += 0.5
+    if words[-1] in title_words:
+        bonus += 0.5
+    return bonus
 
 
 def _postings(

@@ -1,5 +1,6 @@
 """What ties one item to another: the graph's evidence behind a recommendation."""
 
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ from jaxtyping import Int64
 from pinsage.graph import Graph
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.sampling.neighborhood import Neighborhoods
+from serve.live_items import Items, LiveNeighborhoods
 
 MOST_SHOWN = 10
 """Shared contexts and common neighbors that are listed."""
@@ -78,11 +80,19 @@ class Ties:
 class Evidence:
     """The graph and the neighborhoods, asked about pairs of items."""
 
-    def __init__(self, graph: Graph, neighborhoods: Neighborhoods) -> None:
-        """Hold both; the graph's edges stay on disk."""
+    def __init__(self, graph: Graph, neighborhoods: Neighborhoods, items: Items) -> None:
+        """Hold them; the graph's edges stay on disk."""
         self._adjacency = graph.adjacency()
-        self._neighborhoods = neighborhoods
         self._contexts = ContextKeys(graph)
+        self._items = items
+        self._neighborhoods = LiveNeighborhoods(neighborhoods, items)
+
+    def over(self, items: Items) -> "Evidence":
+        """Give the same evidence over other items."""
+        other = copy(self)
+        other._items = items
+        other._neighborhoods = self._neighborhoods.over(items)
+        return other
 
     def ties(self, item_id: int, other_id: int) -> Ties:
         """Find what ties an item to another one."""
@@ -91,8 +101,8 @@ class Evidence:
         sizes = np.asarray(starts[shared + 1] - starts[shared])
         first = np.argsort(sizes, kind="stable")[:MOST_SHOWN]
         keys = self._contexts.keys(shared[first])
-        ids, weights = self._row(item_id)
-        other_ids, other_weights = self._row(other_id)
+        ids, weights = self._neighborhoods.row(item_id)
+        other_ids, other_weights = self._neighborhoods.row(other_id)
         common, places, other_places = np.intersect1d(ids, other_ids, return_indices=True)
         lesser = np.minimum(weights[places], other_weights[other_places])
         best = np.argsort(-lesser, kind="stable")[:MOST_SHOWN]
@@ -116,14 +126,12 @@ class Evidence:
         )
 
     def contexts_of(self, item_id: int) -> Int64[np.ndarray, " contexts"]:
-        """Give the ids of the contexts an item is in."""
+        """Give the ids of the contexts of the graph that an item is in."""
+        live = self._items.live.get(item_id)
+        if live is not None:
+            return live.context_ids
         start, stop = self._adjacency.item_starts[item_id : item_id + 2]
         return np.asarray(self._adjacency.item_contexts[start:stop], dtype=np.int64)
-
-    def _row(self, item_id: int) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.asarray(self._neighborhoods.ids[item_id])
-        weights = np.asarray(self._neighborhoods.weights[item_id])
-        return ids[ids >= 0], weights[ids >= 0]
 
 
 class ContextKeys:

@@ -70,6 +70,11 @@ class ServeConfig(Config):
     votes: Path | None = None
     """Folder where votes on the comparison page are kept; None keeps them beside the generation.
     All copies of the server must see the same one."""
+    writes: Path | None = None
+    """Folder where items written while serving are kept; None keeps them beside the generation.
+    All copies of the server must see the same one, on a file system with locks."""
+    read_only: bool = False
+    """Refuse to write or delete items; what others write into the folder is followed."""
     duel_items: Annotated[int, Field(ge=1, le=10)] = 1
     """Answers of each method that a vote compares; the paper shows one (4.3)."""
     num_replicas: PositiveInt = 1

@@ -36,6 +36,16 @@ class Catalog:
         return self._table.num_rows
 
     @property
+    def title_column(self) -> str:
+        """Which column is the title; empty if none is."""
+        return self._title_column
+
+    @property
+    def image_column(self) -> str:
+        """Which column says where the picture is; empty if none does."""
+        return self._image_column
+
+    @property
     def table(self) -> pa.Table:
         """Every column, one row an item, in id order."""
         return self._table

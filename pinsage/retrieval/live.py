@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
 from pinsage.base.artifacts import Draft
-from pinsage.retrieval.exact import search_few
+from pinsage.retrieval.exact import ExactIndex, search_few
 from pinsage.retrieval.index import Index
 from pinsage.retrieval.strategy import Found, StrategyCounts, merge_found
 
@@ -26,14 +26,12 @@ class _Snapshot:
         fresh_ids: ids of new and replaced items, ascending.
         fresh_vectors: their vectors.
         kept: which items the main index may still answer; None while that is all of them.
-        gone: ids deleted, ascending.
     """
 
     size: int
     fresh_ids: Int64[np.ndarray, " fresh"]
     fresh_vectors: Float32[np.ndarray, "fresh width"]
     kept: Bool[np.ndarray, " items"] | None
-    gone: Int64[np.ndarray, " gone"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,14 @@ class LiveIndex:
         self.counts = StrategyCounts()
         empty = np.empty(0, np.int64)
         vectors = np.empty((0, index.vectors.shape[1]), np.float32)
-        self._now = _Snapshot(len(index.vectors), empty, vectors, None, empty)
+        self._now = _Snapshot(len(index.vectors), empty, vectors, None)
+
+    def forked(self) -> "LiveIndex":
+        """Give another one over the same main index: what changes in one doesn't in the other."""
+        other = LiveIndex(self._index)
+        other.counts = self.counts
+        other._now = self._now
+        return other
 
     @property
     def vectors(self) -> Float32[np.ndarray, "items width"]:
@@ -80,6 +85,15 @@ class LiveIndex:
     def num_fresh(self) -> int:
         """How many vectors are searched beside the main index."""
         return len(self._now.fresh_ids)
+
+    @property
+    def fresh_bytes(self) -> int:
+        """What those vectors take: every search reads all of them."""
+        return self._now.fresh_vectors.nbytes
+
+    def has(self, item_id: int) -> bool:
+        """Tell whether an item is there: its id was given, and it isn't deleted."""
+        return bool(_there(self._now, np.array([item_id]), len(self._index.vectors))[0])
 
     def upsert(
         self,
@@ -124,7 +138,6 @@ class LiveIndex:
                 all_ids[order],
                 all_rows[order],
                 self._hidden(now, unique),
-                np.setdiff1d(now.gone, unique),
             )
 
     def delete(self, item_ids: Integer[np.ndarray, " deleted"]) -> None:
@@ -147,7 +160,6 @@ class LiveIndex:
                 now.fresh_ids[stays],
                 now.fresh_vectors[stays],
                 self._hidden(now, ids),
-                np.union1d(now.gone, ids),
             )
 
     def search(
@@ -179,11 +191,15 @@ class LiveIndex:
         if not len(fresh):
             return found
         self.counts.add("fresh", len(queries))
-        places = np.searchsorted(now.fresh_ids, fresh)
         banned = None
         if exclude is not None:
             banned = [_places(now.fresh_ids, one) for one in exclude]
-        found_places, scores = search_few(now.fresh_vectors, places, queries, k, banned)
+        if len(fresh) == len(now.fresh_ids):
+            # Nothing to gather, which would cost more than the products.
+            found_places, scores = ExactIndex(now.fresh_vectors).search(queries, k, banned)
+        else:
+            places = np.searchsorted(now.fresh_ids, fresh)
+            found_places, scores = search_few(now.fresh_vectors, places, queries, k, banned)
         ids = np.where(found_places >= 0, now.fresh_ids[found_places], -1).astype(np.int32)
         return merge_found(found, (ids, scores), k)
 
@@ -197,7 +213,7 @@ class LiveIndex:
         """
         now = self._now
         ids = np.asarray(item_ids, dtype=np.int64)
-        missing = ids[(ids < 0) | (ids >= now.size) | np.isin(ids, now.gone)]
+        missing = ids[~_there(now, ids, len(self._index.vectors))]
         if len(missing):
             raise ValueError(f"no vectors of the items {missing[:5].tolist()}: deleted or unknown")
         out = np.empty((len(ids), now.fresh_vectors.shape[1]), np.float32)
@@ -212,8 +228,7 @@ class LiveIndex:
         vectors = np.zeros((now.size, now.fresh_vectors.shape[1]), np.float32)
         vectors[: len(self._index.vectors)] = self._index.vectors
         vectors[now.fresh_ids] = now.fresh_vectors
-        alive = np.ones(now.size, bool)
-        alive[now.gone] = False
+        alive = _there(now, np.arange(now.size), len(self._index.vectors))
         vectors[~alive] = 0
         return Merged(vectors, alive)
 
@@ -248,6 +263,18 @@ class LiveIndex:
         kept = np.ones(known, bool) if now.kept is None else now.kept.copy()
         kept[of_main] = False
         return kept
+
+
+def _there(
+    now: _Snapshot, item_ids: Int64[np.ndarray, " wanted"], known: int
+) -> Bool[np.ndarray, " wanted"]:
+    """Tell which ids are of items that are there: fresh ones, and what isn't hidden of others."""
+    there: Bool[np.ndarray, " wanted"] = np.isin(item_ids, now.fresh_ids)
+    of_main = (item_ids >= 0) & (item_ids < known)
+    if now.kept is None:
+        return there | of_main
+    there[of_main] |= now.kept[item_ids[of_main]]
+    return there
 
 
 def _places(

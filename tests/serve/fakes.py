@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from pinsage.base.artifacts import publish
 from pinsage.graph.catalog import IMAGE_NOTE, TITLE_NOTE
+from pinsage.model.checkpoint import save_model
+from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.retrieval import IndexConfig, build_index, save_index
 
 TITLES = """
@@ -89,7 +92,11 @@ def ring_neighbors(item_id: int, reach: int) -> set[str]:
 
 
 def write_generation(
-    output: Path, *, with_report: bool = True, image: str = "https://covers.invalid/{}.jpg"
+    output: Path,
+    *,
+    with_report: bool = True,
+    with_model: bool = False,
+    image: str = "https://covers.invalid/{}.jpg",
 ) -> Path:
     """Publish every part into `output`; returns the path of its generation.json."""
     parts = {
@@ -99,6 +106,8 @@ def write_generation(
     }
     if with_report:
         parts["report"] = _write_report(output / "report" / "3456789abcde")
+    if with_model:
+        parts["model"] = _write_model(output / "model" / "456789abcdef")
     content = {name: path.relative_to(output).as_posix() for name, path in parts.items()}
     generation = output / "generation.json"
     generation.write_text(json.dumps({"format_version": 1, **content}), encoding="utf-8")
@@ -175,6 +184,15 @@ def _write_neighborhoods(directory: Path) -> Path:
 def _write_index(directory: Path) -> Path:
     with publish(directory, stage="index", config={}, parents={}) as draft:
         save_index(build_index(_ring(1), IndexConfig(kind="exact")), draft)
+    return directory
+
+
+def _write_model(directory: Path) -> Path:
+    """A model that nobody trained, as wide as the embeddings."""
+    torch.manual_seed(1)
+    config = ModelConfig(num_layers=2, projected_width=24, embedding_width=2)
+    with publish(directory, stage="model", config={}, parents={}) as draft:
+        save_model(PinSage(config, feature_width=3), draft)
     return directory
 
 

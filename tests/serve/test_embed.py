@@ -1,15 +1,10 @@
-import json
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fastapi.testclient import TestClient
 
-from pinsage.base.artifacts import publish
 from pinsage.cluster.run_config import ServeConfig
-from pinsage.model.checkpoint import save_model
-from pinsage.model.encoder import ModelConfig, PinSage
 from serve.api import build_api
 from serve.generation import Generation
 from tests.serve.fakes import KEYS, write_generation
@@ -17,14 +12,7 @@ from tests.serve.fakes import KEYS, write_generation
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
-    path = write_generation(tmp_path_factory.mktemp("embed"))
-    directory = path.parent / "model" / "456789abcdef"
-    config = ModelConfig(num_layers=2, projected_width=24, embedding_width=16)
-    torch.manual_seed(1)
-    with publish(directory, stage="model", config={}, parents={}) as draft:
-        save_model(PinSage(config, feature_width=3), draft)
-    content = json.loads(path.read_text(encoding="utf-8")) | {"model": "model/456789abcdef"}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path = write_generation(tmp_path_factory.mktemp("embed"), with_model=True)
     return TestClient(build_api(Generation.open(path), ServeConfig()))
 
 

@@ -1,5 +1,6 @@
 import datetime
 import json
+import operator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from serve.filters import (
     MOST_CONDITIONS,
     MOST_VALUES,
     OPERATORS,
+    Condition,
     FilterError,
     Filters,
-    meets,
     read_filter,
 )
 
@@ -69,7 +70,30 @@ def test_the_mask_of_a_column_agrees_with_judging_every_item_by_itself(
     made = Filters(table_of(rows))
     conditions = made.parse(json.loads(json.dumps(wanted)))
     mask = made.mask(conditions)
-    assert mask.tolist() == [meets(row, conditions) for row in rows]
+    assert mask.tolist() == [all(holds(c, row[c.column]) for c in conditions) for row in rows]
+    # Items outside the table are judged as if they were in it.
+    outside = [{name: made.value_of(name, as_json(row[name])) for name in row} for row in rows]
+    assert made.mask_of(outside, conditions).tolist() == mask.tolist()
+
+
+def as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def holds(condition: Condition, found: Any) -> bool:
+    """Whether one item's value meets a condition, by the words of the module."""
+    if condition.operator == "exists":
+        return condition.exists is (found is not None)
+    if found is None:
+        return False
+    if condition.operator in ORDERS:
+        return ORDERS[condition.operator](found, condition.values[0])
+    elements = found if isinstance(found, list) else [found]
+    is_among = any(element in condition.values for element in elements)
+    return is_among is (condition.operator in {"eq", "in"})
+
+
+ORDERS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ from fastapi.testclient import TestClient
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.generation import Generation
+from serve.live_items import Items
 from serve.why import MOST_SHOWN, ContextKeys, Evidence
 from tests.serve.fakes import COLD, KEYS, NUM_CONTEXTS, NUM_ITEMS, WALK_STEPS, WALK_WEIGHTS
 
 
 @pytest.fixture(scope="module")
 def evidence(generation: Generation) -> Evidence:
-    return Evidence(generation.graph, generation.neighborhoods)
+    return Evidence(generation.graph, generation.neighborhoods, Items(generation.catalog))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,300 @@
+"""Items written while serving: kept in a log, put in force at once, followed by every replica."""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pinsage.base.errors import ArtifactError
+from serve.answers import Answers
+from serve.current import Current
+from serve.live_items import LiveItem
+from serve.log import Record, WriteLog
+from serve.problems import Code, ProblemError
+from serve.schemas_items import DeleteReply, PutReply, PutRequest
+
+logger = logging.getLogger("pinsage.serve")
+
+_LOOK_S = 0.05
+"""How often a replica looks whether others have written."""
+
+_COMPACTED_FROM = 1000
+"""Shorter logs aren't worth rewriting."""
+
+
+@dataclass(frozen=True)
+class _Write:
+    """The last write to a key.
+
+    Attributes:
+        number: its place among all writes, counted from 1.
+        record: as the log has it.
+    """
+
+    number: int
+    record: Record
+
+
+class Writes:
+    """The writes of one folder, and the answers that follow them.
+
+    Every write is a line in the log before it is in force, and in force before it is answered. What
+    is in force is the last write to each key:
+
+    - A deleted item stays hidden, in later generations too, until its key is put again.
+    - A put item stays until a generation is served whose graph is another than the one it was put
+      on top of, and has the key: the batch run has taken it in. An item that later batch runs don't
+      know stays for ever, embedded anew by every generation's model.
+    """
+
+    def __init__(self, folder: Path, current: Current, *, read_only: bool = False) -> None:
+        """Name the folder; nothing is read before `catch_up`.
+
+        Args:
+            folder: where the log is, the same for all replicas.
+            current: holds the answers that writes change.
+            read_only: refuse writes here; those of others are followed.
+        """
+        self._log = WriteLog(folder)
+        self._folder = folder
+        self._current = current
+        self._read_only = read_only
+        self._lock = threading.Lock()
+        self._last: dict[str, _Write] = {}
+        self._number = 0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def put(self, key: str, request: PutRequest) -> PutReply:
+        """Keep an item, and put it in force.
+
+        Raises:
+            ProblemError: this server takes no writes, the item doesn't fit the generation, or it
+                could not be kept; then nothing has changed.
+        """
+        told: list[PutReply] = []
+
+        def make(answers: Answers) -> Answers:
+            answers.maker.check(key, request)
+            made = answers.maker.make({key: request})
+            content = request.model_dump(exclude_defaults=True)
+            before, after = self._kept(answers, {"op": "put", "key": key, "item": content}, made)
+            live = made[key]
+            told.append(
+                PutReply(
+                    item=live.item,
+                    is_new=not before.has(key),
+                    neighbors=after.neighbors_told(live.neighbor_ids, live.neighbor_weights),
+                    unknown_contexts=live.unknown_contexts,
+                )
+            )
+            return after
+
+        with self._writing():
+            self._current.replace(make)
+        return told[0]
+
+    def delete(self, key: str) -> DeleteReply:
+        """Forget an item, and take it out of all answers.
+
+        Raises:
+            ProblemError: this server takes no writes, or it could not be kept; then nothing has
+                changed.
+        """
+        told: list[DeleteReply] = []
+
+        def make(answers: Answers) -> Answers:
+            self._take(self._log.read())
+            before = self._applied(answers)
+            told.append(DeleteReply(key=key, was_there=before.has(key)))
+            if not before.has(key):
+                return before
+            return self._kept(before, {"op": "delete", "key": key}, {})[1]
+
+        with self._writing():
+            self._current.replace(make)
+        return told[0]
+
+    def applied(self, answers: Answers) -> Answers:
+        """Give answers with all writes in force that this process knows of.
+
+        Costs next to nothing if they are already. A new generation is best brought up to date
+        before it is put in force, which may take a while, and once more while it is.
+        """
+        return self._applied(answers)
+
+    def catch_up(self) -> None:
+        """Read what others have written, and put it in force.
+
+        Raises:
+            ArtifactError: the log is damaged.
+            OSError: it cannot be read.
+        """
+
+        def make(answers: Answers) -> Answers:
+            self._take(self._log.read())
+            return self._applied(answers)
+
+        self._current.replace(make)
+
+    def compact(self) -> None:
+        """Shorten a log of which most was overwritten.
+
+        Raises:
+            ArtifactError: the log is damaged.
+            OSError: it cannot be written.
+        """
+        if self._read_only or self._number < max(2 * len(self._last), _COMPACTED_FROM):
+            return
+        self._log.compact(_last_by_key)
+
+    def start(self) -> None:
+        """Follow the log in a thread of its own, which opens the model first."""
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._follow, name="writes", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _follow(self) -> None:
+        opened = ""
+        while not self._stopping.wait(_LOOK_S):
+            try:
+                if self._log.has_changed:
+                    self.catch_up()
+                answers = self._current.now
+                if answers.digest != opened and not self._read_only:
+                    opened = answers.digest
+                    answers.open_model()
+            except (ArtifactError, OSError):
+                # Whoever writes meets it too, and is told.
+                logger.exception("%s: writes can't be followed", self._folder)
+                self._stopping.wait(1.0)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Refuse writes where there are none, and answer with a problem where they fail."""
+        if self._read_only:
+            raise ProblemError(Code.READ_ONLY, "This server takes no writes (serve.read_only).")
+        try:
+            yield
+        except (ArtifactError, OSError) as error:
+            logger.exception("%s: a write could not be kept", self._folder)
+            reason = error.strerror if isinstance(error, OSError) else "the log is damaged"
+            raise ProblemError(
+                Code.WRITES_UNAVAILABLE,
+                f"Writes can't be kept now ({reason}); the server's log says more. Its "
+                "`serve.writes` folder must be writable.",
+            ) from error
+
+    def _kept(
+        self, answers: Answers, record: Mapping[str, object], made: Mapping[str, LiveItem]
+    ) -> tuple[Answers, Answers]:
+        """Write a record down, and give the answers just before it and just after.
+
+        Others may have written to the same key since, and only the last write to a key is known:
+        theirs are in force first.
+        """
+        whole = {
+            **record,
+            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "generation": answers.digest,
+            "graph": answers.graph_digest,
+        }
+        self._take(self._log.append(whole))
+        before = self._applied(answers)
+        self._take([whole])
+        return before, self._applied(before, made)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Number records in the order of the log; those known already change nothing."""
+        with self._lock:
+            for record in records:
+                key = record["key"]
+                known = self._last.get(key)
+                if known is None or known.record != record:
+                    # To the end of the dictionary: it is in the order of the numbers.
+                    self._last.pop(key, None)
+                    self._number += 1
+                    self._last[key] = _Write(self._number, record)
+
+    def _applied(
+        self,
+        answers: Answers,
+        made: Mapping[str, LiveItem] | None = None,
+    ) -> Answers:
+        """Bring answers up to date.
+
+        Args:
+            answers: any generation's.
+            made: items of this generation that need no embedding any more.
+        """
+        due = self._due(answers.num_writes)
+        if not due:
+            return answers
+        puts: dict[str, PutRequest] = {}
+        deleted = []
+        for key, write in due.items():
+            if write.record["op"] == "delete":
+                deleted.append(key)
+            elif not _is_taken_in(write.record, answers):
+                request = _fitting(answers, key, write.record)
+                if request is not None:
+                    puts[key] = request
+        ready = {key: live for key, live in (made or {}).items() if key in puts}
+        rest = {key: request for key, request in puts.items() if key not in ready}
+        items = {**answers.maker.make(rest), **ready}
+        last = max(write.number for write in due.values())
+        return answers.written(items, deleted, num_writes=last)
+
+    def _due(self, num_writes: int) -> dict[str, _Write]:
+        """The last writes to their keys that are newer than what answers have."""
+        with self._lock:
+            due = {}
+            for key, write in reversed(self._last.items()):
+                if write.number <= num_writes:
+                    break
+                due[key] = write
+        return dict(reversed(due.items()))
+
+
+def _is_taken_in(record: Record, answers: Answers) -> bool:
+    """Tell whether a batch run has taken in what was put, so that it counts no more."""
+    return record["graph"] != answers.graph_digest and answers.is_published(record["key"])
+
+
+def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:
+    """Read an item back, if it fits the generation: it was put on top of another one, maybe."""
+    try:
+        request = PutRequest.model_validate(record["item"])
+        answers.maker.check(key, request)
+    except (ValidationError, ProblemError) as error:
+        reason = error.detail if isinstance(error, ProblemError) else str(error)
+        logger.error(
+            "item %r, put at %s, doesn't fit generation %s and is left out (%s); put it again",
+            key,
+            record["at"],
+            answers.digest,
+            reason,
+        )
+        return None
+    return request
+
+
+def _last_by_key(records: list[Record]) -> list[Record]:
+    last: dict[str, Record] = {}
+    for record in records:
+        last.pop(record["key"], None)
+        last[record["key"]] = record
+    return list(last.values())

@@ -1,0 +1,105 @@
+"""Written items, made ready for answers: checked against the catalog, and embedded."""
+
+import datetime
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pinsage.graph import Catalog
+from serve.embedding import Description, Embedded, Embedder
+from serve.filters import FilterError, Filters
+from serve.live_items import LiveItem, described
+from serve.problems import invalid
+from serve.schemas_items import PutRequest
+
+_LONGEST_KEY = 500
+_EMBEDDED_AT_ONCE = 128
+
+
+class Maker:
+    """Makes written items of one generation."""
+
+    def __init__(self, catalog: Catalog, filters: Filters, embedder: Embedder) -> None:
+        """Hold what an item is checked against, and what embeds it."""
+        self._catalog = catalog
+        self._filters = filters
+        self._embedder = embedder
+
+    def check(self, key: str, request: PutRequest) -> None:
+        """Refuse what can't be an item here.
+
+        Raises:
+            ProblemError: there is no model, or a part of the item doesn't fit the generation.
+        """
+        if self._catalog.id_of(key) is None:
+            _check_key(key)
+        self._values(request)
+        self._embedder.check(request.features)
+
+    def make(self, requests: Mapping[str, PutRequest]) -> dict[str, LiveItem]:
+        """Embed items that were checked, some at a time.
+
+        Args:
+            requests: the items, by key.
+        """
+        keys, made = list(requests), {}
+        for start in range(0, len(keys), _EMBEDDED_AT_ONCE):
+            part = keys[start : start + _EMBEDDED_AT_ONCE]
+            embedded = self._embedder.embed([
+                Description(
+                    requests[key].features, requests[key].contexts, self._catalog.id_of(key)
+                )
+                for key in part
+            ])
+            for key, found in zip(part, embedded, strict=True):
+                made[key] = self._live(key, requests[key], found)
+        return made
+
+    def _live(self, key: str, request: PutRequest, embedded: Embedded) -> LiveItem:
+        values = self._values(request)
+        shown = {
+            name: _shown(value, request.metadata[name])
+            for name, value in values.items()
+            if name in request.metadata
+        }
+        return LiveItem(
+            item=described(key, request.title or key, request.image, shown),
+            values=values,
+            embedding=embedded.embedding,
+            features=embedded.features,
+            context_ids=embedded.context_ids,
+            unknown_contexts=embedded.unknown_contexts,
+            neighbor_ids=embedded.neighbor_ids,
+            neighbor_weights=embedded.neighbor_weights,
+        )
+
+    def _values(self, request: PutRequest) -> dict[str, Any]:
+        """Bring everything that filters compare to the catalog's types."""
+        own = {self._catalog.title_column: "title", self._catalog.image_column: "image"}
+        own.pop("", None)
+        values: dict[str, Any] = {}
+        for name, value in request.metadata.items():
+            if name in own:
+                raise invalid(f"body.metadata.{name}", f"wanted as `{own[name]}` of the item")
+            try:
+                values[name] = self._filters.value_of(name, value)
+            except FilterError as error:
+                raise invalid(f"body.metadata.{error.where}", error.message) from error
+        for name, said in own.items():
+            values[name] = request.title if said == "title" else request.image
+        return values
+
+
+def _check_key(key: str) -> None:
+    """Refuse new keys that nobody could type, read or send again."""
+    if not 1 <= len(key) <= _LONGEST_KEY:
+        raise invalid("path.item_key", f"wanted 1 to {_LONGEST_KEY} characters, found {len(key)}")
+    odd = [char for char in key if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}]
+    if odd:
+        raise invalid("path.item_key", f"wanted no control characters, found {odd[0]!r}")
+
+
+def _shown(value: Any, given: Any) -> Any:
+    """Show a value as JSON can hold it; a time as it was written."""
+    first: Any = value[0] if isinstance(value, Sequence) and value else value
+    return given if isinstance(first, datetime.date) else value

@@ -1,0 +1,53 @@
+"""Requests and replies of the calls that write items."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from serve.schemas import Item, Schema, Text
+from serve.schemas_embed import EmbedNeighbor, EmbedRequest
+
+Title = Annotated[Text, StringConstraints(min_length=1, max_length=1000)]
+Image = Annotated[Text, StringConstraints(max_length=2000, pattern=r"^https?://[!-~]+$")]
+
+
+class PutRequest(EmbedRequest):
+    """An item, whole: what is left out it doesn't have, whatever it had before."""
+
+    title: Title | None = Field(default=None, examples=["The Daughters' War"])
+    """Its title; its key if left out."""
+
+    image: Image | None = Field(default=None, examples=["https://example.com/covers/1.jpg"])
+    """Where its picture is."""
+
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, examples=[{"authors": "Christopher Buehlman", "year": 2024}]
+    )
+    """Values for the catalog's further columns; they must be of the columns' types. Dates and times
+    are written as ISO 8601."""
+
+
+class PutReply(Schema):
+    """What is served from now on."""
+
+    item: Item
+    """The item, as every answer shows it."""
+
+    is_new: bool
+    """Whether there was no item of this key."""
+
+    neighbors: list[EmbedNeighbor]
+    """The items that walks from its contexts meet most, most visited first."""
+
+    unknown_contexts: list[str]
+    """Contexts that the graph doesn't have; they count for its degree, and nothing else."""
+
+
+class DeleteReply(Schema):
+    """The item is in no answer from now on."""
+
+    key: str = Field(examples=["1"])
+    """The key that was deleted."""
+
+    was_there: bool
+    """Whether there was an item of this key."""

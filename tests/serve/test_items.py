@@ -1,0 +1,119 @@
+"""Items put and deleted over HTTP."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
+from serve.log import LOG_FILE
+from tests.serve.fakes import KEYS, write_generation
+
+ITEM = {
+    "title": "Vilette",
+    "metadata": {"authors": "Charlotte Bront\u00eb", "year": 1853},
+    "features": {"text": [0.6, 0.8]},
+    "contexts": ["shelf-3", "attic"],
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_generation(tmp_path / "run", with_model=True)
+
+
+def open_client(path: Path, **settings: Any) -> TestClient:
+    return TestClient(build_api(Generation.open(path), ServeConfig(**settings)))
+
+
+@pytest.fixture
+def client(path: Path) -> TestClient:
+    return open_client(path)
+
+
+def test_a_put_item_is_found_everywhere_and_outlasts_a_restart(client: TestClient, path: Path):
+    told = client.put("/v1/items/a%2Fvilette", json=ITEM)
+    assert told.status_code == 200, told.text
+    assert told.json()["is_new"]
+    assert told.json()["unknown_contexts"] == ["attic"]
+    for served in (client, open_client(path)):
+        item = served.get("/v1/items/a%2Fvilette").json()
+        assert item == told.json()["item"]
+        assert item["metadata"] == ITEM["metadata"]
+        found = served.get("/v1/search", params={"q": "vilett"}).json()["items"]
+        assert [one["key"] for one in found] == ["a/vilette"]
+        near = served.get("/v1/items/a%2Fvilette/similar?k=3").json()["items"]
+        back = served.get(f"/v1/items/{near[0]['key']}/similar?k=36").json()["items"]
+        assert "a/vilette" in {one["key"] for one in back}
+
+
+def test_a_deleted_item_is_unknown_and_deleting_again_changes_nothing(
+    client: TestClient, path: Path
+):
+    assert client.delete(f"/v1/items/{KEYS[3]}").json() == {"key": KEYS[3], "was_there": True}
+    size = (path.parent / "writes" / LOG_FILE).stat().st_size
+    assert not client.delete(f"/v1/items/{KEYS[3]}").json()["was_there"]
+    assert (path.parent / "writes" / LOG_FILE).stat().st_size == size
+    for tail in ("", "/similar", f"/why/{KEYS[1]}"):
+        reply = client.get(f"/v1/items/{KEYS[3]}{tail}")
+        assert (reply.status_code, reply.json()["code"]) == (404, "unknown_item")
+    assert client.put(f"/v1/items/{KEYS[3]}", json={}).json()["is_new"]
+    assert client.get(f"/v1/items/{KEYS[3]}").json() == {
+        "key": KEYS[3], "title": KEYS[3], "image": None, "metadata": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "told"),
+    [
+        ("new", {"features": {"text": [1]}}, "wanted 2 numbers"),
+        ("new", {"features": {"text": [1, 1e39]}}, "finite"),
+        ("new", {"metadata": {"yaer": 1}}, "there are: authors"),
+        ("new", {"metadata": {"year": 1.5}}, "whole number"),
+        ("new", {"metadata": {"year": "1853"}}, "metadata.year"),
+        ("new", {"metadata": {"title": "x"}}, "as `title`"),
+        ("new", {"image": "javascript:alert(1)"}, "image"),
+        ("new", {"titel": "x"}, "titel"),
+        ("%0a", {}, "control"),
+        ("x" * 501, {}, "500 characters"),
+        ("", {}, "500 characters"),
+    ],
+)
+def test_what_cannot_be_an_item_is_refused_and_nothing_is_kept(
+    client: TestClient, path: Path, key: str, body: dict[str, Any], told: str
+):
+    reply = client.put(f"/v1/items/{key}", json=body)
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+    assert told in reply.json()["detail"]
+    assert not (path.parent / "writes" / LOG_FILE).exists()
+
+
+def test_a_server_that_takes_no_writes_says_so_and_follows_those_of_others(path: Path):
+    other = open_client(path)
+    with open_client(path, read_only=True) as closed:
+        for reply in (
+            closed.put("/v1/items/new", json=ITEM),
+            closed.delete(f"/v1/items/{KEYS[0]}"),
+        ):
+            assert (reply.status_code, reply.json()["code"]) == (403, "read_only")
+        other.put("/v1/items/new", json=ITEM)
+        closed.app.state.writes.catch_up()
+        assert closed.get("/v1/items/new").json()["title"] == ITEM["title"]
+
+
+def test_where_nothing_can_be_kept_nothing_is_put(path: Path):
+    (path.parent / "writes").write_text("no folder")
+    client = open_client(path)
+    reply = client.put("/v1/items/new", json=ITEM)
+    assert (reply.status_code, reply.json()["code"]) == (503, "writes_unavailable")
+    assert client.get("/v1/items/new").status_code == 404
+
+
+def test_a_put_to_a_generation_without_a_model_is_a_problem(tmp_path: Path):
+    client = open_client(write_generation(tmp_path))
+    reply = client.put("/v1/items/new", json={})
+    assert (reply.status_code, reply.json()["code"]) == (409, "no_model")
+    assert client.delete(f"/v1/items/{KEYS[0]}").json()["was_there"]

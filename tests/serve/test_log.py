@@ -1,0 +1,105 @@
+"""The log of writes: nothing that was kept is lost, nothing that is torn is taken for whole."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from pinsage.base.errors import ArtifactError
+from serve.log import LOG_FILE, WriteLog, main, written_line
+
+RECORDS = [
+    {"op": "put", "key": "a\nb", "item": {"title": "\u00fc"}},
+    {"op": "delete", "key": "a\nb"},
+    {"op": "put", "key": "", "item": {"contexts": ["x"] * 5}},
+]
+LINES = [written_line(record) for record in RECORDS]
+
+
+def write(folder: Path, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOG_FILE).write_bytes(content)
+
+
+def saved(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.glob(f"{LOG_FILE}.torn-*")]
+
+
+def test_a_log_cut_at_any_byte_gives_its_whole_records_and_takes_new_ones(tmp_path: Path):
+    content = b"".join(LINES)
+    ends = [sum(map(len, LINES[:number])) for number in range(len(LINES) + 1)]
+    for cut in range(len(content) + 1):
+        folder = tmp_path / str(cut)
+        write(folder, content[:cut])
+        whole = max(number for number, end in enumerate(ends) if end <= cut)
+        log = WriteLog(folder)
+        assert log.read() == RECORDS[:whole]
+        # A reader leaves the end alone: somebody may be writing it.
+        assert (folder / LOG_FILE).read_bytes() == content[:cut]
+        assert WriteLog(folder).append({"key": "new"}) == RECORDS[:whole]
+        assert log.read() == [{"key": "new"}]
+        assert WriteLog(folder).read() == [*RECORDS[:whole], {"key": "new"}]
+        torn = content[ends[whole] : cut]
+        assert saved(folder) == ([torn] if torn else [])
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("how", ["bit", "zeros", "split", "gone"])
+def test_damage_before_whole_records_is_told_with_its_place_and_mended_on_request(
+    tmp_path: Path, broken: int, how: str
+):
+    lines = list(LINES)
+    old = lines[broken]
+    lines[broken] = {
+        "bit": old[:30] + bytes([old[30] ^ 1]) + old[31:],
+        "zeros": bytes(len(old)),
+        "split": old[:25] + b"\n" + old[25:],
+        "gone": old[10:],
+    }[how]
+    write(tmp_path, b"".join(lines))
+    at = sum(map(len, LINES[:broken]))
+    for act in (lambda log: log.read(), lambda log: log.append({"key": "new"})):
+        with pytest.raises(ArtifactError, match=rf"at byte {at}, .*serve\.log mend"):
+            act(WriteLog(tmp_path))
+    assert (tmp_path / LOG_FILE).read_bytes() == b"".join(lines)
+    assert main(["check", str(tmp_path)]) == 2
+    assert main(["mend", str(tmp_path)]) == 0
+    kept = [record for number, record in enumerate(RECORDS) if number != broken]
+    assert WriteLog(tmp_path).read() == kept
+    assert main(["check", str(tmp_path)]) == 0
+    assert b"".join(saved(tmp_path)) in b"".join(lines)
+
+
+def test_everyone_reads_a_compacted_log_from_its_beginning(tmp_path: Path):
+    log, other = WriteLog(tmp_path), WriteLog(tmp_path)
+    for record in RECORDS:
+        log.append(record)
+    assert other.has_changed
+    assert other.read() == RECORDS
+    assert not other.has_changed
+    log.compact(lambda records: records[1:])
+    assert other.has_changed
+    assert other.read() == log.read() == RECORDS[1:]
+    assert other.append({"key": "new"}) == []
+    assert log.read() == [{"key": "new"}]
+
+
+def test_what_many_processes_append_at_once_is_all_there_and_whole(tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=append_many, args=(tmp_path, name)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    keys = [record["key"] for record in WriteLog(tmp_path).read()]
+    assert sorted(keys) == sorted(f"{name}{number}" for name in "abc" for number in range(20))
+    # Each process's own stand in its order.
+    for name in "abc":
+        assert [key for key in keys if key[0] == name] == [f"{name}{n}" for n in range(20)]
+
+
+def append_many(folder: Path, name: str) -> None:
+    log = WriteLog(folder)
+    for number in range(20):
+        log.append({"key": f"{name}{number}"})
