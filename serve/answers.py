@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool
 
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.retrieval import Index
@@ -25,21 +24,15 @@ from serve.problems import invalid, unknown_items
 from serve.related import EVERYTHING, PINSAGE, ByEmbedding, Method, Related, Wanted, methods_of
 from serve.replies import ItemTexts, scored_text, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
-from serve.schemas_embed import EmbedNeighbor, EmbedReply, EmbedRequest
-from serve.schemas_feed import (
-    CommonNeighborInfo,
-    FeedItem,
-    HomefeedReply,
-    HomefeedRequest,
-    InterestInfo,
-    NeighborInfo,
-    SharedContextInfo,
-    WhyReply,
-)
-from serve.search import Searched, TitleSearch, further_columns, further_words
+from serve.schemas_embed import EmbedReply, EmbedRequest
+from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
+from serve.search import TitleSearch, further_columns, further_words, search_written
 from serve.starting import StartingPoints
+from serve.telling import feed_reply, neighbors_told, why_reply
 from serve.watched import WatchedIndex
-from serve.why import Evidence, Neighbor
+from serve.why import Evidence
+
+_WARMING_SEARCHES = 32
 
 _QUICK_BYTES = 8 * 2**20
 """Vectors that one core compares a query with in about a millisecond."""
@@ -64,29 +57,30 @@ class Answers:
         self._generation = generation
         self._config = config
         catalog = generation.catalog
-        self._items = Items(catalog)
+        self.items = Items(catalog)
         self.num_writes = 0
         self._texts = ItemTexts(partial(published_item, catalog))
         self._filters = Filters(catalog.table)
-        self._evidence = Evidence(generation.graph, generation.neighborhoods, self._items)
+        self._evidence = Evidence(generation.graph, generation.neighborhoods, self.items)
         self.embedder = Embedder(generation)
         self.maker = Maker(catalog, self._filters, self.embedder)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
+        self._watched: WatchedIndex | None = None
         if metrics is not None:
             every = config.boundary.recheck_every
-            watched = WatchedIndex(generation.index, metrics, recheck_every=every)
-            self._methods[PINSAGE] = ByEmbedding(watched)
+            self._watched = WatchedIndex(generation.index, metrics, recheck_every=every)
+            self._methods[PINSAGE] = ByEmbedding(self._watched)
         degrees = generation.graph.adjacency().item_degrees
         self._starting = StartingPoints(degrees)
         self._further = further_columns(catalog.table)
         texts = zip(*(catalog.table[name].to_pylist() for name in self._further), strict=True)
         more = [further_words(row) for row in texts] or [""] * len(catalog)
         self._titles = TitleSearch(catalog.titles, more, degrees)
-        if self._starting.best_known is not None:
-            # What is compiled or mapped on first use is so now, not in somebody's first request.
+        # What is compiled or mapped on first use is so now, not in somebody's first request.
+        for item_id in self._starting.best_known(1):
             for method in self.methods:
-                method.related([self._starting.best_known], 1)
+                method.related([item_id], 1)
 
     def written(
         self, puts: Mapping[str, LiveItem], deleted: Sequence[str], *, num_writes: int
@@ -98,10 +92,10 @@ class Answers:
             deleted: keys of items to forget, none of them put.
             num_writes: how many writes are in force then.
         """
-        items, change = self._items.written(puts, deleted)
+        items, change = self.items.written(puts, deleted)
         other = copy(self)
         other.__dict__.pop("map_text", None)
-        other._items = items
+        other.items = items
         other.num_writes = num_writes
         other._evidence = self._evidence.over(items)
         other._methods = {
@@ -122,23 +116,31 @@ class Answers:
         """Names the graph, which other generations may share."""
         return self._generation.graph.artifact.manifest.digest
 
-    def is_published(self, key: str) -> bool:
-        """Tell whether the graph has an item, hidden or not."""
-        return self._items.catalog.id_of(key) is not None
-
-    def has(self, key: str) -> bool:
-        """Tell whether there is an item."""
-        return self._items.id_of(key) is not None
-
     @property
     def digest(self) -> str:
         """Names the generation."""
         return self._generation.parts.digest
 
+    def warm_up(self, like: "Answers") -> None:
+        """Do what the first requests would wait for.
+
+        Args:
+            like: what is served now; the model is opened if it has opened its own.
+        """
+        for item_id in self._starting.best_known(_WARMING_SEARCHES):
+            self._methods[PINSAGE].related([item_id], self.default_k)
+        if like.embedder.is_open:
+            self.open_model()
+
+    def close(self) -> None:
+        """End what runs in the background; requests under way are still answered."""
+        if self._watched is not None:
+            self._watched.close()
+
     @property
     def num_items(self) -> dict[str, int]:
         """Items, by where they came from."""
-        return {"published": self._items.num_published, "live": len(self._items.live)}
+        return {"published": self.items.num_published, "live": len(self.items.live)}
 
     @property
     def methods(self) -> list[Method]:
@@ -151,7 +153,7 @@ class Answers:
         Raises:
             ProblemError: there is no such item.
         """
-        return self._items.item(self._ids([key])[0])
+        return self.items.item(self._ids([key])[0])
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING
@@ -196,7 +198,7 @@ class Answers:
                 where = f"filter.{error.where}" if error.where else "filter"
                 raise invalid(where, error.message) from error
             allowed = self._mask(conditions)
-        banned = [found for key in exclude if (found := self._items.id_of(key)) is not None]
+        banned = [found for key in exclude if (found := self.items.id_of(key)) is not None]
         return Wanted(allowed, np.unique(np.asarray(banned, dtype=np.int64)))
 
     def homefeed(self, request: HomefeedRequest) -> HomefeedReply:
@@ -206,7 +208,7 @@ class Answers:
             ProblemError: none of the items is known, or the request can't be used.
         """
         self._check_counts([], request.k)
-        known = [item for item in request.recent if self._items.id_of(item.key) is not None]
+        known = [item for item in request.recent if self.items.id_of(item.key) is not None]
         unknown = [item.key for item in request.recent if item not in known]
         if not known:
             raise unknown_items(list(dict.fromkeys(unknown)))
@@ -225,28 +227,7 @@ class Answers:
             request.max_interests,
             self.wanted(request.filter, request.exclude),
         )
-        keys = [self._items.key(int(item_id)) for item_id in recent.ids]
-        return HomefeedReply(
-            interests=[
-                InterestInfo(
-                    key=keys[interest.medoid],
-                    weight=min(interest.weight, 1.0),
-                    item_keys=[keys[place] for place in interest.members],
-                )
-                for interest in found.interests
-            ],
-            items=[
-                FeedItem(
-                    **self._items.item(item_id).model_dump(),
-                    score=score,
-                    interest=keys[found.interests[interest].medoid],
-                )
-                for item_id, score, interest in zip(
-                    found.item_ids, found.scores, found.of_interest, strict=True
-                )
-            ],
-            unknown_keys=list(dict.fromkeys(unknown)),
-        )
+        return feed_reply(found, recent, self.items, list(dict.fromkeys(unknown)))
 
     def why(self, key: str, other_key: str) -> WhyReply:
         """Say what ties an item to another one.
@@ -259,25 +240,8 @@ class Answers:
             raise invalid("other_key", "wanted another item than the first")
         ties = self._evidence.ties(item_id, other_id)
         scores = {name: method.between(item_id, other_id) for name, method in self._methods.items()}
-        return WhyReply(
-            item=self._items.item(item_id),
-            other=self._items.item(other_id),
-            scores={name: score for name, score in scores.items() if score is not None},
-            num_shared_contexts=ties.num_shared,
-            shared_contexts=[SharedContextInfo(**asdict(shared)) for shared in ties.shared],
-            neighbor=_neighbor_info(ties.neighbor),
-            reverse=_neighbor_info(ties.reverse),
-            overlap=ties.overlap,
-            num_common_neighbors=ties.num_common,
-            common_neighbors=[
-                CommonNeighborInfo(
-                    item=self._items.item(common.item_id),
-                    weight=common.weight,
-                    other_weight=common.other_weight,
-                )
-                for common in ties.common
-            ],
-        )
+        told = {name: score for name, score in scores.items() if score is not None}
+        return why_reply(self.items, item_id, other_id, told, ties)
 
     def embed(self, request: EmbedRequest) -> EmbedReply:
         """Embed an item that is described, and keep nothing of it.
@@ -289,27 +253,16 @@ class Answers:
         return EmbedReply(
             generation=self.digest,
             embedding=found.embedding.astype(float).tolist(),
-            neighbors=self.neighbors_told(found.neighbor_ids, found.neighbor_weights),
+            neighbors=neighbors_told(self.items, found.neighbor_ids, found.neighbor_weights),
             unknown_contexts=found.unknown_contexts,
         )
-
-    def neighbors_told(
-        self, item_ids: Int64[np.ndarray, " neighbors"], weights: Float32[np.ndarray, " neighbors"]
-    ) -> list[EmbedNeighbor]:
-        """Name the published items of a neighborhood, those that are still there."""
-        weighed = zip(self._items.now(item_ids).tolist(), weights.tolist(), strict=True)
-        return [
-            EmbedNeighbor(key=self._items.key(item_id), weight=weight)
-            for item_id, weight in weighed
-            if item_id >= 0
-        ]
 
     def quick_similar(self, key: str, k: int | None) -> bytes | None:
         """Answer `similar` by PinSage for one key, if that takes a moment; None if it may not.
 
         A search that compares with every item would hold up other requests where this runs.
         """
-        item_id = self._items.id_of(key)
+        item_id = self.items.id_of(key)
         if not self._is_quick or item_id is None or not 1 <= (k or 1) <= self._config.max_k:
             return None
         (related,) = self._methods[PINSAGE].related([item_id], k or self.default_k)
@@ -322,17 +275,17 @@ class Answers:
 
     def search(self, text: str, limit: int) -> list[Item]:
         """Find items by the words of their titles; if there are none, by the exact key."""
-        if self._items.is_as_published:
+        if self.items.is_as_published:
             found = self._titles.search(text, limit)
         else:
             found = self._search_all(text)[:limit]
-        if not found and (item_id := self._items.id_of(text)) is not None:
+        if not found and (item_id := self.items.id_of(text)) is not None:
             found = [item_id]
-        return [self._items.item(item_id) for item_id in found]
+        return [self.items.item(item_id) for item_id in found]
 
     def starting_points(self, limit: int) -> list[Item]:
         """Give items to start from: connected ones, from the best known towards the rarer half."""
-        return [self._items.item(item_id) for item_id in self._starting.spread(limit, self._items)]
+        return [self.items.item(item_id) for item_id in self._starting.spread(limit, self.items)]
 
     def starting_key(self, draw: float) -> str | None:
         """Give the key of a connected item, the better known the likelier; None if all are gone.
@@ -340,8 +293,8 @@ class Answers:
         Args:
             draw: a number in [0, 1), which decides.
         """
-        item_id = self._starting.drawn(draw, self._items)
-        return None if item_id is None else self._items.key(item_id)
+        item_id = self._starting.drawn(draw, self.items)
+        return None if item_id is None else self.items.key(item_id)
 
     @cached_property
     def map_text(self) -> bytes:
@@ -350,7 +303,7 @@ class Answers:
         Raises:
             ProblemError: the generation's report has none.
         """
-        return map_text(self._generation.parts, self._items)
+        return map_text(self._generation.parts, self.items)
 
     def generation(self) -> GenerationInfo:
         """Describe what is being served."""
@@ -383,7 +336,7 @@ class Answers:
             )
 
     def _ids(self, keys: Sequence[str]) -> list[int]:
-        found = [self._items.id_of(key) for key in keys]
+        found = [self.items.id_of(key) for key in keys]
         unknown = [key for key, item_id in zip(keys, found, strict=True) if item_id is None]
         if unknown:
             raise unknown_items(list(dict.fromkeys(unknown)))
@@ -398,10 +351,10 @@ class Answers:
     def _mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " ids"]:
         """Tell which items pass a filter, written ones included."""
         published = self._filters.mask(conditions)
-        live = self._items.live
+        live = self.items.live
         if not live:
             return published
-        mask = np.zeros(self._items.next_id, bool)
+        mask = np.zeros(self.items.next_id, bool)
         mask[: len(published)] = published
         rows = [found.values for found in live.values()]
         mask[list(live)] = self._filters.mask_of(rows, conditions)
@@ -412,27 +365,19 @@ class Answers:
         found = [
             (score, item_id)
             for score, item_id in self._titles.scored(text)
-            if self._items.now(np.array([item_id]))[0] == item_id
+            if self.items.now(np.array([item_id]))[0] == item_id
         ]
-        for item_id, live in self._items.live.items():
-            more = further_words(live.values.get(name) for name in self._further)
-            score = Searched(live.item.title, more, live.num_contexts).score(text)
-            if score is not None:
-                found.append((score, item_id))
+        found += search_written(self.items.live, self._further, text)
         return [item_id for _, item_id in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 
     def _text(self, item_id: int) -> bytes:
         """An item's JSON object."""
-        live = self._items.live.get(item_id)
+        live = self.items.live.get(item_id)
         return self._texts.text(item_id) if live is None else live.text
 
     def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
         items = scored_text([self._text(other) for other in related.item_ids], related.scores)
         return similar_text(self._text(item_id), method, items)
-
-
-def _neighbor_info(neighbor: Neighbor | None) -> NeighborInfo | None:
-    return None if neighbor is None else NeighborInfo(**asdict(neighbor))
 
 
 def _is_quick(index: Index) -> bool:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
 from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
-from serve.generation import Generation
+from serve.generation import Generation, Parts
 from serve.live import Writes
 from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
@@ -26,10 +27,10 @@ from serve.related import PINSAGE
 from serve.routes_duel import add_duels, add_map
 from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
+from serve.routes_generation import add_generation
 from serve.routes_items import add_items
 from serve.schemas import (
     FILTER_EXAMPLE,
-    GenerationInfo,
     Health,
     Item,
     ItemList,
@@ -39,6 +40,7 @@ from serve.schemas import (
     SimilarReply,
     SimilarRequest,
 )
+from serve.switching import Opening, Switcher
 
 _DESCRIPTION = """\
 Related items from a graph convolutional network (PinSage), beside simpler methods to compare with.
@@ -85,25 +87,33 @@ def build_api(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     metrics = Metrics()
-    current = Current(Answers(generation, config, metrics), metrics)
-    app.state.current = current
-    _add_related(app, current.now, config)
+    first = Answers(generation, config, metrics)
+    current = Current(first, metrics)
+    writes = _opened_writes(config.writes or generation.parts.output / "writes", current, config)
+
+    def opened(parts: Parts) -> Answers:
+        # Written items are embedded by the new model before anybody waits for it.
+        return writes.applied(Answers(Generation.open(parts.path), config, metrics))
+
+    switcher = Switcher(
+        current,
+        first,
+        generation.parts.output,
+        Opening(opened, writes.applied),
+        metrics,
+        follow=config.follow,
+    )
+    app.state.current, app.state.switcher, app.state.writes = current, switcher, writes
+    _add_related(app, config)
     _add_catalog(app)
-    _add_operations(app)
+    add_generation(app, switcher, timeout_s=config.boundary.request_timeout_s)
+    _add_health(app)
     add_feed(app)
-    votes = config.votes or generation.parts.path.parent / "votes"
+    votes = config.votes or generation.parts.output / "votes"
     add_duels(app, votes, num_items=config.duel_items)
     add_map(app)
     add_embed(app)
     _add_item(app)
-    writes = Writes(
-        config.writes or generation.parts.path.parent / "writes",
-        current,
-        read_only=config.read_only,
-    )
-    writes.catch_up()
-    writes.compact()
-    app.state.writes = writes
     add_items(app, writes)
     add_pages(app)
     answer_with_problems(app)
@@ -117,22 +127,30 @@ def build_api(
     return app
 
 
+def _opened_writes(folder: Path, current: Current, config: ServeConfig) -> Writes:
+    """Put in force what was written before."""
+    writes = Writes(folder, current, read_only=config.read_only)
+    writes.catch_up()
+    writes.compact()
+    return writes
+
+
 @asynccontextmanager
 async def _following(app: FastAPI) -> AsyncIterator[None]:
-    """Follow what others write, while the app runs."""
-    app.state.writes.start()
+    """Follow what is decided elsewhere for as long as the app runs."""
+    switcher: Switcher = app.state.switcher
+    writes: Writes = app.state.writes
+    switcher.start()
+    writes.start()
     yield
-    app.state.writes.stop()
+    writes.stop()
+    switcher.stop()
 
 
-def _add_related(app: FastAPI, first: Answers, config: ServeConfig) -> None:
-    names = [method.name for method in first.methods]
-    default_k = first.default_k
+def _add_related(app: FastAPI, config: ServeConfig) -> None:
+    default_k = min(config.default_k, config.max_k)
     count = Query(ge=1, le=config.max_k, description="Related items wanted.")
-    method = Query(
-        description="How to find them: " + ", ".join(f"`{name}`" for name in names) + ".",
-        json_schema_extra={"enum": names},
-    )
+    method = Query(description="How to find them.")
 
     # These are plain functions: FastAPI runs them in threads, so that a search over a large
     # catalog doesn't keep other requests from being read.
@@ -218,12 +236,7 @@ def _add_item(app: FastAPI) -> None:
         return answers.item(unquote(item_key))
 
 
-def _add_operations(app: FastAPI) -> None:
-    @app.get("/v1/generation", summary="What is being served", tags=["Operations"])
-    async def generation(answers: Asked) -> GenerationInfo:
-        """Name the published directories answers come from, how large they are and how good."""
-        return answers.generation()
-
+def _add_health(app: FastAPI) -> None:
     @app.get("/healthz", summary="Is the server alive?", tags=["Operations"])
     async def healthz() -> Health:
         """Answer, and nothing else."""
@@ -257,9 +270,15 @@ def _describe_problems(app: FastAPI) -> None:
     """Put the problem's schema into the API's description; no call returns it by type."""
     plain = app.openapi
 
+    described_for = ""
+
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        nonlocal described_for
+        answers: Answers = app.state.current.now
+        if app.openapi_schema is None or described_for != answers.digest:
+            described_for, app.openapi_schema = answers.digest, None
             described_app = plain()
+            _name_methods(described_app, [method.name for method in answers.methods])
             schemas = described_app["components"]["schemas"]
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
@@ -281,3 +300,13 @@ def _codes() -> list[dict[str, str | int]]:
     return [
         {"code": code.text, "status": code.value.status, "title": code.value.title} for code in Code
     ]
+
+
+def _name_methods(described_app: dict[str, Any], names: list[str]) -> None:
+    """Say what `method` may be: another generation may have other features to compare by."""
+    parameters = described_app["paths"]["/v1/items/{item_key}/similar"]["get"]["parameters"]
+    for parameter in parameters:
+        if parameter["name"] == "method":
+            named = ", ".join(f"`{name}`" for name in names)
+            parameter["description"] = f"How to find them: {named}."
+            parameter["schema"]["enum"] = names

@@ -69,21 +69,13 @@ class Embedder:
         """Whether the generation was published with its model."""
         return "model" in self._generation.parts.names
 
-    def open(self) -> None:
-        """Open the model now, which takes some seconds, rather than in somebody's request.
-
-        Raises:
-            ProblemError: there is none.
-        """
-        self._open()
-
     def check(self, features: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
         """Bring features to the model's numbers, by group.
 
         Raises:
             ProblemError: there is no model, or they don't fit it.
         """
-        widths = self._open()[0].content_widths
+        widths = self.open()[0].content_widths
         return {name: _vector(name, values, widths) for name, values in features.items()}
 
     def embed(self, described: Sequence[Description]) -> list[Embedded]:
@@ -92,7 +84,7 @@ class Embedder:
         Raises:
             ProblemError: there is no model, or the features of one don't fit it.
         """
-        encoder, context_keys = self._open()
+        encoder, context_keys = self.open()
         checked = [self.check(one.features) for one in described]
         given = [list(dict.fromkeys(one.contexts)) for one in described]
         met = _ids_by_key(context_keys, {key for keys in given for key in keys})
@@ -119,7 +111,17 @@ class Embedder:
             )
         return found
 
-    def _open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is open."""
+        return self._opened is not None
+
+    def open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+        """Give the model and the contexts' keys, opened once.
+
+        Raises:
+            ProblemError: there is no model.
+        """
         with self._opening:
             if self._opened is None:
                 self._opened = _open(self._generation)

@@ -17,6 +17,7 @@ from serve.live_items import LiveItem
 from serve.log import Record, WriteLog
 from serve.problems import Code, ProblemError
 from serve.schemas_items import DeleteReply, PutReply, PutRequest
+from serve.telling import neighbors_told
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -88,8 +89,8 @@ class Writes:
             told.append(
                 PutReply(
                     item=live.item,
-                    is_new=not before.has(key),
-                    neighbors=after.neighbors_told(live.neighbor_ids, live.neighbor_weights),
+                    is_new=before.items.id_of(key) is None,
+                    neighbors=neighbors_told(after.items, live.neighbor_ids, live.neighbor_weights),
                     unknown_contexts=live.unknown_contexts,
                 )
             )
@@ -111,8 +112,9 @@ class Writes:
         def make(answers: Answers) -> Answers:
             self._take(self._log.read())
             before = self._applied(answers)
-            told.append(DeleteReply(key=key, was_there=before.has(key)))
-            if not before.has(key):
+            was_there = before.items.id_of(key) is not None
+            told.append(DeleteReply(key=key, was_there=was_there))
+            if not was_there:
                 return before
             return self._kept(before, {"op": "delete", "key": key}, {})[1]
 
@@ -271,7 +273,7 @@ class Writes:
 
 def _is_taken_in(record: Record, answers: Answers) -> bool:
     """Tell whether a batch run has taken in what was put, so that it counts no more."""
-    return record["graph"] != answers.graph_digest and answers.is_published(record["key"])
+    return record["graph"] != answers.graph_digest and answers.items.is_published(record["key"])
 
 
 def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:

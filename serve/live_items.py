@@ -104,6 +104,10 @@ class Items:
         """Whether no write counts."""
         return not self.live and not self._moved
 
+    def is_published(self, key: str) -> bool:
+        """Tell whether the graph has an item, hidden or not."""
+        return self.catalog.id_of(key) is not None
+
     def id_of(self, key: str) -> int | None:
         """Find the id of a key given as text; None if there is no such item."""
         found = self._ids.get(key)

@@ -49,6 +49,11 @@ class Code(Enum):
     VOTES_UNAVAILABLE = _Kind(503, "Votes unavailable")
     READ_ONLY = _Kind(403, "Read-only server")
     WRITES_UNAVAILABLE = _Kind(503, "Writes unavailable")
+    UNKNOWN_GENERATION = _Kind(404, "Unknown generation")
+    DAMAGED_GENERATION = _Kind(409, "Damaged generation")
+    NO_PREVIOUS_GENERATION = _Kind(409, "No previous generation")
+    SWITCH_OVERTAKEN = _Kind(409, "Switch overtaken")
+    SWITCH_UNAVAILABLE = _Kind(503, "Switching unavailable")
 
     @property
     def text(self) -> str:

@@ -32,8 +32,9 @@ def add_items(app: FastAPI, writes: Writes) -> None:
     def put_item(item_key: ItemKey, request: PutRequest) -> PutReply:
         """Embed an item by the model, keep it durably, and let every answer have it from now on.
 
-        The item is replaced whole. Other replicas have it within a tenth of a second or so. It
-        counts until a batch run over other data has taken in its key; see `docs/serving.md`.
+        The item is replaced whole. Other replicas look for it twenty times a second. It counts
+        until a generation over another graph that has its key is served: that batch run has taken
+        it in. Walks from published items don't meet it before.
         """
         return writes.put(unquote(item_key), request)
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int, Int64
 
 from pinsage.graph.schema import ITEM_KEY
+from serve.live_items import LiveItem
 
 _LONGEST_SEARCHED = 200
 """Longer texts, such as descriptions, aren't what an item is looked up by."""
@@ -161,6 +162,25 @@ class Searched:
         ):
             return None
         return self._popularity + _bonus(self._title, typed, words)
+
+
+def search_written(
+    live: Mapping[int, LiveItem], further: Sequence[str], text: str
+) -> list[tuple[float, int]]:
+    """Give the scores and ids of written items that a text finds.
+
+    Args:
+        live: the items by id; each is looked at, which is meant for thousands.
+        further: columns that items are looked up by besides the title.
+        text: what was typed.
+    """
+    found = []
+    for item_id, written in live.items():
+        more = further_words(written.values.get(name) for name in further)
+        score = Searched(written.item.title, more, written.num_contexts).score(text)
+        if score is not None:
+            found.append((score, item_id))
+    return found
 
 
 def further_columns(table: pa.Table) -> list[str]:

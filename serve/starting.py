@@ -22,10 +22,9 @@ class StartingPoints:
         self._num_connected = int((degrees > 0).sum())
         self._reach = self._num_connected or len(degrees)
 
-    @property
-    def best_known(self) -> int | None:
-        """The id of the most popular item; None if there is no item."""
-        return int(self._by_degree[0]) if len(self._by_degree) else None
+    def best_known(self, limit: int) -> list[int]:
+        """Give ids of the most popular published items, whether they are still there or not."""
+        return self._by_degree[:limit].tolist()
 
     def spread(self, limit: int, items: Items) -> list[int]:
         """Give ids of connected items, from the best known towards the rarer half."""

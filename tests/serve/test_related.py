@@ -1,10 +1,8 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from serve.generation import Generation
-from serve.related import Method, methods_of
+from serve.related import ByFeatures, Method, methods_of
 from tests.serve.fakes import COLD, NUM_ITEMS, TEXT_STEP, WALK_STEPS, WALK_WEIGHTS
 
 
@@ -84,5 +82,6 @@ def test_features_that_point_the_opposite_way_score_negative(methods: dict[str, 
 
 def test_feature_vectors_are_scaled_to_unit_length_whatever_came_in(generation: Generation):
     by_text = methods_of(generation, max_feature_bytes=1 << 20)["text"]
-    lengths = np.linalg.norm(dataclasses.asdict(by_text)["vectors"], axis=1)  # type: ignore[call-overload]
+    assert isinstance(by_text, ByFeatures)
+    lengths = np.linalg.norm(by_text.index.vectors, axis=1)
     assert lengths == pytest.approx([1.0] * COLD + [0.0])
