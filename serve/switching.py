@@ -292,7 +292,7 @@ class Switcher:
             self._discard(answers)
             return False
         self._current.replace(lambda _: self._opening.applied(answers))
-        logger.warning("generation %s is served now, instead of %s", answers.digest, before)
+        logger.info("generation %s is served now, instead of %s", answers.digest, before)
         self._open[answers.digest] = answers
         kept = {answers.digest, self.state.previous}
         for digest in [digest for digest in self._open if digest not in kept]:
