@@ -25,6 +25,7 @@ from pinsage.base.errors import ResourceError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import ServeSection
 from serve.api import build_api
+from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
 
@@ -215,6 +216,7 @@ def _work(
     set_up_logging()
     parts = first_parts(generation, first=first, follow=section.follow)
     api = build_api(Generation.open(parts.path), section)
+    settle()
     config = uvicorn.Config(
         api,
         log_config=None,

@@ -203,6 +203,7 @@ def mapped(output: Path) -> Callable[[], set[int]]:
     """Tells which steps' files are mapped into this process."""
 
     def steps() -> set[int]:
+        gc.unfreeze()
         gc.collect()
         maps = Path("/proc/self/maps").read_text()
         return {step for step in range(2, 9) if f"{output}/index/{step:012x}" in maps}
