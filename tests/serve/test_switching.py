@@ -42,6 +42,7 @@ class Server:
         """Ask for a switch; gives the status, and what became of it."""
         reply = self.client.post("/v1/generation", json=wanted)
         body = reply.json()
+        assert str(self.switcher.output) not in reply.text
         return reply.status_code, body.get("state") or body.get("code")
 
 
