@@ -1,7 +1,6 @@
 """The calls that say what is served, and switch it."""
 
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -82,11 +81,11 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
         """
         digest = request.generation or _previous(switcher)
         begun = switcher.begin(digest)
-        try:
-            _finish(begun, _WAITED * timeout_s, switcher.output)
-        except NotYetError:
+        wait([begun], _WAITED * timeout_s)
+        if not begun.done():
             response.status_code = 202
             return SwitchReply(generation=digest, state="opening")
+        _raise_problem(begun, switcher.output)
         return SwitchReply(generation=digest, state="served")
 
 
@@ -106,9 +105,9 @@ def _inside(output: Path, text: str | None) -> str | None:
     return text and text.replace(f"{output}/", "")
 
 
-def _finish(begun: Future[None], wait_s: float, output: Path) -> None:
+def _raise_problem(ended: Future[None], output: Path) -> None:
     try:
-        begun.result(wait_s)
+        ended.result()
     except UnknownGenerationError as error:
         raise ProblemError(
             Code.UNKNOWN_GENERATION,

@@ -1,5 +1,7 @@
 import gc
+import threading
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ from fastapi.testclient import TestClient
 
 from pinsage.cluster.generations import GENERATION
 from pinsage.cluster.run_config import ServeConfig
+from serve.answers import Answers
 from serve.api import build_api
+from serve.current import Current
 from serve.generation import Generation
 from serve.generations import decide, first_parts, newest_digest
+from serve.metrics import Metrics
 from serve.pointer import POINTER, read_pointer
-from serve.switching import Switcher
+from serve.switching import Opening, Switcher
 from tests.serve.fakes import KEYS, beside, write_further, write_generation
 
 ITEM = 5
@@ -21,8 +26,8 @@ ITEM = 5
 class Server:
     """One replica of a run's folder."""
 
-    def __init__(self, output: Path, follow: str = "pointer") -> None:
-        config = ServeConfig(follow=follow)
+    def __init__(self, output: Path, **settings: object) -> None:
+        config = ServeConfig.model_validate(settings)
         parts = first_parts(output / GENERATION, follow=config.follow)
         app = build_api(Generation.open(parts.path), config)
         self.switcher: Switcher = app.state.switcher
@@ -197,6 +202,51 @@ def test_a_decision_made_while_another_generation_was_being_opened_counts(
     assert server.served == first
     assert server.switcher.follow()
     assert server.served == third
+
+
+def test_a_switch_that_takes_longer_than_a_request_may_goes_on_after_its_answer(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server = Server(output, boundary={"request_timeout_s": 0.2})
+    second = write_further(output, 3)
+    opened, may_open = Generation.open, threading.Event()
+
+    def slow(path: Path) -> Generation:
+        assert may_open.wait(60)
+        return opened(path)
+
+    monkeypatch.setattr(Generation, "open", slow)
+    assert server.ask(generation=second) == (202, "opening")
+    assert server.served != second
+    may_open.set()
+    # It waits for the one that is under way.
+    server.switcher.begin(second).result(60)
+    assert server.served == second
+    assert server.nearest() == beside(ITEM, 3)
+
+
+def test_what_was_written_since_is_put_in_force_with_a_generation_and_again_on_the_way_back(
+    output: Path,
+):
+    config, metrics = ServeConfig(), Metrics()
+    first = Answers(Generation.open(output / GENERATION), config)
+    second = write_further(output, 3)
+    current = Current(first, metrics)
+    made: list[Answers] = []
+
+    def applied(answers: Answers) -> Answers:
+        made.append(copy(answers))
+        return made[-1]
+
+    opening = Opening(lambda parts: Answers(Generation.open(parts.path), config), applied)
+    switcher = Switcher(current, first, output, opening, metrics, follow="pointer")
+    switcher.switch(second)
+    # Once opened, and once more while it was put in force.
+    assert [answers.digest for answers in made] == [second, second]
+    assert current.now is made[-1]
+    switcher.switch(first.digest)
+    assert current.now is made[-1]
+    assert current.now.digest == first.digest
 
 
 @pytest.fixture
