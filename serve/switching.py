@@ -296,8 +296,10 @@ class Switcher:
         return True
 
     def _discard(self, answers: Answers) -> None:
-        """Close what was opened in vain; what is kept open stays."""
-        if answers.digest not in self._open:
+        """Close what was opened in vain, unless a rollback goes to it."""
+        if answers.digest in {self._current.now.digest, self.state.previous}:
+            self._open.setdefault(answers.digest, answers)
+        elif answers.digest not in self._open:
             answers.close()
 
     def _told(self, trouble: str | None) -> None:

@@ -204,6 +204,32 @@ def test_a_decision_made_while_another_generation_was_being_opened_counts(
     assert server.served == third
 
 
+def test_what_was_opened_when_it_was_no_longer_wanted_is_kept_where_a_rollback_goes_to_it(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3)
+    decide(output, second, previous=first)
+    opened = Generation.open
+
+    def slow(path: Path) -> Generation:
+        # Meanwhile it was taken back elsewhere.
+        decide(output, first, previous=second)
+        return opened(path)
+
+    monkeypatch.setattr(Generation, "open", slow)
+    assert not server.switcher.follow()
+    assert server.served == first
+
+    def never(path: Path) -> Generation:
+        raise AssertionError(f"{path} is open already")
+
+    monkeypatch.setattr(Generation, "open", never)
+    assert server.ask(previous=True) == (200, "served")
+    assert server.served == second
+
+
 def test_a_switch_that_takes_longer_than_a_request_may_goes_on_after_its_answer(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ):
