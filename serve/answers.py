@@ -1,8 +1,9 @@
 """Questions to answers over one generation: what the calls say, without any HTTP."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ class Answers:
         self._generation = generation
         self._config = config
         self._catalog = generation.catalog
-        self._texts = ItemTexts(self._item)
+        # What it holds must not hold it, so that a closed generation goes at once.
+        self._texts = ItemTexts(partial(Answers._item, weakref.proxy(self)))
         self._filters = Filters(self._catalog.table)
         self._evidence = Evidence(generation.graph, generation.neighborhoods)
         self._embedder = Embedder(generation)
