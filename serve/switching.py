@@ -109,6 +109,7 @@ class Switcher:
         self._one_opens = threading.Lock()
         self._one_swaps = threading.Lock()
         self._trouble: str | None = None
+        self._failed: str | None = None
         self._retry_at = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -208,18 +209,18 @@ class Switcher:
     def follow(self) -> bool:
         """Look once at what is decided, and put it in force; says whether anything changed."""
         served = self._current.now.digest
+        wanted = None
         try:
             wanted = self._wanted()
-            if wanted in {None, served}:
+            if wanted is None or wanted == served:
                 self._told(None)
                 return False
-            if time.monotonic() < self._retry_at:
+            if wanted == self._failed and time.monotonic() < self._retry_at:
                 return False
-            answers = self._opened(str(wanted))
-            return self._follow_to(answers)
+            return self._follow_to(self._opened(wanted))
         except (ArtifactError, UnknownGenerationError, OSError) as error:
             self._told(f"generation {served} stays in force: {error}")
-            self._retry_at = time.monotonic() + _RETRY_S
+            self._failed, self._retry_at = wanted, time.monotonic() + _RETRY_S
             return False
 
     def _follow_to(self, answers: Answers) -> bool:

@@ -145,11 +145,21 @@ def test_a_server_that_cannot_follow_serves_on_says_so_and_follows_the_next_deci
     server.switcher.check()
 
     third = write_further(output, 4)
-    assert server.ask(generation=third) == (200, "served")
-    server.switcher.follow()
+    decide(output, third, previous=first)
+    assert server.switcher.follow()
+    assert server.served == third
     assert server.client.get("/v1/generations").json()["trouble"] is None
     assert "pinsage_generation_behind 0.0" in server.client.get("/metrics").text
-    # The damaged one was never served, so a rollback doesn't go there.
+
+
+def test_a_rollback_does_not_go_to_what_could_not_be_served(output: Path):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3)
+    (output / "index" / f"{3:012x}" / "index.json").write_text("{}")
+    decide(output, second, previous=first)
+    server.switcher.follow()
+    server.ask(generation=write_further(output, 4))
     assert server.ask(previous=True) == (200, "served")
     assert server.served == first
 
