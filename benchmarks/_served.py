@@ -37,7 +37,9 @@ class Served:
         return _key(item_id)
 
 
-def write_served(output: Path, *, num_items: int, width: int, seed: int = 0) -> Served:
+def write_served(
+    output: Path, *, num_items: int, width: int, seed: int = 0, name: str = "made-up"
+) -> Served:
     """Publish everything a server needs.
 
     Args:
@@ -45,13 +47,14 @@ def write_served(output: Path, *, num_items: int, width: int, seed: int = 0) -> 
         num_items: how many items.
         width: width of their embeddings.
         seed: where the randomness begins.
+        name: what its directories are called.
     """
     rng = np.random.default_rng(seed)
     vectors = clustered(rng, num_items, width)
     parts = {
-        "graph": _write_graph(output / "graph" / "made-up", rng, num_items),
-        "neighborhoods": _write_neighborhoods(output / "neighborhoods" / "made-up", num_items),
-        "index": _write_index(output / "index" / "made-up", vectors),
+        "graph": _write_graph(output / "graph" / name, rng, num_items),
+        "neighborhoods": _write_neighborhoods(output / "neighborhoods" / name, num_items),
+        "index": _write_index(output / "index" / name, vectors),
     }
     generation = publish_generation(output, parts)
     return Served(generation, parts["index"], num_items)

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import socket
 import sys
 import threading
@@ -27,12 +26,11 @@ from serve.app import AppArgs, build_app
 from serve.auth import behind_haproxy, check_exposure
 from serve.direct import serve_directly
 from serve.generations import first_parts, newest_digest
+from serve.proxy import prepare_proxies
 
 _APPLICATION = "pinsage"
 
 _ANSWER_TIMEOUT_S = 60.0
-
-_PROXY_READY_S = "50"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,9 +79,7 @@ def _serve_until_stopped(config: RunConfig) -> int:
     app = build_app(app_args(config))
     if is_local:
         _check_port(config.serve.host, config.serve.port)
-        # A proxy that isn't there within Ray's five seconds is ended and started again, on a busy
-        # machine for ever.
-        os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", _PROXY_READY_S)
+        prepare_proxies()
     stop_on_signals()
     with session(config.ray):
         try:

@@ -282,5 +282,5 @@ def allow_origins(app: FastAPI, config: BoundaryConfig) -> None:
             allow_origins=list(config.allowed_origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", "x-pinsage-generation"],
         )

@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -25,6 +26,7 @@ from pinsage.base.errors import ResourceError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import ServeSection
 from serve.api import build_api
+from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
 
@@ -32,6 +34,7 @@ logger = logging.getLogger("pinsage.serve")
 
 _START_S = 600.0
 _STOP_S = 30.0
+_LONGEST_PAUSE_S = 30.0
 _BACKLOG = 2048
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -42,7 +45,11 @@ class _Worker:
 
     process: BaseProcess
     told: Connection
+    failures: int = 0
+    """How many in a row have ended before they answered."""
     is_ready: bool = False
+    replace_at: float | None = None
+    """When to start another in its place; None as long as it lives."""
 
 
 class Workers:
@@ -72,8 +79,13 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers that answer."""
-        pids = [worker.process.pid for worker in self._workers if worker.is_ready]
-        return [pid for pid in pids if pid is not None]
+        answer = [one.process for one in self._workers if one.is_ready and one.process.is_alive()]
+        return [process.pid for process in answer if process.pid is not None]
+
+    @property
+    def failures(self) -> int:
+        """How many in a row ended before they answered; 0 once all do."""
+        return max((worker.failures for worker in self._workers if not worker.is_ready), default=0)
 
     def start(self) -> None:
         """Start all workers, and wait until they answer.
@@ -100,24 +112,21 @@ class Workers:
             until: ends this when it gives true.
             poll_s: how often that is asked.
 
+        One that ends before it answers, as where what it is to serve is damaged, is started again
+        after a pause that doubles each time, for as long as another one answers.
+
         Raises:
-            ResourceError: a replacement died before it answered.
+            ResourceError: it ended before it answered, and there is no other.
         """
         while not until():
-            wait([worker.process.sentinel for worker in self._workers], timeout=poll_s)
+            processes = [worker.process for worker in self._workers]
+            alive = [process.sentinel for process in processes if process.is_alive()]
+            wait(alive, timeout=poll_s) if alive else time.sleep(poll_s)
             for place, worker in enumerate(self._workers):
-                is_ready = worker.is_ready or self._becomes_ready(worker, 0)
-                if worker.process.is_alive():
-                    continue
-                if not is_ready:
-                    raise ResourceError("a server process ended before it answered; see above")
-                logger.error(
-                    "server process %d ended with status %s; starting another",
-                    worker.process.pid,
-                    worker.process.exitcode,
-                )
-                self._forget(worker)
-                self._workers[place] = self._started()
+                if worker.replace_at is None:
+                    self._look_at(worker)
+                if worker.replace_at is not None and time.monotonic() >= worker.replace_at:
+                    self._workers[place] = self._started(worker.failures)
 
     def stop(self) -> None:
         """Let every worker finish what it is answering, and end it."""
@@ -135,7 +144,26 @@ class Workers:
             del os.environ[_METRICS_FOLDER]
         self._metrics.cleanup()
 
-    def _started(self) -> _Worker:
+    def _look_at(self, worker: _Worker) -> None:
+        """Notice that a worker answers, or that it has ended."""
+        is_ready = worker.is_ready or self._becomes_ready(worker, 0)
+        if worker.process.is_alive():
+            return
+        worker.failures = 0 if is_ready else worker.failures + 1
+        worker.is_ready = False
+        self._forget(worker)
+        if worker.failures and not self.pids:
+            raise ResourceError("a server process ended before it answered; see above")
+        pause_s = _pause_s(worker.failures)
+        worker.replace_at = time.monotonic() + pause_s
+        logger.error(
+            "server process %d ended with status %s; starting another%s",
+            worker.process.pid,
+            worker.process.exitcode,
+            f" in {pause_s:g} s, as it ended before it answered" if worker.failures else "",
+        )
+
+    def _started(self, failures: int = 0) -> _Worker:
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=_work,
@@ -145,7 +173,7 @@ class Workers:
         )
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, failures)
 
     def _becomes_ready(self, worker: _Worker, timeout_s: float) -> bool:
         ready = wait([worker.told, worker.process.sentinel], timeout=timeout_s)
@@ -163,6 +191,11 @@ class Workers:
             mark_process_dead(  # type: ignore[no-untyped-call]
                 worker.process.pid, self._metrics.name
             )
+
+
+def _pause_s(failures: int) -> float:
+    """Say how long to wait after so many ended before they answered."""
+    return min(2.0 ** (failures - 1), _LONGEST_PAUSE_S) if failures else 0.0
 
 
 def serve_directly(
@@ -215,6 +248,7 @@ def _work(
     set_up_logging()
     parts = first_parts(generation, first=first, follow=section.follow)
     api = build_api(Generation.open(parts.path), section)
+    settle()
     config = uvicorn.Config(
         api,
         log_config=None,

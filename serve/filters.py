@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,9 @@ class Filters:
         }
         self._num_items = table.num_rows
         cached = _CACHED_BYTES // max(table.num_rows, 1)
-        self._cached_mask = lru_cache(maxsize=min(max(cached, 4), _MOST_CACHED))(self._mask)
+        # Not of a method: what an object holds must not hold the object.
+        mask = partial(self._mask, self._columns, self._num_items)
+        self._cached_mask = lru_cache(maxsize=min(max(cached, 4), _MOST_CACHED))(mask)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -154,10 +156,13 @@ class Filters:
             )
         return [_stored_value(name, column.type.value_type, element) for element in value]
 
-    def _mask(self, conditions: tuple[Condition, ...]) -> Bool[np.ndarray, " items"]:
-        mask = np.ones(self._num_items, dtype=bool)
+    @staticmethod
+    def _mask(
+        columns: Mapping[str, pa.Array], num_items: int, conditions: tuple[Condition, ...]
+    ) -> Bool[np.ndarray, " items"]:
+        mask = np.ones(num_items, dtype=bool)
         for condition in conditions:
-            mask &= _column_mask(self._columns[condition.column], condition)
+            mask &= _column_mask(columns[condition.column], condition)
         mask.flags.writeable = False
         return mask
 

@@ -11,10 +11,21 @@ from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent / "explorer"
 
-_PAGES = ("/", "/feed", "/map", "/compare")
+_PAGES = ("/", "/feed", "/map", "/compare", "/generations")
 """Addresses of one and the same page, whose script shows what belongs to each."""
 
-_SCRIPTS = ("app", "compare", "feed", "item", "map", "parts", "search", "session", "why")
+_SCRIPTS = (
+    "app",
+    "compare",
+    "feed",
+    "generations",
+    "item",
+    "map",
+    "parts",
+    "search",
+    "session",
+    "why",
+)
 
 _FILES = {
     **dict.fromkeys(_PAGES, ("index.html", "text/html; charset=utf-8")),

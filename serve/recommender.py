@@ -10,6 +10,7 @@ from ray.serve.schema import LoggingConfig
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.auth import behind_haproxy
+from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
 
@@ -50,7 +51,9 @@ def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Appl
         settings = config.model_copy(update={"boundary": boundary})
         # Serve's proxies name requests themselves.
         parts = first_parts(generation, first=first, follow=config.follow)
-        return build_api(Generation.open(parts.path), settings, names_requests=False)
+        api = build_api(Generation.open(parts.path), settings, names_requests=False)
+        settle()
+        return api
 
     scaling = config.scaling
     describe = serve.deployment(

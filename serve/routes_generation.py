@@ -1,7 +1,7 @@
 """The calls that say what is served, and switch it."""
 
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
+from concurrent.futures import Future, wait
+from pathlib import Path
 
 from fastapi import FastAPI, Response
 
@@ -42,7 +42,7 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
         return GenerationList(
             served=state.served,
             previous=state.previous,
-            trouble=state.trouble,
+            trouble=_inside(switcher.output, state.trouble),
             generations=[
                 PublishedGeneration(
                     generation=one.digest,
@@ -51,7 +51,7 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
                     quality=one.quality,
                     is_served=one.digest == state.served,
                     is_previous=one.digest == state.previous,
-                    damage=one.damage,
+                    damage=_inside(switcher.output, one.damage),
                 )
                 for one in listed(switcher.output)
             ],
@@ -81,11 +81,11 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
         """
         digest = request.generation or _previous(switcher)
         begun = switcher.begin(digest)
-        try:
-            _finish(begun, _WAITED * timeout_s)
-        except NotYetError:
+        wait([begun], _WAITED * timeout_s)
+        if not begun.done():
             response.status_code = 202
             return SwitchReply(generation=digest, state="opening")
+        _raise_problem(begun, switcher.output)
         return SwitchReply(generation=digest, state="served")
 
 
@@ -100,9 +100,14 @@ def _previous(switcher: Switcher) -> str:
     return state.previous
 
 
-def _finish(begun: Future[None], wait_s: float) -> None:
+def _inside(output: Path, text: str | None) -> str | None:
+    """Name files by their place in the run's folder: where that is concerns no caller."""
+    return text and text.replace(f"{output}/", "")
+
+
+def _raise_problem(ended: Future[None], output: Path) -> None:
     try:
-        begun.result(wait_s)
+        ended.result()
     except UnknownGenerationError as error:
         raise ProblemError(
             Code.UNKNOWN_GENERATION,
@@ -111,7 +116,8 @@ def _finish(begun: Future[None], wait_s: float) -> None:
         ) from error
     except DamagedGenerationError as error:
         raise ProblemError(
-            Code.DAMAGED_GENERATION, f"What is served stays in force: {error}."
+            Code.DAMAGED_GENERATION,
+            f"What is served stays in force: {_inside(output, str(error))}.",
         ) from error
     except OvertakenError as error:
         raise ProblemError(

@@ -79,7 +79,7 @@ def switch(output: Path, digest: str) -> str:
         served = before.generation if before else newest_digest(output)
         if before is not None and served == digest:
             return f"generation {digest} was decided on already, {before.at}"
-        previous = served if served != digest else None
+        previous = served if served != digest and _is_whole(output, served) else None
         decide(output, digest, previous=previous)
     back = "; `--previous` goes back" if previous else ""
     return (
@@ -96,17 +96,23 @@ def table(output: Path) -> str:
         return f"{output}: nothing is published; run `python -m ray_jobs.pipeline` first"
     pointer = read_pointer(output)
     wanted = wanted_digest(pointer, newest_digest(output), first=None, follow="pointer")
-    lines = []
+    lines = [f"{'generation':12}  {'published (UTC)':19}  {'':8}  {'items':>11}  {_METRIC}"]
     for one in found:
         mark = "served" if one.digest == wanted else ""
         if pointer is not None and one.digest == pointer.previous:
             mark = "previous"
         quality = one.quality.get("pinsage", {}).get(_METRIC)
-        said = f"{one.counts['items']:,} items" if one.counts else f"damaged: {one.damage}"
-        shown = "" if quality is None else f", {_METRIC} {quality:.3f}"
-        lines.append(f"{one.digest}  {one.at:%Y-%m-%d %H:%M:%S}Z  {mark:8}  {said}{shown}")
+        shown = "-" if quality is None else f"{quality:.3f}"
+        said = f"{one.counts['items']:>11,}  {shown}" if one.counts else ""
+        if one.damage:
+            said = "damaged: " + one.damage.replace(f"{output}/", "")
+        lines.append(f"{one.digest}  {one.at:%Y-%m-%d %H:%M:%S}  {mark:8}  {said}".rstrip())
     how = "the newest one, as nothing was decided" if pointer is None else f"decided {pointer.at}"
     return "\n".join([*lines, f"to be served: {wanted} ({how})"])
+
+
+def _is_whole(output: Path, digest: str | None) -> bool:
+    return any(one.digest == digest and one.damage is None for one in listed(output))
 
 
 def _named(output: Path, *, previous: bool) -> str:

@@ -1,6 +1,5 @@
 """What is served is switched to another generation: opened beside it, warmed up, swapped whole."""
 
-import gc
 import logging
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
+from serve.background import beside_requests
 from serve.current import Current
 from serve.generation import Parts
 from serve.generations import (
@@ -47,8 +47,9 @@ class Opening:
 
     Attributes:
         open: makes the answers of one generation, as it was published.
-        applied: gives a copy with everything in force that was written since; called right before
-            the copy is put in force, while nobody else replaces what is.
+        applied: gives a copy with everything in force that was written since. It is called once the
+            generation is open, which may take a while, and again, for the little that came since,
+            while the copy is put in force and nobody else replaces what is.
     """
 
     open: Callable[[Parts], Answers]
@@ -108,6 +109,7 @@ class Switcher:
         self._one_opens = threading.Lock()
         self._one_swaps = threading.Lock()
         self._trouble: str | None = None
+        self._failed: str | None = None
         self._retry_at = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -203,30 +205,24 @@ class Switcher:
             self._thread = None
 
     def _run(self) -> None:
-        collect_at: float | None = None
         while not self._stopping.wait(POLL_S):
-            if self.follow() and collect_at is None:
-                collect_at = time.monotonic() + _RETRY_S
-            if collect_at is not None and time.monotonic() > collect_at:
-                # What was closed is held by cycles only, and maps files that nobody needs.
-                gc.collect()
-                collect_at = None
+            self.follow()
 
     def follow(self) -> bool:
         """Look once at what is decided, and put it in force; says whether anything changed."""
         served = self._current.now.digest
+        wanted = None
         try:
             wanted = self._wanted()
-            if wanted in {None, served}:
+            if wanted is None or wanted == served:
                 self._told(None)
                 return False
-            if time.monotonic() < self._retry_at:
+            if wanted == self._failed and time.monotonic() < self._retry_at:
                 return False
-            answers = self._opened(str(wanted))
-            return self._follow_to(answers)
+            return self._follow_to(self._opened(wanted))
         except (ArtifactError, UnknownGenerationError, OSError) as error:
             self._told(f"generation {served} stays in force: {error}")
-            self._retry_at = time.monotonic() + _RETRY_S
+            self._failed, self._retry_at = wanted, time.monotonic() + _RETRY_S
             return False
 
     def _follow_to(self, answers: Answers) -> bool:
@@ -278,8 +274,10 @@ class Switcher:
             began = time.monotonic()
             parts = find(self._output, digest)
             try:
-                answers = self._opening.open(parts)
-                answers.warm_up(self._current.now)
+                with beside_requests():
+                    answers = self._opening.open(parts)
+                    answers.warm_up(self._current.now)
+                    answers = self._opening.applied(answers)
             except Exception as error:
                 # Whatever a damaged file makes its reader say.
                 raise DamagedGenerationError(
@@ -293,17 +291,18 @@ class Switcher:
         if before == answers.digest:
             self._discard(answers)
             return False
-        self._current.replace(lambda _: self._opening.applied(answers))
-        logger.warning("generation %s is served now, instead of %s", answers.digest, before)
-        self._open[answers.digest] = answers
+        self._open[answers.digest] = self._current.replace(lambda _: self._opening.applied(answers))
+        logger.info("generation %s is served now, instead of %s", answers.digest, before)
         kept = {answers.digest, self.state.previous}
         for digest in [digest for digest in self._open if digest not in kept]:
             self._open.pop(digest).close()
         return True
 
     def _discard(self, answers: Answers) -> None:
-        """Close what was opened in vain; what is kept open stays."""
-        if self._open.get(answers.digest) is not answers:
+        """Close what was opened in vain, unless a rollback goes to it."""
+        if answers.digest in {self._current.now.digest, self.state.previous}:
+            self._open.setdefault(answers.digest, answers)
+        elif answers.digest not in self._open:
             answers.close()
 
     def _told(self, trouble: str | None) -> None:

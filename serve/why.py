@@ -2,7 +2,8 @@
 
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -143,7 +144,8 @@ class ContextKeys:
         metadata = pq.read_metadata(self._path)
         sizes = [metadata.row_group(piece).num_rows for piece in range(metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._piece = lru_cache(maxsize=2)(self._read)
+        # Not of a method: what an object holds must not hold the object.
+        self._piece = lru_cache(maxsize=2)(partial(_read_piece, self._path))
 
     def keys(self, context_ids: Int64[np.ndarray, " contexts"]) -> list[str]:
         """Give the keys of some contexts."""
@@ -153,9 +155,10 @@ class ContextKeys:
             for context_id, piece in zip(context_ids, pieces, strict=True)
         ]
 
-    def _read(self, piece: int) -> pa.ChunkedArray:
-        with pq.ParquetFile(self._path) as file:
-            return file.read_row_group(piece, columns=[CONTEXT_KEY])[CONTEXT_KEY]
+
+def _read_piece(path: Path, piece: int) -> pa.ChunkedArray:
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(piece, columns=[CONTEXT_KEY])[CONTEXT_KEY]
 
 
 def _neighbor(ids: np.ndarray, weights: np.ndarray, wanted: int) -> Neighbor | None:

@@ -2,6 +2,7 @@
 
 import { showCompare } from "./compare.js";
 import { addToFeed, showFeed } from "./feed.js";
+import { showGenerations } from "./generations.js";
 import { showItem } from "./item.js";
 import { showMap } from "./map.js";
 import { cover, el, itemLink, itemUrl, notice, skeleton, subtitle } from "./parts.js";
@@ -10,13 +11,18 @@ import { ask, state } from "./session.js";
 
 const START_ITEMS = 24;
 const SURPRISES = 100;
-const PAGES = { feed: showFeed, map: showMap, compare: showCompare };
+const PAGES = { feed: showFeed, map: showMap, compare: showCompare, generations: showGenerations };
+// Replicas follow a switch one after another: what is asked at once may still come from either.
+const SETTLED_MS = 1500;
+const LOOK_MS = 15_000;
 
 const main = document.querySelector("main");
 const says = document.querySelector("[data-says]");
 const foot = document.querySelector("[data-foot]");
+const news = document.querySelector("[data-news]");
 let visit = null;
 let surprises = null;
+let settling = null;
 
 // ---- the page before an item is chosen
 
@@ -80,7 +86,7 @@ function footer(latency) {
     .filter((method) => metric in (quality[method.name] ?? {}))
     .map((method) => `${method.label} ${quality[method.name][metric].toFixed(3)}`);
   const facts = [
-    el("span", {}, "generation ", el("code", {}, generation)),
+    el("a", { href: "generations", "data-page": "" }, "generation ", el("code", {}, generation)),
     el("span", {}, `${counts.items.toLocaleString("en")} items, ${counts.edges.toLocaleString("en")} edges`),
     figures.length ? el("span", { title: "Share of held-out pairs whose item is among the best 100" },
       `hit-rate@100: ${figures.join(", ")}`) : null,
@@ -88,6 +94,50 @@ function footer(latency) {
     el("a", { href: "docs" }, "API"),
   ];
   foot.replaceChildren(...facts.filter(Boolean));
+}
+
+// ---- another generation under an open page
+
+/** Takes up what is served now; says whether that is another generation. */
+async function takeUp() {
+  const before = state.generation.generation;
+  state.generation = await ask("v1/generation");
+  surprises = null;
+  document.querySelector("[data-title]").textContent = state.generation.title;
+  if (state.generation.generation === before) return false;
+  const away = el("button", { class: "button", type: "button", onclick: () => news.replaceChildren() }, "Close");
+  news.replaceChildren(
+    el("span", {}, "Generation ", el("code", {}, state.generation.generation), " is served now, instead of ",
+      el("code", {}, before), "."), away);
+  return true;
+}
+
+async function renew() {
+  if (await takeUp()) await route();
+}
+
+/** Asks again once the switch has settled; what a person is in the middle of stays as it is. */
+function onGeneration() {
+  settling ??= setTimeout(async () => {
+    settling = null;
+    try {
+      if (!(await takeUp())) return;
+    } catch {
+      // The next answer from another generation tells it again.
+      return;
+    }
+    if (!main.querySelector("form, .duel, .keyed:not([hidden])")) {
+      await route();
+      return;
+    }
+    const again = el("button", { class: "button", type: "button", onclick: () => { news.replaceChildren(); route(); } }, "Show it");
+    news.querySelector("button").before(again);
+  }, SETTLED_MS);
+}
+
+/** Any answer tells which generation it is from; while nobody asks, this does. */
+function look() {
+  if (state.generation && document.visibilityState === "visible") ask("readyz").catch(() => {});
 }
 
 function say(text) {
@@ -125,7 +175,7 @@ async function route() {
   visit?.abort();
   visit = new AbortController();
   const { signal } = visit;
-  const shell = { main, signal, footer, say, go, again: route };
+  const shell = { main, signal, footer, say, go, again: route, renew };
   const page = pageName();
   const key = chosenKey();
   for (const link of document.querySelectorAll("[data-tabs] a")) {
@@ -186,6 +236,9 @@ document.addEventListener("click", onClick);
 main.addEventListener("pointerover", onPoint);
 main.addEventListener("focusin", onPoint);
 window.addEventListener("popstate", route);
+window.addEventListener("generation", onGeneration);
+document.addEventListener("visibilitychange", look);
+setInterval(look, LOOK_MS);
 document.querySelector("[data-surprise]").addEventListener("click", surprise);
 document.querySelector("[data-theme]").addEventListener("click", switchTheme);
 startSearch(document.querySelector("[data-search]"), ask, openFound);

@@ -9,6 +9,14 @@ export const state = {
   liked: stored("liked", []),
 };
 
+/** Tells whoever listens that an answer came from another generation than the page knows. */
+function lookAtGeneration(reply) {
+  const served = reply.headers.get("x-pinsage-generation");
+  if (served && state.generation && served !== state.generation.generation) {
+    window.dispatchEvent(new Event("generation"));
+  }
+}
+
 /** Asks the API; an error has the problem's own words for a message. */
 export async function ask(path, signal, options = {}) {
   const { body, key, method = body ? "POST" : "GET" } = options;
@@ -22,6 +30,7 @@ export async function ask(path, signal, options = {}) {
     if (error.name === "AbortError") throw error;
     throw Object.assign(new Error("The server gave no answer. Is it still running?"), { code: "unreachable" });
   }
+  lookAtGeneration(reply);
   let content = null;
   try {
     content = await reply.json();

@@ -4,11 +4,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 
 from pinsage.cluster.drivers import JOBS, StageResult
@@ -47,10 +49,9 @@ def copy_of_graph(finished: Finished, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    generation = Generation.open(write_generation(tmp_path_factory.mktemp("run")))
-    app = build_api(generation, ServeConfig(title="Old books", default_k=6))
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Let an app answer on a free port of this machine; gives its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -60,6 +61,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         running.should_exit = True
         thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    generation = Generation.open(write_generation(tmp_path_factory.mktemp("run")))
+    with listening(build_api(generation, ServeConfig(title="Old books", default_k=6))) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

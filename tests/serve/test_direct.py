@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import pytest
 from pinsage.base.errors import ResourceError
 from pinsage.cluster.run_config import ServeSection
 from serve.direct import Workers
-from tests.serve.fakes import KEYS
+from tests.serve.fakes import KEYS, write_generation
 
 QUESTIONS = 20
 
@@ -67,8 +68,36 @@ def test_workers_share_a_port_and_their_metrics_and_a_killed_one_is_replaced(
 
 
 @pytest.mark.slow
+def test_one_that_cannot_start_again_is_tried_until_it_can_and_the_others_answer_meanwhile(
+    tmp_path: Path,
+):
+    path = write_generation(tmp_path)
+    section = ServeSection(port=free_port(), num_replicas=2)
+    workers = Workers(path, section)
+    workers.start()
+    try:
+        first = workers.pids
+        (tmp_path / "serving.json").write_text("torn")
+        os.kill(first[0], signal.SIGKILL)
+        polls = itertools.count()
+        # Long enough for one to fail, or the test proves nothing; never so long that it hangs.
+        workers.supervise(lambda: workers.failures >= 1 or next(polls) > 600)
+        assert workers.failures >= 1
+        assert workers.pids == [first[1]]
+        assert json.loads(get(section.port, "/readyz"))["status"] == "ready"
+        (tmp_path / "serving.json").unlink()
+        workers.supervise(lambda: len(workers.pids) == 2 or next(polls) > 1200)
+        assert len(set(workers.pids) - {first[0]}) == 2
+        assert workers.failures == 0
+    finally:
+        workers.stop()
+
+
+@pytest.mark.slow
 def test_a_worker_that_cannot_open_the_generation_is_told_and_nothing_is_left(tmp_path: Path):
-    workers = Workers(tmp_path / "generation.json", ServeSection(port=free_port()))
+    path = write_generation(tmp_path)
+    (tmp_path / "index" / "23456789abcd" / "index.json").write_text("{}")
+    workers = Workers(path, ServeSection(port=free_port()))
     with pytest.raises(ResourceError, match="did not start"):
         workers.start()
 

@@ -1,0 +1,88 @@
+// Which generations are published, which one is served, and a switch for whoever may.
+
+import { el, notice, skeleton } from "./parts.js";
+import { ask, state } from "./session.js";
+
+const METRIC = "hit_rate@100";
+// Kept as long as this page is open, and nowhere else.
+let key = "";
+
+export async function showGenerations(shell) {
+  const { main, signal } = shell;
+  document.title = `Generations - ${state.generation.title}`;
+  main.replaceChildren(skeleton(3, "grid small"));
+  const started = performance.now();
+  const found = await ask("v1/generations", signal);
+  if (signal.aborted) return;
+  const told = el("p", { class: "told", role: "status" });
+  const keyed = keyForm();
+  main.replaceChildren(
+    el("h1", {}, "Generations"),
+    el("p", { class: "hint" },
+      "A generation is one run's graph, model, embeddings and index. They are served together, and switched together."),
+    ...(found.trouble ? [notice("Not served as decided", found.trouble)] : []),
+    table(shell, found, told, keyed),
+    told,
+    keyed,
+  );
+  shell.footer(`answered in ${Math.round(performance.now() - started)} ms`);
+  shell.say(`${found.generations.length} generations; ${found.served} is served`);
+}
+
+function table(shell, found, told, keyed) {
+  const heads = ["Generation", "", "Published", "Items", "Edges", "Hit-rate@100"];
+  const rows = found.generations.map((one) => {
+    const quality = one.quality.pinsage?.[METRIC];
+    const cells = one.damage
+      ? [el("td", { colspan: 3, class: "damage" }, `Damaged: ${one.damage}`)]
+      : [one.counts.items, one.counts.edges].map((count) => el("td", {}, count.toLocaleString("en")))
+        .concat(el("td", {}, quality === undefined ? "-" : quality.toFixed(3)));
+    return el("tr", { "data-generation": one.generation },
+      el("th", { scope: "row" }, el("code", {}, one.generation)),
+      el("td", {}, action(shell, one, told, keyed)),
+      el("td", {}, new Date(one.published_at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })),
+      ...cells);
+  });
+  return el("div", { class: "scroll tally" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, ...rows)));
+}
+
+function action(shell, one, told, keyed) {
+  if (one.is_served) return el("b", {}, "served");
+  if (one.damage) return "";
+  const label = one.is_previous ? "Go back to it" : "Serve it";
+  const button = el("button", { class: "button", type: "button", onclick: () => serve(shell, one, button, told, keyed) }, label);
+  return button;
+}
+
+async function serve(shell, one, button, told, keyed) {
+  const buttons = shell.main.querySelectorAll("td button");
+  for (const other of buttons) other.disabled = true;
+  told.textContent = `Opening generation ${one.generation} ...`;
+  try {
+    const reply = await ask("v1/generation", shell.signal, { body: { generation: one.generation }, key });
+    if (reply.state === "served") {
+      await shell.renew();
+      return;
+    }
+    told.textContent = `Generation ${one.generation} is still being opened; this page says when it is served.`;
+  } catch (error) {
+    if (shell.signal.aborted) return;
+    told.textContent = error.message;
+    if (error.status === 401 || error.status === 403) {
+      keyed.hidden = false;
+      keyed.querySelector("input").focus();
+    }
+    for (const other of buttons) other.disabled = false;
+  }
+}
+
+function keyForm() {
+  const input = el("input", { type: "password", id: "key", autocomplete: "off", value: key });
+  input.addEventListener("input", () => {
+    key = input.value.trim();
+  });
+  return el("p", { class: "keyed", hidden: true },
+    el("label", { for: "key" }, "API key with the role admin"), input);
+}

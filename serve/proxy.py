@@ -1,0 +1,97 @@
+"""What Ray Serve's proxies do for this server: a question that a lost replica had is asked again.
+
+Serve's proxy sends every request to one replica. If that dies before it answers, the client gets a
+bare 500, though any other replica could answer: a question changes nothing if it is asked twice.
+"""
+
+import os
+from collections.abc import Iterator
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.limits import retry_after
+from serve.problems import Code, ProblemError, instance_of, problem_response
+
+_ASKED = 3
+_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
+"""Calls by POST that change nothing. A vote isn't one of them."""
+_RETRY_S = 1.0
+
+_ENVIRONMENT = {
+    # A proxy that isn't there within Ray's five seconds is ended and started again, on a busy
+    # machine for ever.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "50",
+    # A proxy is given up, and another started, when three checks in a row have failed; Ray's ten
+    # seconds between them make that half a minute without any.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.proxy.middlewares",
+}
+"""Ray reads these when its processes start, and has no other way to be told."""
+
+
+def prepare_proxies() -> None:
+    """Tell a Ray that this process will start about its proxies; what is set already stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def middlewares() -> list[Middleware]:
+    """Give what Ray Serve puts around every proxy."""
+    return [Middleware(AskAgain)]
+
+
+class AskAgain:
+    """ASGI middleware that asks once more if nobody has begun to answer.
+
+    What may change something is not sent twice: whoever asked is told that nobody knows.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app that returns without a word when its replica is lost."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, until there is an answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        heard: list[Message] = []
+        has_begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        for _ in range(_ASKED if _is_question(scope) else 1):
+            await self._app(dict(scope), _from_the_beginning(heard, receive), send_on)
+            has_left = any(message["type"] == "http.disconnect" for message in heard)
+            if has_begun or has_left:
+                return
+        lost = ProblemError(
+            Code.REPLICA_LOST,
+            "The process that was to answer has ended. A question may be asked again; of anything "
+            "else it isn't known whether it was done.",
+            headers=retry_after(_RETRY_S),
+        )
+        await problem_response(lost, instance_of(scope))(scope, receive, send)
+
+
+def _is_question(scope: Scope) -> bool:
+    is_safe = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+    return is_safe or (scope["method"] == "POST" and scope["path"] in _QUESTIONS)
+
+
+def _from_the_beginning(heard: list[Message], receive: Receive) -> Receive:
+    """Give what was heard before, then what comes, which is kept for the next time."""
+    again: Iterator[Message] = iter(list(heard))
+
+    async def receive_on() -> Message:
+        for message in again:
+            return message
+        message = await receive()
+        heard.append(message)
+        return message
+
+    return receive_on

@@ -1,0 +1,101 @@
+"""What a person with an open page sees of a switch, in a real headless Chromium; no Ray."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
+from serve.keys import Role, add_key
+from serve.switching import Switcher
+from tests.end_to_end.conftest import listening
+from tests.end_to_end.visitor import Explorer
+from tests.serve.fakes import KEYS, beside, write_further, write_generation
+
+pytestmark = pytest.mark.browser
+
+ITEM = 5
+
+
+class Visit:
+    """A visitor of a server that has three generations; the third is damaged."""
+
+    def __init__(self, browser: Browser, address: str, switcher: Switcher, key: str) -> None:
+        self.explorer = Explorer(browser, address)
+        self.page = self.explorer.page
+        self.switcher = switcher
+        self.key = key
+
+    def near(self) -> set[str]:
+        return set(self.explorer.shown("pinsage")[:2])
+
+
+@pytest.fixture
+def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
+    path = write_generation(tmp_path)
+    generation = Generation.open(path)
+    write_further(tmp_path, 3, group="blurb")
+    write_further(tmp_path, 4)
+    (tmp_path / "index" / f"{4:012x}" / "manifest.json").unlink()
+    keys = tmp_path / "keys.json"
+    key = add_key(keys, Role.ADMIN)
+    config = ServeConfig(title="Old books", default_k=6, boundary={"keys": keys})
+    app = build_api(generation, config)
+    with listening(app) as address:
+        visitor = Visit(browser, address, app.state.switcher, key)
+        yield visitor
+        visitor.page.context.close()
+    assert visitor.explorer.errors == []
+
+
+def digest_of_step(visit: Visit, step: int) -> str:
+    (found,) = [
+        path.stem
+        for path in (visit.switcher.output / "generations").iterdir()
+        if f"{step:012x}" in path.read_text()
+    ]
+    return found
+
+
+def test_an_open_page_says_that_something_else_is_served_and_asks_anew(visit: Visit):
+    visit.explorer.open_item(KEYS[ITEM])
+    before = visit.switcher.state.served
+    expect(visit.page.locator("[data-foot]")).to_contain_text(before)
+    assert visit.near() == beside(ITEM, 1)
+    after = digest_of_step(visit, 3)
+    visit.switcher.switch(after)
+    # Whatever the page asks next tells it; a page left alone asks by itself now and then.
+    visit.page.locator("#q").fill("emma")
+    news = visit.page.locator("[data-news]")
+    expect(news).to_contain_text(f"Generation {after} is served now, instead of {before}.")
+    expect(visit.page.locator("[data-foot]")).to_contain_text(after)
+    expect(visit.page.locator("[data-method=blurb]")).to_be_visible()
+    assert visit.near() == beside(ITEM, 3)
+    news.get_by_role("button", name="Close").click()
+    expect(news).to_be_hidden()
+
+
+def test_generations_are_listed_and_switched_with_an_admin_s_key_on_a_phone_too(visit: Visit):
+    before, after = visit.switcher.state.served, digest_of_step(visit, 3)
+    visit.page.set_viewport_size({"width": 360, "height": 780})
+    visit.page.goto("/")
+    visit.page.locator("[data-foot] a[href=generations]").click()
+    row = visit.page.locator(f"[data-generation='{after}']")
+    expect(visit.page.locator(f"[data-generation='{before}']")).to_contain_text("served")
+    damaged = visit.page.locator(f"[data-generation='{digest_of_step(visit, 4)}']")
+    expect(damaged).to_contain_text("isn't a published directory")
+    expect(damaged.get_by_role("button")).to_have_count(0)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+    row.get_by_role("button", name="Serve it").click()
+    expect(visit.page.get_by_label("API key with the role admin")).to_be_focused()
+    assert visit.switcher.state.served == before
+    visit.page.keyboard.type(visit.key)
+    row.get_by_role("button", name="Serve it").click()
+    expect(row).to_contain_text("served")
+    assert visit.switcher.state.served == after
+    visit.page.get_by_role("button", name="Go back to it").click()
+    expect(visit.page.locator(f"[data-generation='{before}']")).to_contain_text("served")
+    assert visit.switcher.state.served == before

@@ -1,0 +1,84 @@
+"""`python -m serve.switch`, as a user calls it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from serve.generations import newest_digest
+from serve.pointer import POINTER, read_pointer
+from serve.switch import main
+from tests.serve.fakes import NUM_ITEMS, write_further, write_generation
+
+RECIPE = Path(__file__).parents[2] / "ray_jobs" / "recipes" / "smoke.yaml"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    write_generation(tmp_path)
+    return tmp_path
+
+
+def run(output: Path, *flags: str) -> int:
+    return main(["--config", str(RECIPE), "--set", f"output={output}", *flags])
+
+
+def test_the_list_marks_what_is_served_and_where_a_rollback_goes(
+    output: Path, capsys: pytest.CaptureFixture[str]
+):
+    first = str(newest_digest(output))
+    assert run(output) == 0
+    told = capsys.readouterr().out
+    assert f"to be served: {first} (the newest one, as nothing was decided)" in told
+    assert re.search(rf"{first} .* served  +{NUM_ITEMS}  0\.100\n", told)
+    second = write_further(output, 3)
+    assert run(output, "--to", first) == 0
+    told = capsys.readouterr().out
+    assert f"generation {first} is to be served ({NUM_ITEMS} items), instead of {second}" in told
+    assert run(output, "--list") == 0
+    lines = {line[:12]: line for line in capsys.readouterr().out.splitlines()}
+    assert " served " in lines[first]
+    assert " previous " in lines[second]
+
+
+def test_a_decision_there_and_back_and_to_the_newest(output: Path):
+    first = newest_digest(output)
+    second = write_further(output, 3)
+    assert run(output, "--to", first) == run(output, "--previous") == 0
+    assert (read_pointer(output).generation, read_pointer(output).previous) == (second, first)
+    third = write_further(output, 4)
+    assert run(output, "--newest") == 0
+    assert (read_pointer(output).generation, read_pointer(output).previous) == (third, second)
+
+
+def test_what_cannot_be_served_is_one_line_and_changes_nothing(
+    output: Path, capsys: pytest.CaptureFixture[str]
+):
+    first = newest_digest(output)
+    second = write_further(output, 3)
+    (output / "index" / f"{3:012x}" / "vectors.npy").write_bytes(b"")
+    for flags, complaint in [
+        (["--to", "f" * 12], f"found {', '.join(sorted({first, second}))}"),
+        (["--to", "../generation"], "no generation ../generation is published"),
+        (["--to", second], "vectors.npy: wanted"),
+        (["--previous"], "nothing was served before"),
+    ]:
+        assert run(output, *flags) == 1
+        told = capsys.readouterr().err
+        assert complaint in told
+        assert told.count("\n") == 1
+        assert read_pointer(output) is None
+
+
+def test_a_damaged_decision_is_mended(output: Path, capsys: pytest.CaptureFixture[str]):
+    first = newest_digest(output)
+    (output / POINTER).write_text("{")
+    assert run(output, "--list") == 1
+    assert "serve.switch --to" in capsys.readouterr().err
+    assert run(output, "--to", first) == 0
+    assert read_pointer(output).generation == first
+
+
+def test_nothing_published_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(tmp_path, "--newest") == 1
+    assert "ray_jobs.pipeline" in capsys.readouterr().err
