@@ -1,6 +1,5 @@
 """A made-up generation to serve: clustered vectors under an HNSW graph, a random item graph."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from pinsage.base.artifacts import publish
-from pinsage.cluster.run import GENERATION_VERSION
+from pinsage.cluster.generations import publish_generation
 from pinsage.graph.catalog import TITLE_NOTE
 from pinsage.retrieval import IndexConfig, build_index, save_index
 
@@ -54,9 +53,7 @@ def write_served(output: Path, *, num_items: int, width: int, seed: int = 0) -> 
         "neighborhoods": _write_neighborhoods(output / "neighborhoods" / "made-up", num_items),
         "index": _write_index(output / "index" / "made-up", vectors),
     }
-    names = {stage: path.relative_to(output).as_posix() for stage, path in parts.items()}
-    generation = output / "generation.json"
-    generation.write_text(json.dumps({"format_version": GENERATION_VERSION, **names}))
+    generation = publish_generation(output, parts)
     return Served(generation, parts["index"], num_items)
 
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from ray import serve
@@ -19,13 +20,13 @@ from ray.serve.schema import LoggingConfig
 from pinsage.base.config import dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError, ResourceError
 from pinsage.base.logs import set_up_logging
-from pinsage.cluster.run import GENERATION
+from pinsage.cluster.generations import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
 from serve.app import AppArgs, build_app
 from serve.auth import behind_haproxy, check_exposure
 from serve.direct import serve_directly
-from serve.generation import read_parts
+from serve.generations import first_parts, newest_digest
 
 _APPLICATION = "pinsage"
 
@@ -101,7 +102,7 @@ def _serve_until_stopped(config: RunConfig) -> int:
 
 def _serve_directly(config: RunConfig) -> int:
     args = app_args(config)
-    read_parts(args.generation)
+    first_parts(args.generation, follow=config.serve.follow)
     stop_on_signals()
 
     def announce() -> None:
@@ -163,17 +164,17 @@ def _url(section: ServeSection) -> str:
     )
 
 
-def _first_answer(url: str) -> tuple[dict[str, int], str]:
+def _first_answer(url: str) -> tuple[dict[str, Any], str]:
     """Ask as a browser would: the page, an item, and what is related to it."""
-    counts: dict[str, int] = json.loads(_get(f"{url}/v1/generation"))["counts"]
+    served: dict[str, Any] = json.loads(_get(f"{url}/v1/generation"))
     _get(f"{url}/")
     items = json.loads(_get(f"{url}/v1/items?limit=1"))["items"]
     if not items:
-        return counts, "GET /"
+        return served, "GET /"
     path = f"/v1/items/{quote(items[0]['key'], safe='')}/similar"
     related = json.loads(_get(f"{url}{path}"))["items"]
     nearest = f" -> {related[0]['title']}" if related else ""
-    return counts, f"GET {path}: {items[0]['title']}{nearest}"
+    return served, f"GET {path}: {items[0]['title']}{nearest}"
 
 
 def _get(url: str) -> bytes:
@@ -190,12 +191,16 @@ def _get(url: str) -> bytes:
 
 def _announce(url: str, config: RunConfig, *, runs_in: str) -> None:
     """Tell where the server is, once it has truly answered."""
-    counts, first = _first_answer(url)
+    served, first = _first_answer(url)
+    counts, digest = served["counts"], served["generation"]
+    newest = newest_digest(config.output)
+    newer = "" if newest in {None, digest} else f"; a newer one, {newest}, waits for serve.switch"
     lines = [
         "",
         f"  {config.serve.title} is ready:  {url}",
         "",
         f"  items     {counts['items']:,}, with {counts['edges']:,} edges",
+        f"  serves    generation {digest}{newer}",
         f"  answered  {first}",
         f"  API       {url}/docs",
         f"  Ray       {runs_in}; Ctrl-C stops the server",

@@ -43,6 +43,8 @@ _LONGEST_SEARCHED = 200
 """Longer texts, such as descriptions, aren't what an item is looked up by."""
 
 
+_WARMING_SEARCHES = 32
+
 _QUICK_BYTES = 8 * 2**20
 """Vectors that one core compares a query with in about a millisecond."""
 
@@ -69,11 +71,11 @@ class Answers:
         self._embedder = Embedder(generation)
         self._is_quick = _is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
+        self._watched: WatchedIndex | None = None
         if metrics is not None:
             every = config.boundary.recheck_every
-            watched = WatchedIndex(generation.index, metrics, recheck_every=every)
-            self._methods[PINSAGE] = ByEmbedding(watched)
-            metrics.served(self.digest, {"published": len(self._catalog)})
+            self._watched = WatchedIndex(generation.index, metrics, recheck_every=every)
+            self._methods[PINSAGE] = ByEmbedding(self._watched)
         degrees = generation.graph.adjacency().item_degrees
         self._by_degree = np.argsort(-degrees, kind="stable")
         self._num_connected = int((degrees > 0).sum())
@@ -87,6 +89,27 @@ class Answers:
     def digest(self) -> str:
         """Names the generation."""
         return self._generation.parts.digest
+
+    def warm_up(self, like: "Answers") -> None:
+        """Do what the first requests would wait for.
+
+        Args:
+            like: what is served now; the model is opened if it has opened its own.
+        """
+        for item_id in self._by_degree[:_WARMING_SEARCHES]:
+            self._methods[PINSAGE].related([int(item_id)], self.default_k)
+        if like._embedder.is_open:
+            self._embedder.open()
+
+    def close(self) -> None:
+        """End what runs in the background; requests under way are still answered."""
+        if self._watched is not None:
+            self._watched.close()
+
+    @property
+    def num_items(self) -> dict[str, int]:
+        """Items, by where they came from."""
+        return {"published": len(self._catalog)}
 
     @property
     def methods(self) -> list[Method]:

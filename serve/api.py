@@ -1,7 +1,8 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ import pinsage
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
-from serve.current import Asked, OneReference
+from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
 from serve.generation import Generation
 from serve.metrics import Metrics, add_metrics
@@ -24,9 +25,9 @@ from serve.related import PINSAGE
 from serve.routes_duel import add_duels, add_map
 from serve.routes_embed import add_embed
 from serve.routes_feed import add_feed
+from serve.routes_generation import add_generation
 from serve.schemas import (
     FILTER_EXAMPLE,
-    GenerationInfo,
     Health,
     Item,
     ItemList,
@@ -36,6 +37,7 @@ from serve.schemas import (
     SimilarReply,
     SimilarRequest,
 )
+from serve.switching import Opening, Switcher
 
 _DESCRIPTION = """\
 Related items from a graph convolutional network (PinSage), beside simpler methods to compare with.
@@ -77,16 +79,28 @@ def build_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=_following,
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     metrics = Metrics()
-    answers = Answers(generation, config, metrics)
-    _add_related(app, answers, config)
+    first = Answers(generation, config, metrics)
+    current = Current(first, metrics)
+    switcher = Switcher(
+        current,
+        first,
+        generation.parts.output,
+        Opening(lambda parts: Answers(Generation.open(parts.path), config, metrics)),
+        metrics,
+        follow=config.follow,
+    )
+    app.state.current, app.state.switcher = current, switcher
+    _add_related(app, config)
     _add_catalog(app)
-    _add_operations(app)
+    add_generation(app, switcher, timeout_s=config.boundary.request_timeout_s)
+    _add_health(app)
     add_feed(app)
-    votes = config.votes or generation.parts.path.parent / "votes"
+    votes = config.votes or generation.parts.output / "votes"
     add_duels(app, votes, num_items=config.duel_items)
     add_map(app)
     add_embed(app)
@@ -97,20 +111,25 @@ def build_api(
     if config.boundary.metrics:
         add_metrics(app, metrics)
     app.add_middleware(QuickSimilar)
-    app.add_middleware(OneReference, take=lambda: answers)
+    app.add_middleware(OneReference, current=current)
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
 
 
-def _add_related(app: FastAPI, first: Answers, config: ServeConfig) -> None:
-    names = [method.name for method in first.methods]
-    default_k = first.default_k
+@asynccontextmanager
+async def _following(app: FastAPI) -> AsyncIterator[None]:
+    """Follow what is decided elsewhere for as long as the app runs."""
+    switcher: Switcher = app.state.switcher
+    switcher.start()
+    yield
+    switcher.stop()
+
+
+def _add_related(app: FastAPI, config: ServeConfig) -> None:
+    default_k = min(config.default_k, config.max_k)
     count = Query(ge=1, le=config.max_k, description="Related items wanted.")
-    method = Query(
-        description="How to find them: " + ", ".join(f"`{name}`" for name in names) + ".",
-        json_schema_extra={"enum": names},
-    )
+    method = Query(description="How to find them.")
 
     # These are plain functions: FastAPI runs them in threads, so that a search over a large
     # catalog doesn't keep other requests from being read.
@@ -196,12 +215,7 @@ def _add_item(app: FastAPI) -> None:
         return answers.item(unquote(item_key))
 
 
-def _add_operations(app: FastAPI) -> None:
-    @app.get("/v1/generation", summary="What is being served", tags=["Operations"])
-    async def generation(answers: Asked) -> GenerationInfo:
-        """Name the published directories answers come from, how large they are and how good."""
-        return answers.generation()
-
+def _add_health(app: FastAPI) -> None:
     @app.get("/healthz", summary="Is the server alive?", tags=["Operations"])
     async def healthz() -> Health:
         """Answer, and nothing else."""
@@ -235,9 +249,15 @@ def _describe_problems(app: FastAPI) -> None:
     """Put the problem's schema into the API's description; no call returns it by type."""
     plain = app.openapi
 
+    described_for = ""
+
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        nonlocal described_for
+        answers: Answers = app.state.current.now
+        if app.openapi_schema is None or described_for != answers.digest:
+            described_for, app.openapi_schema = answers.digest, None
             described_app = plain()
+            _name_methods(described_app, [method.name for method in answers.methods])
             schemas = described_app["components"]["schemas"]
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
@@ -259,3 +279,13 @@ def _codes() -> list[dict[str, str | int]]:
     return [
         {"code": code.text, "status": code.value.status, "title": code.value.title} for code in Code
     ]
+
+
+def _name_methods(described_app: dict[str, Any], names: list[str]) -> None:
+    """Say what `method` may be: another generation may have other features to compare by."""
+    parameters = described_app["paths"]["/v1/items/{item_key}/similar"]["get"]["parameters"]
+    for parameter in parameters:
+        if parameter["name"] == "method":
+            named = ", ".join(f"`{name}`" for name in names)
+            parameter["description"] = f"How to find them: {named}."
+            parameter["schema"]["enum"] = names

@@ -5,7 +5,7 @@ from pathlib import Path
 from ray import serve
 
 from pinsage.cluster.run_config import ServeConfig
-from serve.generation import read_parts
+from serve.generations import first_parts
 from serve.recommender import recommender
 
 
@@ -13,11 +13,12 @@ class AppArgs(ServeConfig):
     """The `args` of the application in a Serve config file."""
 
     generation: Path
-    """The `generation.json` to serve; relative to the working directory."""
+    """The `generation.json` of the run to serve; relative to the working directory. A decision by
+    `python -m serve.switch` or `POST /v1/generation` goes before it."""
 
 
 def build_app(args: AppArgs) -> serve.Application:
-    """Describe the application that serves one generation.
+    """Describe the application that serves the generations of one run's folder.
 
     Args:
         args: what to serve, and how.
@@ -26,5 +27,4 @@ def build_app(args: AppArgs) -> serve.Application:
         ArtifactError: there is no such generation, or a part of it isn't published.
     """
     path = args.generation.absolute()
-    read_parts(path)
-    return recommender(path, args)
+    return recommender(path, first_parts(path, follow=args.follow).digest, args)

@@ -1,5 +1,6 @@
 """One reference a request: what is served when it begins is what all of its answer comes from."""
 
+import threading
 from collections.abc import Callable
 from typing import Annotated
 
@@ -7,10 +8,52 @@ from fastapi import Depends, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.answers import Answers
+from serve.metrics import Metrics
 
 GENERATION_HEADER = b"x-pinsage-generation"
 
 _ANSWERS = "pinsage.answers"
+
+
+class Current:
+    """The answers in force: one reference, which is only ever replaced whole.
+
+    Reading it takes no lock. Replacing it does, one after another, so that a switch of generations
+    and an item written at the same moment both count.
+    """
+
+    def __init__(self, answers: Answers, metrics: Metrics) -> None:
+        """Put the first answers in force.
+
+        Args:
+            answers: what is served from now on.
+            metrics: where it is told.
+        """
+        self._metrics = metrics
+        self._replacing = threading.Lock()
+        self._now = answers
+        metrics.served(answers.digest, answers.num_items)
+
+    @property
+    def now(self) -> Answers:
+        """The answers in force."""
+        return self._now
+
+    def replace(self, make: Callable[[Answers], Answers]) -> Answers:
+        """Put other answers in force.
+
+        Args:
+            make: gives them, from those in force; nobody else replaces them meanwhile. What it
+                raises is passed on, and nothing changes.
+
+        Returns:
+            Those in force now.
+        """
+        with self._replacing:
+            made = make(self._now)
+            self._now = made
+            self._metrics.served(made.digest, made.num_items)
+        return made
 
 
 class OneReference:
@@ -20,22 +63,22 @@ class OneReference:
     written meanwhile, changes no answer half way; the header names the generation it came from.
     """
 
-    def __init__(self, app: ASGIApp, *, take: Callable[[], Answers]) -> None:
+    def __init__(self, app: ASGIApp, *, current: Current) -> None:
         """Stand before an app.
 
         Args:
             app: what answers.
-            take: gives what is being served now.
+            current: holds what is being served now.
         """
         self._app = app
-        self._take = take
+        self._current = current
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answers = self._take()
+        answers = self._current.now
         header = (GENERATION_HEADER, answers.digest.encode("ascii"))
 
         async def send_named(message: Message) -> None:

@@ -26,6 +26,7 @@ from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import ServeSection
 from serve.api import build_api
 from serve.generation import Generation
+from serve.generations import first_parts
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -59,6 +60,7 @@ class Workers:
         """
         self._generation = generation
         self._section = section
+        self._first: str | None = None
         self._context = multiprocessing.get_context("spawn")
         self._socket = _bound(section.host, section.port)
         self._workers: list[_Worker] = []
@@ -77,8 +79,11 @@ class Workers:
         """Start all workers, and wait until they answer.
 
         Raises:
+            ArtifactError: there is no generation to serve.
             ResourceError: one ended, or gave no sign within ten minutes; the others are stopped.
         """
+        # The one that all begin with, those too that replace a dead one much later.
+        self._first = first_parts(self._generation, follow=self._section.follow).digest
         self._workers = [self._started() for _ in range(self._section.num_replicas)]
         for worker in self._workers:
             if not self._becomes_ready(worker, _START_S):
@@ -134,7 +139,7 @@ class Workers:
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=_work,
-            args=(self._generation, self._section, self._socket, theirs),
+            args=(self._generation, self._first, self._section, self._socket, theirs),
             name="pinsage-serve",
             daemon=True,
         )
@@ -200,11 +205,16 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _work(
-    generation: Path, section: ServeSection, listening: socket.socket, told: Connection
+    generation: Path,
+    first: str | None,
+    section: ServeSection,
+    listening: socket.socket,
+    told: Connection,
 ) -> None:
     """What one worker does."""
     set_up_logging()
-    api = build_api(Generation.open(generation), section)
+    parts = first_parts(generation, first=first, follow=section.follow)
+    api = build_api(Generation.open(parts.path), section)
     config = uvicorn.Config(
         api,
         log_config=None,

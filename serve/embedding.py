@@ -54,7 +54,7 @@ class Embedder:
         Raises:
             ProblemError: there is no model, or the features don't fit it.
         """
-        encoder, context_keys = self._open()
+        encoder, context_keys = self.open()
         checked = {
             name: _vector(name, values, encoder.content_widths) for name, values in features.items()
         }
@@ -71,7 +71,17 @@ class Embedder:
             unknown_contexts=[key for place, key in enumerate(wanted) if place not in met],
         )
 
-    def _open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is open."""
+        return self._opened is not None
+
+    def open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+        """Give the model and the contexts' keys, opened once.
+
+        Raises:
+            ProblemError: there is no model.
+        """
         with self._opening:
             if self._opened is None:
                 self._opened = _open(self._generation)

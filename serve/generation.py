@@ -1,14 +1,13 @@
 """`Generation`: the published directories that are served together."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pinsage.base.artifacts import is_published
+from pinsage.base.artifacts import is_published, open_artifact
 from pinsage.base.errors import ArtifactError
-from pinsage.cluster.run import GENERATION_VERSION
+from pinsage.cluster.generations import GENERATION_VERSION, GENERATIONS, digest_of
 from pinsage.graph import Catalog, Graph
 from pinsage.retrieval import open_index
 from pinsage.retrieval.index import Built
@@ -17,21 +16,35 @@ from pinsage.sampling.neighborhood import Neighborhoods
 NEEDED_PARTS = ("graph", "neighborhoods", "index")
 """What answers are made from; the other parts are only named."""
 
+_MADE_FROM = {
+    "neighborhoods": ("graph",),
+    # Not from its graph: training may have seen a part of it alone.
+    "model": (),
+    "embeddings": ("graph", "neighborhoods", "model"),
+    "index": ("embeddings",),
+}
+"""What a part was made from must be what it is served beside."""
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What `generation.json` says: which published directories belong together."""
+    """What the file of a generation says: which published directories belong together."""
 
     path: Path
     """The file itself."""
     digest: str
     """The first 12 hex digits of its SHA-256; names the generation."""
     names: dict[str, str]
-    """Stage to directory, relative to the file."""
+    """Stage to directory, relative to the run's folder."""
+
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        return output_of(self.path)
 
     def directory(self, stage: str) -> Path:
         """Give the directory of one stage."""
-        return self.path.parent / self.names[stage]
+        return self.output / self.names[stage]
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Generation:
 
     @classmethod
     def open(cls, path: Path) -> "Generation":
-        """Open what a `generation.json` names, and check that it fits together.
+        """Open what the file of a generation names, and check that it fits together.
 
         Args:
             path: the file.
@@ -61,18 +74,14 @@ class Generation:
         graph = Graph.open(parts.directory("graph"))
         neighborhoods = Neighborhoods.open(parts.directory("neighborhoods"))
         index = open_index(parts.directory("index"))
-        sizes = {
+        opened = {
             "graph": graph.num_items,
             "neighborhoods": len(neighborhoods.ids),
             "index": len(index.vectors),
         }
-        if len(set(sizes.values())) > 1:
-            found = ", ".join(f"{stage} {size}" for stage, size in sizes.items())
-            raise ArtifactError(
-                f"{path}: its parts are of different catalogs, by their number of items: {found}; "
-                "run the pipeline again"
-            )
-        return cls(parts, graph, graph.catalog(), index, neighborhoods, _quality(parts))
+        _check_sizes(path, opened)
+        _check_lineage(parts)
+        return cls(parts, graph, graph.catalog(), index, neighborhoods, quality_of(parts))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,8 +93,13 @@ class Generation:
         }
 
 
+def output_of(path: Path) -> Path:
+    """Give the run's folder of the newest generation's file, or of one in the folder of all."""
+    return path.parent.parent if path.parent.name == GENERATIONS else path.parent
+
+
 def read_parts(path: Path) -> Parts:
-    """Read a `generation.json`, and check that what it names is published.
+    """Read the file of a generation, and check that what it names is published.
 
     Raises:
         ArtifactError: it is missing or damaged, or names a directory that isn't published.
@@ -104,7 +118,12 @@ def read_parts(path: Path) -> Parts:
             f"{path}: wanted {', '.join(NEEDED_PARTS)}, found no {', '.join(missing)}; "
             "run the pipeline again"
         )
-    parts = Parts(path, hashlib.sha256(content).hexdigest()[:12], names)
+    parts = Parts(path, digest_of(content), names)
+    if path.parent.name == GENERATIONS and path.stem != parts.digest:
+        raise ArtifactError(
+            f"{path}: its content is generation {parts.digest}'s, so it was changed after it was "
+            "published; run the pipeline again"
+        )
     for stage in NEEDED_PARTS:
         if not is_published(parts.directory(stage)):
             raise ArtifactError(
@@ -112,6 +131,32 @@ def read_parts(path: Path) -> Parts:
                 "run the pipeline again"
             )
     return parts
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{stage} {size}" for stage, size in sizes.items())
+        raise ArtifactError(
+            f"{path}: its parts are of different catalogs, by their number of items: {found}; "
+            "run the pipeline again"
+        )
+
+
+def _check_lineage(parts: Parts) -> None:
+    """Compare what each part was made from with the parts it stands beside."""
+    manifests = {
+        stage: open_artifact(parts.directory(stage), stage=stage).manifest
+        for stage in ("graph", *_MADE_FROM)
+        if stage in parts.names and is_published(parts.directory(stage))
+    }
+    for stage, sources in _MADE_FROM.items():
+        for source in sources:
+            made_from = manifests[stage].parents.get(source) if stage in manifests else None
+            if source in manifests and made_from not in {None, manifests[source].digest}:
+                raise ArtifactError(
+                    f"{parts.path}: its {stage} was made from another {source} than "
+                    f"{parts.directory(source)}; run the pipeline again"
+                )
 
 
 def _named_directories(path: Path, content: bytes) -> dict[str, str]:
@@ -128,7 +173,7 @@ def _named_directories(path: Path, content: bytes) -> dict[str, str]:
     return {stage: name for stage, name in value.items() if isinstance(name, str)}
 
 
-def _quality(parts: Parts) -> dict[str, dict[str, float]]:
+def quality_of(parts: Parts) -> dict[str, dict[str, float]]:
     """Read the report's figures; a generation without a report has none."""
     if "report" not in parts.names:
         return {}

@@ -72,6 +72,17 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._behind = Gauge(
+            "pinsage_generation_behind",
+            "1 while the generation that is to be served can't be; the one before stays in force.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._switches = Counter(
+            "pinsage_generation_switches",
+            "Times that another generation was put in force.",
+            registry=registry,
+        )
         self._items = Gauge(
             "pinsage_items",
             "Items in the catalog, by where they came from.",
@@ -116,10 +127,15 @@ class Metrics:
         if generation != self._served:
             if self._served is not None:
                 self._generation.labels(self._served).set(0)
+                self._switches.inc()
             self._generation.labels(generation).set(1)
             self._served = generation
         for kind, number in items.items():
             self._items.labels(kind).set(number)
+
+    def behind(self, *, is_behind: bool) -> None:
+        """Say whether something else is to be served, but can't be."""
+        self._behind.set(int(is_behind))
 
     def ask(self, teller: Teller) -> None:
         """Ask something for its counts whenever everything is written down, as long as it lives."""

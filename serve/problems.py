@@ -47,6 +47,11 @@ class Code(Enum):
     NOTHING_TO_COMPARE = _Kind(404, "Nothing to compare")
     DUPLICATE_VOTE = _Kind(409, "Duplicate vote")
     VOTES_UNAVAILABLE = _Kind(503, "Votes unavailable")
+    UNKNOWN_GENERATION = _Kind(404, "Unknown generation")
+    DAMAGED_GENERATION = _Kind(409, "Damaged generation")
+    NO_PREVIOUS_GENERATION = _Kind(409, "No previous generation")
+    SWITCH_OVERTAKEN = _Kind(409, "Switch overtaken")
+    SWITCH_UNAVAILABLE = _Kind(503, "Switching unavailable")
 
     @property
     def text(self) -> str:

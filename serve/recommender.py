@@ -11,6 +11,7 @@ from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.auth import behind_haproxy
 from serve.generation import Generation
+from serve.generations import first_parts
 
 _REFUSED_AT_ONCE = 16
 _RETRY_S = 1.0
@@ -20,14 +21,26 @@ _HEALTH_TIMEOUT_S = 10.0
 
 
 class Recommender:
-    """One replica: a generation, opened once, that answers over HTTP."""
+    """One replica: the generation in force, which answers over HTTP."""
+
+    app: FastAPI
+    """The API; Serve sets it."""
+
+    def check_health(self) -> None:
+        """Answer Serve's question whether to keep this replica, or to start another in its place.
+
+        Raises:
+            RuntimeError: it no longer follows which generation is to be served.
+        """
+        self.app.state.switcher.check()
 
 
-def recommender(generation: Path, config: ServeConfig) -> serve.Application:
+def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Application:
     """Describe the application; nothing is opened before a replica starts.
 
     Args:
         generation: the `generation.json` to serve, readable on every node with a replica.
+        first: the digest of the generation that replicas begin with while nothing else is decided.
         config: limits and wording of the API, and how many replicas answer.
     """
 
@@ -36,7 +49,8 @@ def recommender(generation: Path, config: ServeConfig) -> serve.Application:
         boundary = config.boundary.model_copy(update={"local_callers": is_local})
         settings = config.model_copy(update={"boundary": boundary})
         # Serve's proxies name requests themselves.
-        return build_api(Generation.open(generation), settings, names_requests=False)
+        parts = first_parts(generation, first=first, follow=config.follow)
+        return build_api(Generation.open(parts.path), settings, names_requests=False)
 
     scaling = config.scaling
     describe = serve.deployment(

@@ -91,6 +91,11 @@ class WatchedIndex:
             self._thread.join()
             self._thread = None
 
+    def close(self) -> None:
+        """Compare nothing more; searches are still answered."""
+        self._every = 0
+        self.stop()
+
     def tell(self) -> None:
         """Pass on what the index has counted since the last time."""
         with self._lock:

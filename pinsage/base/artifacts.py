@@ -156,9 +156,9 @@ def publish(
             files=_entries(draft_path),
         )
         draft.write_json(MANIFEST, manifest.model_dump(mode="json"))
-        _sync_directory(draft_path)
+        sync_directory(draft_path)
         draft_path.rename(directory)
-        _sync_directory(directory.parent)
+        sync_directory(directory.parent)
 
 
 def is_published(directory: Path) -> bool:
@@ -275,7 +275,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make what was renamed in a directory outlast a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,5 @@
 """`Run`: which directory every stage of a run publishes, and what each is made from."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +16,9 @@ from pinsage.base.artifacts import (
 )
 from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ArtifactError
+from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts
-
-GENERATION = "generation.json"
-"""The file that names the directories a server serves together."""
-
-GENERATION_VERSION = 1
 
 _TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features", "validation")
 """The training settings that change the weights; the others say how and where it runs. Rounding is
@@ -194,13 +189,9 @@ class Run:
 
     def publish_generation(self) -> Path:
         """Name the directories that a server serves together, in one step."""
-        content = {"format_version": GENERATION_VERSION} | {
-            stage.name: stage.directory.relative_to(self.output).as_posix() for stage in self.stages
-        }
-        path = self.output / GENERATION
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return path
+        return publish_generation(
+            self.output, {stage.name: stage.directory for stage in self.stages}
+        )
 
     def _neighborhoods_of(self, graph: Stage) -> Stage:
         settings = {

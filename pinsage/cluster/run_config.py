@@ -1,7 +1,7 @@
 """`RunConfig`: all the layers' settings in one tree, the content of a recipe."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -72,6 +72,10 @@ class ServeConfig(Config):
     All copies of the server must see the same one."""
     duel_items: Annotated[int, Field(ge=1, le=10)] = 1
     """Answers of each method that a vote compares; the paper shows one (4.3)."""
+    follow: Literal["pointer", "newest"] = "pointer"
+    """Which generation is served: `pointer` serves what was decided last (`python -m serve.switch`,
+    `POST /v1/generation`), and without a decision the newest one at the start; `newest` lets one
+    that is published later go live by itself."""
     num_replicas: PositiveInt = 1
     """Copies of the server that share the requests."""
     max_ongoing_requests: PositiveInt = 64

@@ -58,7 +58,7 @@ def reciprocal_values(ranks: Ranks) -> Float64[np.ndarray, " pairs"]:
 def discounted_values(ranks: Ranks, k: int) -> Float64[np.ndarray, " pairs"]:
     """Give each pair's expected 1 / log2(1 + rank), or 0 beyond rank `k`: its share of a DCG.
 
-    >>> discounted_values(Ranks(np.array([0, 2, 2]), np.array([0, 0, 1]), 9), 3).tolist()
+    >>> discounted_values(Ranks(np.array([0, 2, 2]), np.array([0, 0, 1]), 9), 3).round(6).tolist()
     [1.0, 0.5, 0.25]
 
     Raises:

@@ -9,9 +9,8 @@ export async function explain(item, other) {
   const close = el("button", { class: "button slim", type: "button", onclick: () => box.close() }, "Close");
   const content = el("div", { class: "evidence" }, el("p", { class: "hint" }, "Looking at the graph ..."));
   const box = el("dialog", { "aria-labelledby": "why-title" },
-    el("h2", { id: "why-title" }, `Why ${other.title}?`),
-    content,
-    el("p", { class: "actions" }, close));
+    el("header", {}, el("h2", { id: "why-title" }, `Why ${other.title}?`), close),
+    content);
   box.addEventListener("click", (event) => event.target === box && box.close());
   box.addEventListener("close", () => {
     box.remove();
@@ -41,7 +40,7 @@ function evidence(why) {
     el("p", {}, place),
     el("p", {}, shared),
     list(why.shared_contexts.slice(0, 5).map((context) =>
-      el("li", {}, el("code", {}, context.key), ` of ${count(context.num_items, "item", "items")}`))),
+      el("li", {}, el("code", {}, context.key), `, which holds ${count(context.num_items, "item", "items")}`))),
     el("p", {}, `Their neighborhoods overlap by ${share(why.overlap)}: ` +
       `${count(why.num_common_neighbors, "common neighbor", "common neighbors")}.`),
     list(why.common_neighbors.slice(0, 5).map((common) =>

@@ -6,7 +6,6 @@ contexts, so the ids are in order of popularity. The last item is cold: no edges
 no neighborhood.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinsage.base.artifacts import publish
+from pinsage.cluster.generations import digest_of, publish_generation
 from pinsage.graph.catalog import IMAGE_NOTE, TITLE_NOTE
 from pinsage.retrieval import IndexConfig, build_index, save_index
 
@@ -99,10 +99,32 @@ def write_generation(
     }
     if with_report:
         parts["report"] = _write_report(output / "report" / "3456789abcde")
-    content = {name: path.relative_to(output).as_posix() for name, path in parts.items()}
-    generation = output / "generation.json"
-    generation.write_text(json.dumps({"format_version": 1, **content}), encoding="utf-8")
-    return generation
+    return publish_generation(output, parts)
+
+
+def write_further(output: Path, step: int, *, width: int = 2, group: str = "text") -> str:
+    """Publish a further generation into the folder of another; returns its digest.
+
+    Args:
+        output: where `write_generation` wrote.
+        step: by embedding, item v lies beside those whose ids times `step` differ by one from its
+            own; every step from 2 to 18 has other answers.
+        width: width of the embeddings.
+        group: what the feature group of the first generation is called in this one.
+    """
+    image = f"https://covers.invalid/{step}/{{}}.jpg"
+    parts = {
+        "graph": _write_graph(output / "graph" / f"{step:012x}", image, group),
+        "neighborhoods": _write_neighborhoods(output / "neighborhoods" / f"{step:012x}"),
+        "index": _write_index(output / "index" / f"{step:012x}", step, width),
+    }
+    return digest_of(publish_generation(output, parts).read_bytes())
+
+
+def beside(item_id: int, step: int) -> set[str]:
+    """Keys of the two items nearest to one by embedding, in a generation of that step."""
+    inverse = pow(step, -1, NUM_ITEMS)
+    return {KEYS[(item_id + place) % NUM_ITEMS] for place in (-inverse, inverse)}
 
 
 def _ring(step: int) -> np.ndarray:
@@ -110,7 +132,7 @@ def _ring(step: int) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def _write_graph(directory: Path, image: str) -> Path:
+def _write_graph(directory: Path, image: str, group: str = "text") -> Path:
     degrees = np.maximum(NUM_ITEMS - 1 - np.arange(NUM_ITEMS), 0)
     members = [np.flatnonzero(degrees > context) for context in range(NUM_CONTEXTS)]
     # By the inverse step, so that items TEXT_STEP apart in id lie side by side.
@@ -147,7 +169,7 @@ def _write_graph(directory: Path, image: str) -> Path:
             "edges": int(degrees.sum()),
             "shards": 1,
             "pairs": {"train": 0, "valid": 0, "test": 0},
-            "feature_groups": {"text": 2, "log_degree": 1},
+            "feature_groups": {group: 2, "log_degree": 1},
             "cold_items": 1,
             "repeated_edges": 0,
             "left_out_edges": {},
@@ -172,9 +194,11 @@ def _write_neighborhoods(directory: Path) -> Path:
     return directory
 
 
-def _write_index(directory: Path) -> Path:
+def _write_index(directory: Path, step: int = 1, width: int = 2) -> Path:
+    vectors = np.zeros((NUM_ITEMS, width), np.float32)
+    vectors[:, :2] = _ring(step)
     with publish(directory, stage="index", config={}, parents={}) as draft:
-        save_index(build_index(_ring(1), IndexConfig(kind="exact")), draft)
+        save_index(build_index(vectors, IndexConfig(kind="exact")), draft)
     return directory
 
 

@@ -351,6 +351,7 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
         "/v1/duel/votes",
         "/v1/map",
         "/v1/generation",
+        "/v1/generations",
         "/healthz",
         "/readyz",
         "/metrics",

@@ -1,0 +1,89 @@
+"""`<output>/serving.json`: which generation all servers of a run's folder are to serve."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pinsage.base.artifacts import sync_directory, whole_file
+from pinsage.base.errors import ArtifactError
+
+POINTER = "serving.json"
+
+_VERSION = 1
+_LOCK = ".serving.lock"
+_DIGEST = r"^[0-9a-f]{12}$"
+
+
+class Pointer(BaseModel):
+    """What was decided last; without any decision there is no file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = Field(default=_VERSION, ge=_VERSION, le=_VERSION)
+    generation: str = Field(pattern=_DIGEST)
+    """The generation to serve."""
+    previous: str | None = Field(default=None, pattern=_DIGEST)
+    """The one that was served before, which a rollback goes to."""
+    newest: str | None = Field(default=None, pattern=_DIGEST)
+    """The newest one when this was decided: with `serve.follow: newest`, only one that is newer
+    still changes what is served."""
+    at: str
+    """When, in UTC (ISO 8601)."""
+
+
+def read_pointer(output: Path) -> Pointer | None:
+    """Read what was decided; None if nothing was.
+
+    Args:
+        output: the run's folder.
+
+    Raises:
+        ArtifactError: the file is damaged or cannot be read.
+    """
+    path = output / POINTER
+    try:
+        return Pointer.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be read ({error.strerror}); make it readable to the server"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ArtifactError(
+            f"{path}: damaged, so nobody knows what is to be served ({where}: {first['msg']}); "
+            "write it anew with `python -m serve.switch --to DIGEST`, or delete it to serve the "
+            "newest generation"
+        ) from error
+
+
+def write_pointer(output: Path, pointer: Pointer) -> None:
+    """Put a decision down, durably and in one step; the caller holds `deciding`.
+
+    Raises:
+        OSError: the folder cannot be written; nothing is changed then.
+    """
+    with whole_file(output / POINTER) as temporary:
+        temporary.write_text(pointer.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    sync_directory(output)
+
+
+@contextmanager
+def deciding(output: Path) -> Iterator[None]:
+    """Keep every other process from deciding meanwhile.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    handle = os.open(output / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,135 @@
+"""`python -m serve.switch`: say which published generation the servers of a run are to serve."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pinsage.base.config import load_config
+from pinsage.base.errors import ArtifactError, ConfigError
+from pinsage.base.logs import set_up_logging
+from pinsage.cluster.run_config import RunConfig
+from serve.generation import Generation
+from serve.generations import (
+    UnknownGenerationError,
+    decide,
+    find,
+    listed,
+    newest_digest,
+    wanted_digest,
+)
+from serve.pointer import Pointer, deciding, read_pointer
+
+_METRIC = "hit_rate@100"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show or decide; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m serve.switch", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the recipe the jobs ran with")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=value",
+        help="change one setting, as in --set output=runs/other; may be repeated",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--to", metavar="DIGEST", help="serve this generation")
+    what.add_argument("--previous", action="store_true", help="go back to the one served before")
+    what.add_argument("--newest", action="store_true", help="serve the one published last")
+    what.add_argument("--list", action="store_true", help="show what is published (the default)")
+    options = parser.parse_args(arguments)
+    set_up_logging()
+    try:
+        output = load_config(RunConfig, options.config, options.overrides).output.absolute()
+        if options.to or options.previous or options.newest:
+            digest = options.to or _named(output, previous=options.previous)
+            print(switch(output, digest))
+        else:
+            print(table(output))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (ArtifactError, UnknownGenerationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: the decision can't be written down: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def switch(output: Path, digest: str) -> str:
+    """Decide on a generation, after opening it once; tells what was done.
+
+    Args:
+        output: the run's folder.
+        digest: names the generation.
+
+    Raises:
+        UnknownGenerationError: there is none of that name.
+        ArtifactError: it cannot be opened; nothing has changed.
+        OSError: the folder can't be written.
+    """
+    opened = Generation.open(find(output, digest).path)
+    with deciding(output):
+        before = _decided(output)
+        served = before.generation if before else newest_digest(output)
+        if before is not None and served == digest:
+            return f"generation {digest} was decided on already, {before.at}"
+        previous = served if served != digest else None
+        decide(output, digest, previous=previous)
+    back = "; `--previous` goes back" if previous else ""
+    return (
+        f"generation {digest} is to be served ({opened.counts['items']:,} items), instead of "
+        f"{previous or 'any other'}{back}\nrunning servers of {output} open it now and follow; "
+        "`GET /v1/generations` says which one answers"
+    )
+
+
+def table(output: Path) -> str:
+    """List what is published, and what is to be served."""
+    found = listed(output)
+    if not found:
+        return f"{output}: nothing is published; run `python -m ray_jobs.pipeline` first"
+    pointer = read_pointer(output)
+    wanted = wanted_digest(pointer, newest_digest(output), first=None, follow="pointer")
+    lines = []
+    for one in found:
+        mark = "served" if one.digest == wanted else ""
+        if pointer is not None and one.digest == pointer.previous:
+            mark = "previous"
+        quality = one.quality.get("pinsage", {}).get(_METRIC)
+        said = f"{one.counts['items']:,} items" if one.counts else f"damaged: {one.damage}"
+        shown = "" if quality is None else f", {_METRIC} {quality:.3f}"
+        lines.append(f"{one.digest}  {one.at:%Y-%m-%d %H:%M:%S}Z  {mark:8}  {said}{shown}")
+    how = "the newest one, as nothing was decided" if pointer is None else f"decided {pointer.at}"
+    return "\n".join([*lines, f"to be served: {wanted} ({how})"])
+
+
+def _named(output: Path, *, previous: bool) -> str:
+    pointer = _decided(output)
+    digest = (pointer.previous if pointer else None) if previous else newest_digest(output)
+    if digest is None:
+        raise ArtifactError(
+            f"{output}: nothing was served before, so there is nothing to go back to; `--list` "
+            "shows what is published"
+            if previous
+            else f"{output}: nothing is published; run `python -m ray_jobs.pipeline` first"
+        )
+    return digest
+
+
+def _decided(output: Path) -> Pointer | None:
+    """Read the last decision; a damaged one is none, and is told, since it can be mended here."""
+    try:
+        return read_pointer(output)
+    except ArtifactError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

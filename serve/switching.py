@@ -1,0 +1,311 @@
+"""What is served is switched to another generation: opened beside it, warmed up, swapped whole."""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinsage.base.errors import ArtifactError
+from serve.answers import Answers
+from serve.current import Current
+from serve.generation import Parts
+from serve.generations import (
+    Follow,
+    UnknownGenerationError,
+    decide,
+    find,
+    newest_digest,
+    wanted_digest,
+)
+from serve.metrics import Metrics
+from serve.pointer import Pointer, deciding, read_pointer
+
+logger = logging.getLogger("pinsage.serve")
+
+POLL_S = 0.2
+"""How often a server looks whether something else was decided."""
+
+_RETRY_S = 5.0
+_STOP_S = 5.0
+
+
+class DamagedGenerationError(ArtifactError):
+    """A generation that is published cannot be opened."""
+
+
+class OvertakenError(RuntimeError):
+    """While a generation was being opened, another one was decided on."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How generations become answers.
+
+    Attributes:
+        open: makes the answers of one generation, as it was published.
+        applied: gives a copy with everything in force that was written since; called right before
+            the copy is put in force, while nobody else replaces what is.
+    """
+
+    open: Callable[[Parts], Answers]
+    applied: Callable[[Answers], Answers] = lambda answers: answers
+
+
+@dataclass(frozen=True)
+class State:
+    """What is served, and what is to be.
+
+    Attributes:
+        served: the digest of the generation in force here.
+        previous: the one that a rollback goes to; None if nothing was decided yet.
+        trouble: why what was decided isn't in force here; None if it is.
+    """
+
+    served: str
+    previous: str | None
+    trouble: str | None
+
+
+class Switcher:
+    """Puts one generation after another in force, and keeps the one before open for a rollback.
+
+    A decision is the file `serving.json`: `switch` writes it once the generation is open here, and
+    every other server of the same folder, in a thread of its own, follows within `POLL_S` and the
+    time it takes to open. What can't be opened changes nothing.
+    """
+
+    def __init__(
+        self,
+        current: Current,
+        first: Answers,
+        output: Path,
+        opening: Opening,
+        metrics: Metrics,
+        *,
+        follow: Follow,
+    ) -> None:
+        """Begin with what is in force; nothing is followed before `start`.
+
+        Args:
+            current: where answers are put in force.
+            first: those in force now, as published.
+            output: the run's folder.
+            opening: how others are made.
+            metrics: where it is told that something can't be followed.
+            follow: see `serve.follow`.
+        """
+        self._current = current
+        self._first = first.digest
+        self._output = output
+        self._opening = opening
+        self._metrics = metrics
+        self._follow: Follow = follow
+        self._open = {first.digest: first}
+        self._one_opens = threading.Lock()
+        self._one_swaps = threading.Lock()
+        self._trouble: str | None = None
+        self._retry_at = 0.0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # ---- what is asked from outside
+
+    @property
+    def state(self) -> State:
+        """Say what is served, and what is to be."""
+        served = self._current.now.digest
+        try:
+            pointer = read_pointer(self._output)
+        except ArtifactError as error:
+            return State(served, None, str(error))
+        return State(served, pointer.previous if pointer else None, self._trouble)
+
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        return self._output
+
+    def switch(self, digest: str) -> None:
+        """Decide on a generation; returns when it is in force here.
+
+        Args:
+            digest: names it.
+
+        Raises:
+            UnknownGenerationError: there is none of that name.
+            DamagedGenerationError: it cannot be opened. In both cases nothing has changed.
+            OvertakenError: another one was decided on meanwhile, which counts.
+            OSError: the decision can't be written down.
+        """
+        before = self._pointer_or_none()
+        answers = self._opened(digest)
+        with self._one_swaps, deciding(self._output):
+            now = self._pointer_or_none()
+            if now != before and (now is None or now.generation != digest):
+                self._discard(answers)
+                raise OvertakenError(
+                    f"while generation {digest} was being opened, another one was decided on"
+                )
+            self._decide(digest, now)
+            self._put_in_force(answers)
+            self._told(None)
+
+    def begin(self, digest: str) -> Future[None]:
+        """Start `switch` in a thread of its own; at once if the generation is open already."""
+        done: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                self.switch(digest)
+            except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+                done.set_exception(error)
+                logger.warning("generation %s isn't put in force: %s", digest, error)
+            else:
+                done.set_result(None)
+
+        if digest in self._open:
+            work()
+        else:
+            # Not of a pool, which would keep a process from ending before all is opened.
+            threading.Thread(target=work, name="switch", daemon=True).start()
+        return done
+
+    def check(self) -> None:
+        """Make sure that decisions are followed and questions answered.
+
+        Raises:
+            RuntimeError: the thread that follows has died.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            raise RuntimeError("the thread that follows serving.json has died; its log says why")
+        now = self._current.now
+        now.similar([now.starting_key(0.0)], 1, now.methods[0].name)
+
+    # ---- the thread that follows
+
+    def start(self) -> None:
+        """Follow what is decided elsewhere, in a thread of its own."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="follow-generations", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, or leave it behind if it is opening something."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+            self._thread = None
+
+    def _run(self) -> None:
+        collect_at: float | None = None
+        while not self._stopping.wait(POLL_S):
+            if self.follow() and collect_at is None:
+                collect_at = time.monotonic() + _RETRY_S
+            if collect_at is not None and time.monotonic() > collect_at:
+                # What was closed is held by cycles only, and maps files that nobody needs.
+                gc.collect()
+                collect_at = None
+
+    def follow(self) -> bool:
+        """Look once at what is decided, and put it in force; says whether anything changed."""
+        served = self._current.now.digest
+        try:
+            wanted = self._wanted()
+            if wanted in {None, served}:
+                self._told(None)
+                return False
+            if time.monotonic() < self._retry_at:
+                return False
+            answers = self._opened(str(wanted))
+            return self._follow_to(answers)
+        except (ArtifactError, UnknownGenerationError, OSError) as error:
+            self._told(f"generation {served} stays in force: {error}")
+            self._retry_at = time.monotonic() + _RETRY_S
+            return False
+
+    def _follow_to(self, answers: Answers) -> bool:
+        with self._one_swaps:
+            before = self._pointer_or_none()
+            if answers.digest != self._wanted():
+                self._discard(answers)
+                return False
+            if before is None or before.generation != answers.digest:
+                # A newer one was published, and goes live by itself.
+                with deciding(self._output):
+                    if self._pointer_or_none() != before:
+                        self._discard(answers)
+                        return False
+                    self._decide(answers.digest, before)
+            changed = self._put_in_force(answers)
+        self._told(None)
+        return changed
+
+    # ---- one step each
+
+    def _wanted(self) -> str | None:
+        pointer, newest = read_pointer(self._output), newest_digest(self._output)
+        return wanted_digest(pointer, newest, first=self._first, follow=self._follow)
+
+    def _pointer_or_none(self) -> Pointer | None:
+        """Read the last decision; a damaged one is none, so that it can be mended from here."""
+        try:
+            return read_pointer(self._output)
+        except ArtifactError as error:
+            logger.warning("%s", error)
+            return None
+
+    def _decide(self, digest: str, before: Pointer | None) -> None:
+        if before is not None and before.generation == digest:
+            return
+        # What was decided before, unless it could not be served.
+        is_served = before is not None and self._trouble is None
+        previous = before.generation if before and is_served else self._current.now.digest
+        decide(self._output, digest, previous=previous)
+
+    def _opened(self, digest: str) -> Answers:
+        """Give the answers of a generation: at once if it is open, else beside what is served."""
+        if (known := self._open.get(digest)) is not None:
+            return known
+        with self._one_opens:
+            if (known := self._open.get(digest)) is not None:
+                return known
+            began = time.monotonic()
+            parts = find(self._output, digest)
+            try:
+                answers = self._opening.open(parts)
+                answers.warm_up(self._current.now)
+            except Exception as error:
+                # Whatever a damaged file makes its reader say.
+                raise DamagedGenerationError(
+                    f"generation {digest} cannot be opened: {error}"
+                ) from error
+            logger.info("generation %s opened in %.1f s", digest, time.monotonic() - began)
+            return answers
+
+    def _put_in_force(self, answers: Answers) -> bool:
+        before = self._current.now.digest
+        if before == answers.digest:
+            self._discard(answers)
+            return False
+        self._current.replace(lambda _: self._opening.applied(answers))
+        logger.warning("generation %s is served now, instead of %s", answers.digest, before)
+        self._open[answers.digest] = answers
+        kept = {answers.digest, self.state.previous}
+        for digest in [digest for digest in self._open if digest not in kept]:
+            self._open.pop(digest).close()
+        return True
+
+    def _discard(self, answers: Answers) -> None:
+        """Close what was opened in vain; what is kept open stays."""
+        if self._open.get(answers.digest) is not answers:
+            answers.close()
+
+    def _told(self, trouble: str | None) -> None:
+        if trouble is not None and trouble != self._trouble:
+            logger.error("%s", trouble)
+        self._trouble = trouble
+        self._metrics.behind(is_behind=trouble is not None)

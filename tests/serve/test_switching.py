@@ -1,0 +1,224 @@
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pinsage.cluster.generations import GENERATION
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
+from serve.generations import decide, first_parts, newest_digest
+from serve.pointer import POINTER, read_pointer
+from serve.switching import Switcher
+from tests.serve.fakes import KEYS, beside, write_further, write_generation
+
+ITEM = 5
+
+
+class Server:
+    """One replica of a run's folder."""
+
+    def __init__(self, output: Path, follow: str = "pointer") -> None:
+        config = ServeConfig(follow=follow)
+        parts = first_parts(output / GENERATION, follow=config.follow)
+        app = build_api(Generation.open(parts.path), config)
+        self.switcher: Switcher = app.state.switcher
+        # Typed as anything: what type a test client's answers have hangs on the versions installed.
+        self.client: Any = TestClient(app)
+
+    @property
+    def served(self) -> str:
+        return self.client.get("/v1/generation").json()["generation"]
+
+    def nearest(self) -> set[str]:
+        reply = self.client.get(f"/v1/items/{KEYS[ITEM]}/similar?k=2")
+        assert reply.headers["x-pinsage-generation"] == self.served
+        return {item["key"] for item in reply.json()["items"]}
+
+    def ask(self, **wanted: object) -> tuple[int, str]:
+        """Ask for a switch; gives the status, and what became of it."""
+        reply = self.client.post("/v1/generation", json=wanted)
+        body = reply.json()
+        return reply.status_code, body.get("state") or body.get("code")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    write_generation(tmp_path)
+    return tmp_path
+
+
+def test_a_switch_changes_everything_at_once_and_back_again(output: Path):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3, width=5, group="words")
+    assert server.served == first
+    assert server.nearest() == beside(ITEM, 1)
+    methods = [method["name"] for method in server.client.get("/v1/generation").json()["methods"]]
+    assert methods == ["pinsage", "text", "walk"]
+
+    assert server.ask(generation=second) == (200, "served")
+    assert server.served == second
+    assert server.nearest() == beside(ITEM, 3)
+    description = server.client.get("/openapi.json").json()
+    parameters = description["paths"]["/v1/items/{item_key}/similar"]["get"]["parameters"]
+    (method,) = [found for found in parameters if found["name"] == "method"]
+    assert method["schema"]["enum"] == ["pinsage", "words", "walk"]
+    assert server.client.get(f"/v1/items/{KEYS[ITEM]}/similar?method=text").status_code == 422
+
+    assert server.ask(previous=True) == (200, "served")
+    assert server.served == first
+    assert server.nearest() == beside(ITEM, 1)
+    told = server.client.get("/v1/generations").json()
+    assert (told["served"], told["previous"]) == (first, second)
+    marks = {
+        one["generation"]: (one["is_served"], one["is_previous"]) for one in told["generations"]
+    }
+    assert marks == {first: (True, False), second: (False, True)}
+
+
+def test_a_server_that_is_started_again_serves_what_was_decided(output: Path):
+    first = newest_digest(output)
+    second = write_further(output, 3)
+    server = Server(output)
+    assert server.served == second
+    server.ask(generation=first)
+    write_further(output, 4)
+    assert Server(output).served == first
+
+
+def test_every_other_server_follows_a_decision(output: Path):
+    server, other = Server(output), Server(output)
+    second = write_further(output, 3)
+    server.ask(generation=second)
+    assert other.served != second
+    assert other.switcher.follow()
+    assert not other.switcher.follow()
+    assert other.served == second
+    assert other.nearest() == beside(ITEM, 3)
+    other.ask(previous=True)
+    server.switcher.follow()
+    assert server.served == other.served != second
+
+
+@pytest.mark.parametrize("damage", ["index.json", "vectors.npy", "manifest.json"])
+def test_a_damaged_generation_is_refused_and_nothing_changes(output: Path, damage: str):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3)
+    path = output / "index" / f"{3:012x}" / damage
+    path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+    assert server.ask(generation=second) == (409, "damaged_generation")
+    assert server.served == first
+    assert server.nearest() == beside(ITEM, 1)
+    assert read_pointer(output) is None
+    assert not server.switcher.follow()
+
+
+def test_what_cannot_be_switched_to_is_told_apart(output: Path):
+    server = Server(output)
+    assert server.ask(generation="f" * 12) == (404, "unknown_generation")
+    assert server.ask(previous=True) == (409, "no_previous_generation")
+    for wrong in ({}, {"generation": "../x"}, {"generation": "f" * 12, "previous": True}):
+        assert server.ask(**wrong) == (422, "invalid_request")
+
+
+def test_a_server_that_cannot_follow_serves_on_says_so_and_follows_the_next_decision(output: Path):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3)
+    (output / "index" / f"{3:012x}" / "index.json").write_text("{}")
+    decide(output, second, previous=first)
+    assert not server.switcher.follow()
+    assert server.served == first
+    assert second in server.client.get("/v1/generations").json()["trouble"]
+    assert "pinsage_generation_behind 1.0" in server.client.get("/metrics").text
+    server.switcher.check()
+
+    third = write_further(output, 4)
+    assert server.ask(generation=third) == (200, "served")
+    server.switcher.follow()
+    assert server.client.get("/v1/generations").json()["trouble"] is None
+    assert "pinsage_generation_behind 0.0" in server.client.get("/metrics").text
+    # The damaged one was never served, so a rollback doesn't go there.
+    assert server.ask(previous=True) == (200, "served")
+    assert server.served == first
+
+
+def test_a_damaged_decision_is_told_and_mended_by_the_next_one(output: Path):
+    first = newest_digest(output)
+    server = Server(output)
+    second = write_further(output, 3)
+    (output / POINTER).write_text('{"generation"')
+    assert not server.switcher.follow()
+    assert server.served == first
+    assert "damaged" in server.client.get("/v1/generations").json()["trouble"]
+    assert server.ask(generation=second) == (200, "served")
+    assert read_pointer(output).generation == second
+    assert server.client.get("/v1/generations").json()["trouble"] is None
+
+
+def test_newer_generations_go_live_by_themselves_only_where_that_is_asked_for(output: Path):
+    first = newest_digest(output)
+    steady, eager = Server(output), Server(output, follow="newest")
+    second = write_further(output, 3)
+    assert not steady.switcher.follow()
+    assert steady.served == first
+    assert eager.switcher.follow()
+    assert eager.served == second
+    # A rollback holds, until something newer is published.
+    eager.ask(previous=True)
+    assert not eager.switcher.follow()
+    assert eager.served == first
+    third = write_further(output, 4)
+    assert eager.switcher.follow()
+    assert eager.served == third
+
+
+def test_a_decision_made_while_another_generation_was_being_opened_counts(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = newest_digest(output)
+    server = Server(output)
+    second, third = write_further(output, 3), write_further(output, 4)
+    opened = Generation.open
+
+    def slow(path: Path) -> Generation:
+        monkeypatch.undo()
+        decide(output, third, previous=first)
+        return opened(path)
+
+    monkeypatch.setattr(Generation, "open", slow)
+    assert server.ask(generation=second) == (409, "switch_overtaken")
+    assert server.served == first
+    assert server.switcher.follow()
+    assert server.served == third
+
+
+@pytest.fixture
+def mapped(output: Path) -> Callable[[], set[int]]:
+    """Tells which steps' files are mapped into this process."""
+
+    def steps() -> set[int]:
+        gc.collect()
+        maps = Path("/proc/self/maps").read_text()
+        return {step for step in range(2, 9) if f"{output}/index/{step:012x}" in maps}
+
+    return steps
+
+
+def test_the_one_before_stays_open_and_what_came_before_is_let_go(
+    output: Path, mapped: Callable[[], set[int]]
+):
+    server = Server(output)
+    digests = [write_further(output, step) for step in (2, 3, 4)]
+    for digest in digests:
+        server.ask(generation=digest)
+        server.nearest()
+    assert mapped() == {3, 4}
+    server.ask(previous=True)
+    assert server.nearest() == beside(ITEM, 3)
+    assert mapped() == {3, 4}

@@ -1,0 +1,198 @@
+"""Switches under load, over real HTTP, on several processes."""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from ray import serve
+from ray.serve.config import ProxyLocation
+from ray.util.state import list_actors
+
+from pinsage.cluster.run_config import ServeConfig, ServeSection
+from serve.direct import Workers
+from serve.generations import newest_digest
+from serve.recommender import recommender
+from tests.serve.fakes import KEYS, NUM_ITEMS, beside, write_further, write_generation
+
+CLIENTS = 4
+SWITCHES = 10
+PATIENCE_S = 60
+STEPS = (3, 4, 5)
+
+
+@dataclass
+class Running:
+    """A server of two processes."""
+
+    port: int
+    pids: Callable[[], list[int]]
+    output: Path
+    steps: dict[str, int]
+    """Digest to step, of every generation."""
+
+
+@dataclass
+class Seen:
+    """What clients met."""
+
+    answers: list[tuple[str, int, set[str]]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object = None
+) -> tuple[int, str, dict]:
+    """Give status, generation and answer."""
+    headers = {"content-type": "application/json"} if body else {}
+    connection.request(method, path, json.dumps(body) if body else None, headers)
+    reply = connection.getresponse()
+    content = json.loads(reply.read())
+    return reply.status, reply.headers["x-pinsage-generation"], content
+
+
+def once(port: int, method: str, path: str, body: object = None) -> tuple[int, str, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        return exchange(connection, method, path, body)
+    finally:
+        connection.close()
+
+
+def ask_on(port: int, seen: Seen, done: threading.Event, seed: int) -> None:
+    """Ask for one item after another, as long as the server answers."""
+    drawn = random.Random(seed)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    while not done.is_set():
+        item = drawn.randrange(NUM_ITEMS)
+        # By the quick way, and by the framework's.
+        path = f"/v1/items/{quote(KEYS[item], safe='')}/similar?k=2"
+        path += drawn.choice(["", "&method=pinsage"])
+        try:
+            status, digest, answer = exchange(connection, "GET", path)
+            if status != 200:
+                seen.failures.append(f"{status}: {answer}")
+                continue
+            seen.answers.append((digest, item, {found["key"] for found in answer["items"]}))
+        except (OSError, http.client.HTTPException) as error:
+            seen.failures.append(repr(error))
+            connection.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def everyone_serves(port: int, digest: str) -> bool:
+    """Whether many new connections, which spread over the processes, all meet one generation."""
+    return all(once(port, "GET", "/v1/generation")[1] == digest for _ in range(24))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> tuple[Path, dict[str, int]]:
+    write_generation(tmp_path)
+    steps = {str(newest_digest(tmp_path)): 1}
+    for step in STEPS:
+        steps[write_further(tmp_path, step, width=step, group=f"group_{step}")] = step
+    return tmp_path, steps
+
+
+@pytest.fixture
+def plain(output: tuple[Path, dict[str, int]]) -> Iterator[Running]:
+    folder, steps = output
+    port = free_port()
+    workers = Workers(folder / "generation.json", ServeSection(port=port, num_replicas=2))
+    stopping = threading.Event()
+    workers.start()
+    keeper = threading.Thread(target=workers.supervise, args=(stopping.is_set,), daemon=True)
+    keeper.start()
+    yield Running(port, lambda: workers.pids, folder, steps)
+    stopping.set()
+    keeper.join()
+    workers.stop()
+
+
+def replica_pids() -> list[int]:
+    found = list_actors(filters=[("state", "=", "ALIVE")])
+    return [actor.pid for actor in found if "Recommender" in actor.class_name]
+
+
+@pytest.fixture
+def behind_proxy(local_ray: None, output: tuple[Path, dict[str, int]]) -> Iterator[Running]:
+    folder, steps = output
+    port = free_port()
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly, http_options={"host": "127.0.0.1", "port": port}
+    )
+    first = str(newest_digest(folder))
+    config = ServeConfig(num_replicas=2, cpus_per_replica=0)
+    serve.run(recommender(folder / "generation.json", first, config), name="switched")
+    yield Running(port, replica_pids, folder, steps)
+    serve.shutdown()
+
+
+@pytest.fixture(params=["plain", pytest.param("behind_proxy", marks=pytest.mark.ray)])
+def running(request: pytest.FixtureRequest) -> Running:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.slow
+def test_ten_switches_under_load_fail_nothing_mix_nothing_and_a_killed_process_comes_back_on_the_last(
+    running: Running,
+):
+    seen, done = Seen(), threading.Event()
+    clients = [
+        threading.Thread(target=ask_on, args=(running.port, seen, done, seed), daemon=True)
+        for seed in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    digests = sorted(running.steps, key=lambda digest: running.steps[digest])
+    for turn in range(SWITCHES):
+        wanted = digests[turn % len(digests)]
+        body = {"previous": True} if turn % 4 == 3 else {"generation": wanted}
+        status, _, answer = once(running.port, "POST", "/v1/generation", body)
+        assert (status, answer["state"]) == (200, "served"), answer
+        last = answer["generation"]
+        wait_until(lambda last=last: everyone_serves(running.port, last), "all follow")
+    assert seen.failures == []
+
+    # Killed while a decision is on its way.
+    wanted = next(digest for digest in digests if digest != last)
+    before = running.pids()
+    killer = threading.Timer(0.02, os.kill, (before[0], signal.SIGKILL))
+    killer.start()
+    try:
+        once(running.port, "POST", "/v1/generation", {"generation": wanted})
+    except (OSError, http.client.HTTPException):
+        # It was the one that was asked.
+        assert before[0] not in running.pids()
+    killer.join()
+    wait_until(lambda: len(set(running.pids()) - {before[0]}) == 2, "one in its place")
+    once(running.port, "POST", "/v1/generation", {"generation": wanted})
+    wait_until(lambda: everyone_serves(running.port, wanted), "all follow")
+    done.set()
+    for client in clients:
+        client.join()
+
+    assert {digest for digest, _, _ in seen.answers} == set(running.steps)
+    for digest, item, found in seen.answers:
+        assert found == beside(item, running.steps[digest]), digest
