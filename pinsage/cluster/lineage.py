@@ -10,7 +10,7 @@ from typing import Any
 
 from pinsage.base.artifacts import FORMAT_VERSION, MANIFEST, Manifest
 from pinsage.base.errors import ArtifactError
-from pinsage.cluster.run import GENERATION
+from pinsage.cluster.generations import GENERATION
 
 ORDER = ("graph", "neighborhoods", "model", "embeddings", "index", "factors", "report")
 """Stages in the order they are made; others come after them, by name."""

@@ -36,7 +36,7 @@ def status_text(output: Output) -> str:
         parts.append("\n".join(["Not published yet:", *_under_way(output)]))
     roots = _ends([one for one in output.pieces if one.served]) or list(output.pieces[-1:])
     if roots:
-        what = "what is served" if roots[0].served else "the last of these"
+        what = "the newest generation" if roots[0].served else "the last of these"
         parts.append("\n".join([f"Where {what} came from:", *_tree(output, roots)]))
     return "\n\n".join(parts)
 
@@ -83,7 +83,7 @@ def _summary(output: Output) -> str:
     total = sum(one.size_bytes for one in output.pieces)
     lines = [f"{output.path}: {len(output.pieces)} published, {size_text(total)}"]
     if output.generation_s is not None:
-        lines.append(f"* served: named by generation.json, {_when(output.generation_s)}")
+        lines.append(f"* in the newest generation (generation.json), {_when(output.generation_s)}")
     elif output.pieces:
         lines.append("no generation.json yet: `python -m ray_jobs.pipeline` writes it at its end")
     else:

@@ -51,7 +51,7 @@ def test_a_served_piece_is_traced_to_its_input_files(output: Path, table: Path) 
     graph = found.find("graph", str(served.parents["graph"]))
     assert graph is not None
     assert [(file.path, file.state) for file in graph.inputs] == [(str(table), InputState.SAME)]
-    told = status_text(found).partition("Where what is served came from:")[2]
+    told = status_text(found).partition("Where the newest generation came from:")[2]
     assert told.index("neighborhoods/") < told.index("graph/") < told.index(str(table))
 
 
