@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
 from tests.runs import ROOT
+from tests.serve.fakes import write_generation
 
 PAGES = sorted(
     path for folder in (ROOT, ROOT / "docs", ROOT / "data") for path in folder.glob("**/*.md")
     if not any(part.startswith(".") or part == "runs" for part in path.relative_to(ROOT).parts)
 )  # fmt: skip
-MARKED = ("README.md", "operations.md", "data.md", "plan-paper.md", "SECURITY.md")
+MARKED = ("README.md", "serving.md", "operations.md", "data.md", "plan-paper.md", "SECURITY.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -78,6 +82,19 @@ def test_the_worked_example_from_csv_to_a_graph_works(tmp_path: Path) -> None:
     *cheap, _, _ = commands.splitlines()
     said = [run(line.split(), tmp_path) for line in cheap]
     assert "42 items" in said[-1]
+
+
+def test_every_call_that_the_guide_names_is_there(tmp_path: Path) -> None:
+    app = build_api(Generation.open(write_generation(tmp_path)), ServeConfig())
+    known = {
+        f"{method.upper()} {path}"
+        for path, calls in app.openapi()["paths"].items()
+        for method in calls
+    }
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`?]*)`", text)
+    assert len(named) > 10
+    assert set(named) <= known
 
 
 def test_the_plan_of_the_guide_is_made(tmp_path: Path) -> None:
