@@ -2,19 +2,16 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ray.exceptions import RayTaskError
-
 from pinsage.base.config import ConfigT, dump_config, load_config
-from pinsage.base.errors import ConfigError, PinsageError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.session import stop_on_signals
+from ray_jobs._exit import exit_code
 
 
 def run_stage(stage: str) -> int:
@@ -52,30 +49,16 @@ def run_with_config(
     arguments = _parse(description)
     set_up_logging()
     stop_on_signals()
-    try:
+
+    def start() -> int:
         config = load_config(kind, arguments.config, arguments.set)
         if arguments.print_config:
             print(dump_config(config), end="")
-            return 0
-        work(config)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except PinsageError as error:
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        print(f"error: {cause}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"error: {error.strerror or error}: {error.filename or 'no file named'}; look at "
-            "`output`, its permissions and the space left on its disk",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+        else:
+            work(config)
+        return 0
+
+    return exit_code(start)
 
 
 def _parse(description: str) -> argparse.Namespace:

@@ -46,7 +46,9 @@ class ScalingConfig(Config):
     """How many replicas answer, between two bounds."""
 
     min_replicas: PositiveInt = 1
+    """Fewest copies, however little there is to do."""
     max_replicas: PositiveInt = 4
+    """Most copies, however much there is to do."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
     """Requests a replica should be working on; more start another, fewer stop one."""
     upscale_delay_s: PositiveFloat = 10.0

@@ -62,6 +62,7 @@ def _join(config: RayConfig) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+        _keep_token_private()
         return
     try:
         with _native_output_hidden():
@@ -71,6 +72,13 @@ def _join(config: RayConfig) -> None:
             f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
             "ray.address=local to run on this machine alone"
         ) from error
+
+
+def _keep_token_private() -> None:
+    """Ray writes its token for all users of this machine to read; let only this one."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)
 
 
 def cluster_address(config: RayConfig) -> str:

@@ -90,7 +90,7 @@ def plan_memory(model: ModelConfig, train: TrainConfig, facts: TrainingFacts) ->
     producer = facts.num_items * _ID + facts.num_pairs * 3 * _LONG + cut
     # Weights, gradients and moments, then weights and moments again.
     copies = (0 if facts.on_gpu else 2 + _ADAM_MOMENTS) + 1 + _ADAM_MOMENTS
-    layers = list(_layers(model, train, facts, width))
+    layers = list(slots_of_layers(model, train, facts, width))
     inputs = layers[-1][0]
     minibatch = inputs * facts.feature_width * _FLOAT
     minibatch += sum(made * width * (_ID + _FLOAT) for _, made in layers[1:])
@@ -194,7 +194,7 @@ def _smaller(
         )
 
 
-def _layers(
+def slots_of_layers(
     model: ModelConfig, train: TrainConfig, facts: TrainingFacts, width: int
 ) -> Iterator[tuple[int, int]]:
     """Give (source slots, destination slots) from the seeds down; first the seeds themselves."""

@@ -36,8 +36,11 @@ class AlsConfig(Config):
     """Settings tried for ALS; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128, 256), min_length=1)
+    """Widths of the factors."""
     regularization: tuple[NonNegativeFloat, ...] = Field(default=(1.0,), min_length=1)
+    """Weights of the factors' squared lengths in the loss."""
     iterations: tuple[PositiveInt, ...] = Field(default=(15,), min_length=1)
+    """Passes over the edges."""
     alpha: tuple[PositiveFloat, ...] = Field(default=(5.0, 20.0), min_length=1)
     """What an edge counts for beside its absence, which counts 1."""
     num_threads: PositiveInt = 2
@@ -48,9 +51,13 @@ class BprConfig(Config):
     """Settings tried for BPR; what does best on valid pairs is compared."""
 
     factors: tuple[PositiveInt, ...] = Field(default=(64, 128), min_length=1)
+    """Widths of the factors."""
     regularization: tuple[NonNegativeFloat, ...] = Field(default=(0.01, 0.03), min_length=1)
+    """Weights of the factors' squared lengths in the loss."""
     iterations: tuple[PositiveInt, ...] = Field(default=(100,), min_length=1)
+    """Passes over the edges."""
     learning_rate: tuple[PositiveFloat, ...] = Field(default=(0.05,), min_length=1)
+    """Sizes of a step."""
 
 
 def grid(config: AlsConfig | BprConfig) -> list[Settings]:

@@ -1,0 +1,279 @@
+"""What an output folder holds, what each piece was made from, and down to which input files."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pinsage.base.artifacts import FORMAT_VERSION, MANIFEST, Manifest
+from pinsage.base.errors import ArtifactError
+from pinsage.cluster.generations import GENERATION
+
+ORDER = ("graph", "neighborhoods", "model", "embeddings", "index", "factors", "report")
+"""Stages in the order they are made; others come after them, by name."""
+
+
+class InputState(Enum):
+    """What became of an input file since it was read."""
+
+    SAME = "as it was read"
+    CHANGED = "changed since"
+    GONE = "not there now"
+    REMOTE = "on an object store, not looked at"
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the caller's that a stage read.
+
+    Attributes:
+        path: as its filesystem writes it.
+        size_bytes: when it was read.
+        sha256: of all of it, or of its Parquet footer if it is large; empty where neither is known.
+        state: what is there today; sizes and times tell, contents are not read.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    state: InputState
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One published directory.
+
+    Attributes:
+        stage: the stage that made it.
+        fingerprint: its directory's name.
+        path: where it is.
+        digest: of its manifest, hence of all it holds and came from.
+        published_s: when, in seconds since 1970.
+        size_bytes: of its files together.
+        num_files: how many those are.
+        counts: what the stage wants known of the content.
+        config: the settings it depends on.
+        parents: stage to fingerprint of what it was made from; None where that is gone.
+        inputs: the caller's files that it read itself.
+        problem: what is wrong with it, or empty.
+        served: the generation names it.
+    """
+
+    stage: str
+    fingerprint: str
+    path: Path
+    digest: str
+    published_s: float
+    size_bytes: int
+    num_files: int
+    counts: dict[str, Any]
+    config: dict[str, Any]
+    parents: dict[str, str | None]
+    inputs: tuple[InputFile, ...]
+    problem: str
+    served: bool
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A directory that a stage has not published.
+
+    Attributes:
+        stage: the stage.
+        fingerprint: what its directory will be called.
+        size_bytes: what is written so far.
+        written_s: when last, in seconds since 1970.
+        is_running: a process is writing it now.
+    """
+
+    stage: str
+    fingerprint: str
+    size_bytes: int
+    written_s: float
+    is_running: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """All that an output folder holds.
+
+    Attributes:
+        path: the folder.
+        pieces: what is published, in the order of the stages, older first.
+        unfinished: what is not published yet.
+        checkpoints: fingerprint of a model in training to how many states are kept of it.
+        generation_s: when the generation was last pointed at something; None if there is none.
+    """
+
+    path: Path
+    pieces: tuple[Piece, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
+    checkpoints: dict[str, int] = field(default_factory=dict)
+    generation_s: float | None = None
+
+    def find(self, stage: str, fingerprint: str) -> Piece | None:
+        """Look up a published directory."""
+        wanted = (stage, fingerprint)
+        return next((one for one in self.pieces if (one.stage, one.fingerprint) == wanted), None)
+
+    def named(self, fingerprint: str) -> Piece:
+        """Look up by the beginning of a fingerprint.
+
+        Raises:
+            ArtifactError: none or several begin so.
+        """
+        found = [one for one in self.pieces if one.fingerprint.startswith(fingerprint)]
+        if len(found) != 1:
+            known = ", ".join(f"{one.stage}/{one.fingerprint}" for one in found or self.pieces)
+            raise ArtifactError(
+                f"{self.path}: {len(found)} published directories begin with {fingerprint!r}, "
+                f"wanted one; there are {known or 'none'}"
+            )
+        return found[0]
+
+
+def read_output(folder: Path) -> Output:
+    """Read every manifest in an output folder; sizes of files are compared, not their digests.
+
+    Raises:
+        ArtifactError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such folder; check --output, or `output` in the recipe")
+    served = _served(folder)
+    manifests = {path.parent: path for path in sorted(folder.glob(f"*/*/{MANIFEST}"))}
+    read = {place: _read(path) for place, path in manifests.items()}
+    by_digest = {
+        manifest.digest: place.name
+        for place, manifest in read.items()
+        if isinstance(manifest, Manifest)
+    }
+    pieces = [_piece(place, manifest, by_digest, served) for place, manifest in read.items()]
+    generation = folder / GENERATION
+    return Output(
+        path=folder,
+        pieces=tuple(sorted(pieces, key=lambda one: (_place(one.stage), one.published_s))),
+        unfinished=tuple(_unfinished(folder)),
+        checkpoints={
+            place.name: count
+            for place in sorted(folder.glob("checkpoints/*"))
+            if (count := len(list(place.glob("step-*"))))
+        },
+        generation_s=generation.stat().st_mtime if generation.exists() else None,
+    )
+
+
+def _served(folder: Path) -> set[str]:
+    """Which directories the generation names."""
+    path = folder / GENERATION
+    if not path.exists():
+        return set()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: damaged ({error}); run `python -m ray_jobs.pipeline` to write it anew"
+        ) from error
+    return {value for value in content.values() if isinstance(value, str)}
+
+
+def _read(path: Path) -> Manifest | str:
+    """Read a manifest, or say what is wrong with it."""
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        return f"its {MANIFEST} is damaged ({str(error).splitlines()[0]})"
+    if manifest.format_version != FORMAT_VERSION:
+        return f"made in format {manifest.format_version}, this is {FORMAT_VERSION}"
+    return manifest
+
+
+def _piece(
+    place: Path, manifest: Manifest | str, by_digest: dict[str, str], served: set[str]
+) -> Piece:
+    stage = place.parent.name
+    known = manifest if isinstance(manifest, Manifest) else None
+    return Piece(
+        stage=stage,
+        fingerprint=place.name,
+        path=place,
+        digest=known.digest if known else "",
+        published_s=(place / MANIFEST).stat().st_mtime,
+        size_bytes=sum(entry.size_bytes for entry in known.files.values()) if known else 0,
+        num_files=len(known.files) if known else 0,
+        counts=known.counts if known else {},
+        config=known.config if known else {},
+        parents={name: by_digest.get(digest) for name, digest in known.parents.items()}
+        if known
+        else {},
+        inputs=tuple(_inputs(known.config)) if known else (),
+        problem=_problem(place, manifest),
+        served=f"{stage}/{place.name}" in served,
+    )
+
+
+def _problem(place: Path, manifest: Manifest | str) -> str:
+    if isinstance(manifest, str):
+        return manifest
+    for name, entry in manifest.files.items():
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry.size_bytes:
+            return f"{name} has {path.stat().st_size:,} bytes, not {entry.size_bytes:,}"
+    return ""
+
+
+def _inputs(config: dict[str, Any]) -> Iterator[InputFile]:
+    for path, files in config.get("inputs", {}).items():
+        for facts in files:
+            yield InputFile(
+                path=facts["path"],
+                size_bytes=facts["size_bytes"],
+                sha256=facts.get("sha256") or facts.get("footer_sha256", ""),
+                state=_state(path, facts),
+            )
+
+
+def _state(path: str, facts: dict[str, Any]) -> InputState:
+    if "://" in path:
+        return InputState.REMOTE
+    try:
+        found = Path(facts["path"]).stat()
+    except OSError:
+        return InputState.GONE
+    is_same = found.st_size == facts["size_bytes"]
+    is_same &= found.st_mtime_ns == facts.get("modified_ns", found.st_mtime_ns)
+    return InputState.SAME if is_same else InputState.CHANGED
+
+
+def _unfinished(folder: Path) -> Iterator[Unfinished]:
+    for draft in sorted(folder.glob("*/.*.partial")):
+        files = [path for path in draft.rglob("*") if path.is_file()]
+        stats = [path.stat() for path in files if path.exists()]
+        yield Unfinished(
+            stage=draft.parent.name,
+            fingerprint=draft.name.removeprefix(".").removesuffix(".partial"),
+            size_bytes=sum(stat.st_size for stat in stats),
+            written_s=max((stat.st_mtime for stat in stats), default=draft.stat().st_mtime),
+            is_running=_is_locked(draft.with_suffix(".lock")),
+        )
+
+
+def _is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a draft."""
+    if not path.exists():
+        return False
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _place(stage: str) -> tuple[int, str]:
+    return (ORDER.index(stage) if stage in ORDER else len(ORDER), stage)

@@ -1,0 +1,34 @@
+"""What an error means for whoever called: one line, and an exit code."""
+
+import sys
+from collections.abc import Callable
+
+from pinsage.base.errors import ConfigError, PinsageError
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """Do the work; print an error that the user can mend as one line instead of a traceback.
+
+    Returns:
+        What `work` returns; or 1 after an error that the user can mend, 2 after one in the
+        configuration, 130 after Ctrl-C.
+    """
+    try:
+        return work()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PinsageError as error:
+        # One that Ray brought from another process holds the one that was raised there.
+        print(f"error: {getattr(error, 'cause', error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"error: {error.strerror or error}: {error.filename or 'no file named'}; look at "
+            "`output`, its permissions and the space left on its disk",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
+        return 130

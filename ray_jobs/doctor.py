@@ -1,0 +1,62 @@
+"""Is this machine, and the cluster a recipe names, ready? Each finding comes with its cure."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pinsage.base.config import load_config
+from pinsage.cluster.doctor import (
+    Finding,
+    exit_code_of,
+    findings_text,
+    machine_findings,
+    output_findings,
+)
+from pinsage.cluster.doctor_cluster import cluster_findings, wanted_by
+from pinsage.cluster.doctor_facts import machine_facts
+from pinsage.cluster.lineage import read_output
+from pinsage.cluster.run_config import RunConfig
+from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig
+from ray_jobs._exit import exit_code
+
+
+def examine(arguments: argparse.Namespace) -> int:
+    """Print what was found; 1 if something must be mended first."""
+    config = _config(arguments)
+    findings: list[Finding] = machine_findings(machine_facts(), wanted_by(config))
+    findings += cluster_findings(config)
+    if arguments.config is not None and config.output.is_dir():
+        findings += output_findings(read_output(config.output))
+    if arguments.json:
+        told = [asdict(one) | {"level": one.level.value} for one in findings]
+        print(json.dumps(told, indent=2))
+    else:
+        print(findings_text(findings))
+    return exit_code_of(findings)
+
+
+def _config(arguments: argparse.Namespace) -> RunConfig:
+    """The recipe's settings; without a recipe, the defaults, with the output in `runs`."""
+    if arguments.config is not None:
+        return load_config(RunConfig, arguments.config, arguments.set)
+    data = DataConfig(items=ItemsConfig(path=""), edges=(EdgesConfig(path=""),))
+    return RunConfig(output=Path("runs"), data=data)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Exit code: 0, or 1 if something must be mended first."
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a recipe; else its defaults")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", help="change one setting"
+    )
+    parser.add_argument("--json", action="store_true", help="the findings as one JSON document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments = _parse()
+    sys.exit(exit_code(lambda: examine(arguments)))

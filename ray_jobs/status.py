@@ -1,0 +1,49 @@
+"""What an output folder holds: each published piece, its settings, and the files it came from."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pinsage.base.config import load_config
+from pinsage.cluster.lineage import read_output
+from pinsage.cluster.lineage_text import piece_text, status_json, status_text
+from pinsage.cluster.run_config import RunConfig
+from ray_jobs._exit import exit_code
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    """Print what there is; 1 if something published is damaged."""
+    output = read_output(_folder(arguments))
+    if arguments.json:
+        print(status_json(output))
+    elif arguments.show:
+        print(piece_text(output, output.named(arguments.show)))
+    else:
+        print(status_text(output))
+    return int(any(one.problem for one in output.pieces))
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    if arguments.output is not None:
+        return Path(arguments.output)
+    return load_config(RunConfig, arguments.config, arguments.set).output
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", type=Path, metavar="FOLDER", help="an output folder")
+    where.add_argument("--config", type=Path, metavar="FILE", help="a recipe, for its `output`")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", help="change one setting"
+    )
+    parser.add_argument(
+        "--show", metavar="FINGERPRINT", help="all of one piece: its counts, settings and origins"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments = _parse()
+    sys.exit(exit_code(lambda: show_status(arguments)))

@@ -1,0 +1,89 @@
+"""What `python -m ray_jobs.plan` foresees, against what the smoke recipe publishes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pinsage.base.config import load_config
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.plan import Costs, GraphSize, plan
+from pinsage.cluster.plan_nodes import NodePrice, NodeType, place, place_one, read_nodes
+from pinsage.cluster.run_config import RunConfig
+from tests.runs import ROOT, SMOKE, start_job
+
+SIZE = GraphSize(items=10**6, contexts=3 * 10**5, edges=10**7, pairs=10**6, content_width=64)
+CLUSTER = """
+head_node_type: head
+max_workers: 9
+available_node_types:
+  head: {node_config: {InstanceType: r7i.2xlarge}}
+  stores: {max_workers: 4, node_config: {InstanceType: r7i.4xlarge}}
+  trainers: {node_config: {InstanceType: g6.4xlarge}}
+"""
+
+
+def needs(size: GraphSize, *settings: str) -> dict:
+    config = load_config(RunConfig, SMOKE, settings)
+    return {one.stage: one for one in plan(config, size, cores=2)}
+
+
+@pytest.mark.parametrize("field", ["items", "contexts", "edges", "pairs", "content_width"])
+def test_no_stage_needs_less_for_a_larger_graph(field: str) -> None:
+    larger = needs(replace(SIZE, **{field: 2 * getattr(SIZE, field)}))
+    for stage, need in needs(SIZE).items():
+        for what in ("own_bytes", "disk_bytes", "scratch_bytes", "wire_bytes", "core_s"):
+            assert getattr(larger[stage], what) >= getattr(need, what), (stage, what)
+
+
+def test_the_table_takes_what_its_columns_take() -> None:
+    made = needs(SIZE, "walk.num_neighbors=10", "hard_negatives=null")["walk"]
+    assert made.disk_bytes == 10**6 * 10 * 8
+
+
+def test_walks_are_shared_out_and_other_stages_are_not() -> None:
+    price = NodePrice(cores=8, memory_gib=1, gbit=10, dollars=1)
+    node = NodeType("stores", "small", 3, price)
+    large = needs(replace(SIZE, edges=10**9))
+    walk = place_one(large["walk"], node, Costs())
+    assert walk.count > 1
+    assert f"wants {walk.count} nodes, cluster.yaml allows 3" in walk.problem
+    assert "on one machine" in place_one(large["index"], node, Costs()).problem
+    assert place_one(needs(SIZE)["index"], replace(node, price=price.model_copy(
+        update={"memory_gib": 64})), Costs()).problem == ""  # fmt: skip
+
+
+def test_nodes_are_read_from_a_cluster_yaml_and_priced(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(CLUSTER)
+    nodes = read_nodes(cluster, ROOT / "deploy" / "prices.yaml")
+    assert [(node.name, node.most) for node in nodes] == [
+        ("head", 1),
+        ("stores", 4),
+        ("trainers", 9),
+    ]
+    placed = {one.need.stage: one for one in place(list(needs(SIZE).values()), nodes)}
+    assert [placed[stage].node.name for stage in ("ingest", "walk", "train")] == [
+        "head", "stores", "trainers",
+    ]  # fmt: skip
+    assert all(one.dollars == pytest.approx(one.hours * one.count * one.node.price.dollars)
+               for one in placed.values())  # fmt: skip
+    cluster.write_text(CLUSTER.replace("g6.4xlarge", "z9.large"))
+    with pytest.raises(ConfigError, match=r"no z9\.large"):
+        read_nodes(cluster, ROOT / "deploy" / "prices.yaml")
+
+
+def test_the_command_ends_with_1_where_memory_will_not_do(tmp_path: Path) -> None:
+    sizes = ["--contexts", "1e9", "--edges", "18e9", "--width", "4352"]
+    arguments = ["--config", str(SMOKE), "--set", f"output={tmp_path}"]
+    job = start_job("ray_jobs.plan", *arguments, "--items", "2e9", *sizes)
+    text, errors = job.communicate(timeout=120)
+    assert (job.returncode, "does NOT fit here" in text) == (1, True), errors
+    job = start_job("ray_jobs.plan", *arguments, "--json", "--items", "1000", "--contexts", "100",
+                    "--edges", "5000", "--width", "8")  # fmt: skip
+    text, errors = job.communicate(timeout=120)
+    assert (job.returncode, len(json.loads(text)["needs"])) == (0, 6), errors
+    job = start_job("ray_jobs.plan", *arguments)
+    _, errors = job.communicate(timeout=120)
+    assert (job.returncode, "--items" in errors) == (2, True)
