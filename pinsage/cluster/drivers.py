@@ -284,8 +284,6 @@ def train_task(run: Run) -> TrainTask:
     graph = Graph.open(run.training_graph.directory)
     fresh = config.train.minibatch.fresh_pairs
     num_pairs = len(open_pairs(graph, fresh, seed=config.training_seed))
-    num_steps = steps_per_epoch(num_pairs, config.train.minibatch.size)
-    schedule = config.train.schedule.stretched(num_steps)
     return TrainTask(
         producers=ProducerSpec(
             graph=run.training_graph.directory,
@@ -295,7 +293,7 @@ def train_task(run: Run) -> TrainTask:
             seed=config.training_seed,
         ),
         model=config.model,
-        train=config.train.model_copy(update={"schedule": schedule}),
+        train=config.train,
         checkpoints=run.checkpoints,
         tensorboard=run.output / "tensorboard" / run.model.directory.name,
         settings=run.model.config
@@ -305,7 +303,7 @@ def train_task(run: Run) -> TrainTask:
             "feature_width": graph.feature_width,
             "pairs": num_pairs,
         },
-        steps_per_epoch=num_steps,
+        steps_per_epoch=steps_per_epoch(num_pairs, config.train.minibatch.size),
     )
 
 

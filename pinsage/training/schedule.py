@@ -12,9 +12,6 @@ class ScheduleConfig(Config):
 
     epochs: PositiveInt = 6
     """Passes over the training pairs."""
-    min_steps: PositiveInt | None = None
-    """Few pairs are passed over more often: until there are this many steps at least, with
-    `warmup_epochs` and `decay` stretched alike. So one recipe serves small and large data."""
     learning_rate: PositiveFloat = 2.5e-4
     """Adam's rate for minibatches of `reference_size` pairs; it grows in proportion to the
     minibatch (the linear scaling rule)."""
@@ -33,28 +30,6 @@ class ScheduleConfig(Config):
                 "lower warmup_epochs or raise epochs"
             )
         return self
-
-    def stretched(self, steps_per_epoch: int) -> "ScheduleConfig":
-        """Give the schedule that makes `min_steps` steps at least.
-
-        The rate ends where it would have ended, over more epochs.
-
-        Args:
-            steps_per_epoch: minibatches in an epoch.
-
-        >>> few = ScheduleConfig(epochs=2, warmup_epochs=1, decay=0.25, min_steps=40).stretched(5)
-        >>> few.epochs, few.warmup_epochs, few.decay
-        (8, 4.0, 0.7071067811865476)
-        """
-        epochs = max(self.epochs, -(-(self.min_steps or 0) // steps_per_epoch))
-        if epochs == self.epochs:
-            return self
-        times = epochs / self.epochs
-        stretched = {
-            "warmup_epochs": self.warmup_epochs * times,
-            "decay": self.decay ** (1 / times),
-        }
-        return self.model_copy(update={"epochs": epochs, **stretched})
 
 
 def learning_rate(

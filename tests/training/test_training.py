@@ -257,23 +257,6 @@ def test_the_rate_climbs_to_its_peak_and_then_decays_by_the_epoch() -> None:
     assert rates[39] == pytest.approx(0.2 * 0.25**2)
 
 
-def test_few_pairs_are_passed_over_more_often_along_the_same_rates() -> None:
-    config = ScheduleConfig(epochs=2, warmup_epochs=1, decay=0.25, min_steps=38)
-    assert config.stretched(19) is config
-    assert config.stretched(100) is config
-    assert config.model_copy(update={"min_steps": None}).stretched(1).epochs == 2
-    longer = config.stretched(5)
-    assert longer.epochs == 8
-    rates = [
-        [
-            learning_rate(schedule, step=step, steps_per_epoch=steps, minibatch_size=512)
-            for step in range(40)
-        ]
-        for schedule, steps in ((config, 20), (longer, 5))
-    ]
-    assert rates[0] == pytest.approx(rates[1])
-
-
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     learner = Learner()
     path = learner.run(TrainingState(step=0, losses=[]), tmp_path).published()[0]
