@@ -20,8 +20,9 @@ import torch
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
+from pinsage.cluster.placement import require_room
 from pinsage.cluster.run_config import RayConfig
-from pinsage.cluster.session import require_cpus, session, threads_for
+from pinsage.cluster.session import session, threads_for
 from pinsage.graph.schema import ITEMS_FILE
 from pinsage.inference.embedder import Embedder, EmbedSpec
 from pinsage.inference.layerwise import LayerwiseEncoder
@@ -87,7 +88,7 @@ def embed_all(
 
     Raises:
         ArtifactError: what is read is damaged, or does not belong together.
-        ResourceError: the cluster has too few CPUs for the workers.
+        ResourceError: the cluster has no room for the workers in time.
     """
     embedder = Embedder(spec)
     if spec.config.keep_rows:
@@ -167,7 +168,13 @@ def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterat
         return
     num_workers = min(spec.config.num_workers or 1, len(todo))
     cpus = spec.config.cpus_per_worker
-    require_cpus(num_workers * cpus, purpose="embedding", setting="embed.num_workers")
+    require_room(
+        [{"CPU": cpus}] * num_workers,
+        purpose="embedding",
+        setting="embed.num_workers",
+        timeout_setting="embed.start_timeout_s",
+        timeout_s=spec.config.start_timeout_s,
+    )
     _quiet_ray_data()
     chunks = ray.data.from_items(
         [{"start": start, "stop": stop} for start, stop in todo], override_num_blocks=len(todo)

@@ -13,12 +13,12 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.util.placement_group import placement_group, remove_placement_group
 
-from pinsage.base.errors import PinsageError, ResourceError, TrainingError, WorkerTimeoutError
+from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
 from pinsage.cluster.board import BoardActor, View
+from pinsage.cluster.placement import require_room, worker_bundle
 from pinsage.cluster.producers import start_producers
 from pinsage.cluster.trainer import TrainTask, train_worker
 from pinsage.cluster.watchdog import stuck
@@ -54,14 +54,20 @@ def run_training(task: TrainTask) -> Path:
         The published checkpoint whose weights are the model.
 
     Raises:
-        ResourceError: the cluster is too small.
+        ResourceError: the cluster has no room for the workers in time.
         TrainingError: too many workers were lost, no step ended for too long, a checkpoint cannot
             be written, or the loss is not finite.
         ArtifactError: no checkpoint is whole, or they are of other settings.
         KeyboardInterrupt: it was interrupted.
     """
     use_gpu = uses_gpu(task)
-    require_room(task.train.fewest_workers, use_gpu=use_gpu, timeout_s=task.train.start_timeout_s)
+    require_room(
+        [worker_bundle(use_gpu=use_gpu)] * task.train.fewest_workers,
+        purpose="training",
+        setting="train.num_workers",
+        timeout_setting="train.start_timeout_s",
+        timeout_s=task.train.start_timeout_s,
+    )
     producers = start_producers(task.producers, num_per_node=task.train.num_producers)
     board = BoardActor.remote()
     storage = task.checkpoints / ".ray-train"
@@ -147,35 +153,6 @@ def uses_gpu(task: TrainTask) -> bool:
     if task.train.device == "auto":
         return ray.cluster_resources().get("GPU", 0) >= task.train.fewest_workers
     return task.train.device == "cuda"
-
-
-def require_room(num_workers: int, *, use_gpu: bool, timeout_s: float) -> None:
-    """Stop before Ray would wait for ever for room for the workers.
-
-    Args:
-        num_workers: the fewest that training goes on with.
-        use_gpu: whether each wants a GPU beside its CPU.
-        timeout_s: how long room may take to come.
-
-    Raises:
-        ResourceError: what the workers want, and what is there.
-    """
-    bundle = {"CPU": 1.0, "GPU": 1.0} if use_gpu else {"CPU": 1.0}
-    group = placement_group([bundle] * num_workers, strategy="PACK")
-    try:
-        if group.wait(timeout_s):
-            return
-    finally:
-        remove_placement_group(group)
-    kinds = list(bundle)
-    there, free = ray.cluster_resources(), ray.available_resources()
-    raise ResourceError(
-        f"training wants {num_workers} workers of 1 {' and 1 '.join(kinds)} each, but found no "
-        f"room within {timeout_s:g} s: the cluster has "
-        + ", ".join(f"{there.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in kinds)
-        + "; lower train.num_workers, stop what holds the rest (`ray status`), add nodes, or "
-        "raise train.start_timeout_s if nodes are on their way"
-    )
 
 
 def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask) -> None:

@@ -1,6 +1,7 @@
-"""Where on the cluster actors stand."""
+"""Where on the cluster actors stand, and whether there is room for them."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -12,6 +13,55 @@ from pinsage.base.errors import ResourceError
 STORE_CPUS = 0.01
 """CPUs that Ray counts for a store: so few that stores never keep other parts waiting. They do use
 cores while they walk, but nothing else runs then."""
+
+
+Bundle = Mapping[str, float]
+"""Resource to how much of it one actor or task is given, all of it on one node."""
+
+
+def worker_bundle(*, use_gpu: bool) -> Bundle:
+    """What one training worker is given."""
+    return {"CPU": 1.0, "GPU": 1.0} if use_gpu else {"CPU": 1.0}
+
+
+def require_room(
+    bundles: Sequence[Bundle], *, purpose: str, setting: str, timeout_setting: str, timeout_s: float
+) -> None:
+    """Stop before Ray would wait for ever; a cluster that grows on demand is given time to.
+
+    Args:
+        bundles: what will be asked for at the same time.
+        purpose: who wants it.
+        setting: what to lower where it cannot be had.
+        timeout_setting: where `timeout_s` comes from.
+        timeout_s: how long room may take to come.
+
+    Raises:
+        ResourceError: what is wanted, and what is there.
+    """
+    group = placement_group([dict(bundle) for bundle in bundles], strategy="PACK")
+    try:
+        if group.wait(timeout_s):
+            return
+    finally:
+        remove_placement_group(group)
+    wanted: Counter[str] = Counter()
+    for bundle in bundles:
+        wanted.update(bundle)
+    there, free = ray.cluster_resources(), ray.available_resources()
+    found = ", ".join(
+        f"{there.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in wanted
+    )
+    raise ResourceError(
+        f"{purpose} wants {_told(wanted)} in {len(bundles)} part(s) of {_told(bundles[0])}, but "
+        f"found no room within {timeout_s:g} s: the cluster has {found}; lower {setting}, stop "
+        f"what holds the rest (`ray status`), add nodes, or raise {timeout_setting} if nodes are "
+        "on their way"
+    )
+
+
+def _told(resources: Bundle) -> str:
+    return " and ".join(f"{amount:g} {kind}" for kind, amount in resources.items())
 
 
 @contextmanager

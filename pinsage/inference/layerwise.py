@@ -56,6 +56,8 @@ class EmbedConfig(Config):
     else one actor."""
     cpus_per_worker: PositiveFloat = 0.5
     """CPUs that Ray counts for each of them."""
+    start_timeout_s: PositiveFloat = 25.0
+    """How long to wait for room for the workers; more where nodes are added on demand."""
     threads_per_worker: PositiveInt | None = None
     """CPU threads of a worker's matrix products; none shares the machine's cores out evenly."""
     items_per_chunk: PositiveInt = 65_536

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 from benchmarks.processes import actors
 from pinsage.base.errors import ConfigError, DataError, ResourceError, TrainingError
 from pinsage.cluster import drivers
-from pinsage.cluster.launcher import require_room
 from pinsage.cluster.run import Run
 from pinsage.cluster.validator import Validator, draw_sample
 from pinsage.evaluation.baselines import EmbeddingCosine
@@ -155,13 +154,6 @@ def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(
         drivers.train(run)
     assert not run.model.is_done
     assert len(list(run.checkpoints.glob("failed-*/manifest.json"))) == 1
-
-
-def test_more_workers_than_room_is_an_error_that_says_what_is_missing(local_ray: None) -> None:
-    with pytest.raises(ResourceError, match=r"wants 1000 workers of 1 CPU each.*num_workers"):
-        require_room(1_000, use_gpu=False, timeout_s=0.5)
-    with pytest.raises(ResourceError, match=r"1 CPU and 1 GPU each.*0 GPU \(0 free\)"):
-        require_room(1, use_gpu=True, timeout_s=0.5)
 
 
 @pytest.mark.parametrize(
