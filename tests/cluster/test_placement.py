@@ -5,13 +5,13 @@ from pinsage.base.errors import ResourceError
 from pinsage.cluster.placement import require_room, worker_bundle
 
 
-def ask(num_workers: int, *, use_gpu: bool = False) -> None:
+def ask(num_workers: int, *, use_gpu: bool = False, timeout_s: float = 0.5) -> None:
     require_room(
         [worker_bundle(use_gpu=use_gpu)] * num_workers,
         purpose="training",
         setting="train.num_workers",
         timeout_setting="train.start_timeout_s",
-        timeout_s=0.5,
+        timeout_s=timeout_s,
     )
 
 
@@ -28,4 +28,4 @@ def test_more_workers_than_room_is_an_error_that_says_what_is_missing(local_ray:
 @pytest.mark.ray
 def test_asking_for_room_takes_none_of_it(local_ray: None) -> None:
     for _ in range(2 * int(ray.cluster_resources()["CPU"])):
-        ask(1)
+        ask(1, timeout_s=60)
