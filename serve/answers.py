@@ -12,6 +12,7 @@ from pinsage.cluster.run_config import ServeConfig
 from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
+from serve.describing import description
 from serve.embedding import Description, Embedder
 from serve.filters import Condition, FilterError, Filters
 from serve.generation import Generation
@@ -26,6 +27,7 @@ from serve.replies import ItemTexts, scored_text, similar_text
 from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.schemas_embed import EmbedReply, EmbedRequest
 from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
+from serve.schemas_items import DescriptionReply
 from serve.search import TitleSearch, further_columns, further_words, search_written
 from serve.starting import StartingPoints
 from serve.telling import feed_reply, neighbors_told, why_reply
@@ -154,6 +156,14 @@ class Answers:
             ProblemError: there is no such item.
         """
         return self.items.item(self._ids([key])[0])
+
+    def description(self, key: str) -> DescriptionReply:
+        """Say what an item is made from.
+
+        Raises:
+            ProblemError: there is no such item.
+        """
+        return description(self._generation, self.items, self._ids([key])[0])
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING

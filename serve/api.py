@@ -40,6 +40,7 @@ from serve.schemas import (
     SimilarReply,
     SimilarRequest,
 )
+from serve.schemas_items import DescriptionReply
 from serve.switching import Opening, Switcher
 
 _DESCRIPTION = """\
@@ -224,6 +225,19 @@ def _add_catalog(app: FastAPI) -> None:
 
 
 def _add_item(app: FastAPI) -> None:
+    @app.get(
+        "/v1/items/{item_key:path}/description",
+        summary="What an item is made from",
+        tags=["Catalog"],
+        responses=described(Code.UNKNOWN_ITEM),
+    )
+    def description(answers: Asked, item_key: ItemKey) -> DescriptionReply:
+        """Give an item's features, contexts and what is shown of it, in the form that `PUT` takes.
+
+        `PUT` replaces an item whole: to change a part of it, put this with that part changed.
+        """
+        return answers.description(unquote(item_key))
+
     # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",

@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent / "explorer"
 
-_PAGES = ("/", "/feed", "/map", "/compare", "/generations")
+_PAGES = ("/", "/feed", "/map", "/compare", "/add", "/generations")
 """Addresses of one and the same page, whose script shows what belongs to each."""
 
 _SCRIPTS = (
+    "add",
     "app",
     "compare",
     "feed",

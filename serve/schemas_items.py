@@ -27,6 +27,25 @@ class PutRequest(EmbedRequest):
     are written as ISO 8601."""
 
 
+class DescriptionReply(Schema):
+    """An item as it would be put: what `PUT` takes, nothing left out."""
+
+    title: str
+    """Its title."""
+
+    image: str | None
+    """Where its picture is; null if it has none."""
+
+    metadata: dict[str, Any]
+    """Values of the catalog's further columns."""
+
+    features: dict[str, list[float]]
+    """Content features by group; all zeros where it has none."""
+
+    contexts: list[str]
+    """Keys of the contexts it is in."""
+
+
 class PutReply(Schema):
     """What is served from now on."""
 

@@ -1,5 +1,6 @@
 // The explorer's shell: one page, several addresses, what is said below, and moving about.
 
+import { showAdd } from "./add.js";
 import { showCompare } from "./compare.js";
 import { addToFeed, showFeed } from "./feed.js";
 import { showGenerations } from "./generations.js";
@@ -11,7 +12,7 @@ import { ask, state } from "./session.js";
 
 const START_ITEMS = 24;
 const SURPRISES = 100;
-const PAGES = { feed: showFeed, map: showMap, compare: showCompare, generations: showGenerations };
+const PAGES = { feed: showFeed, map: showMap, compare: showCompare, add: showAdd, generations: showGenerations };
 // Replicas follow a switch one after another: what is asked at once may still come from either.
 const SETTLED_MS = 1500;
 const LOOK_MS = 15_000;

@@ -8,7 +8,7 @@ from tests.serve.fakes import KEYS, title_of
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("/feed", "/map", "/compare")
+PAGES = ("/feed", "/map", "/compare", "/add")
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -346,6 +346,7 @@ def test_every_call_is_described_with_its_problems(client: TestClient):
         "/v1/search",
         "/v1/items",
         "/v1/items/{item_key}",
+        "/v1/items/{item_key}/description",
         "/v1/items/{item_key}/why/{other_key}",
         "/v1/duel",
         "/v1/duel/votes",

@@ -117,3 +117,28 @@ def test_a_put_to_a_generation_without_a_model_is_a_problem(tmp_path: Path):
     reply = client.put("/v1/items/new", json={})
     assert (reply.status_code, reply.json()["code"]) == (409, "no_model")
     assert client.delete(f"/v1/items/{KEYS[0]}").json()["was_there"]
+
+
+@pytest.mark.parametrize("key", [KEYS[2], "a/vilette"])
+def test_a_description_is_what_was_put_and_putting_it_again_changes_nothing(
+    client: TestClient, key: str
+):
+    client.put("/v1/items/a%2Fvilette", json=ITEM)
+    path = f"/v1/items/{key.replace('/', '%2F')}"
+    told = client.get(f"{path}/description").json()
+    before = client.get(path).json()
+    if key == "a/vilette":
+        assert told["features"]["text"] == pytest.approx(ITEM["features"]["text"])
+        assert {name: told[name] for name in ITEM if name != "features"} == {
+            name: value for name, value in ITEM.items() if name != "features"
+        }
+    else:
+        assert told["contexts"]
+        assert any(told["features"]["text"])
+    assert client.put(path, json=told).status_code == 200
+    assert client.get(path).json() == before
+    assert client.get(f"{path}/description").json() == told
+
+
+def test_an_unknown_item_has_no_description(client: TestClient):
+    assert client.get("/v1/items/nowhere/description").json()["code"] == "unknown_item"

@@ -1,0 +1,122 @@
+// The form that adds an item, or changes one: it is embedded and can be found at once.
+
+import { el, itemLink } from "./parts.js";
+import { ask, state } from "./session.js";
+
+const EXAMPLE_CONTEXTS = 8;
+// Kept as long as this page is open, and nowhere else.
+let apiKey = "";
+
+export async function showAdd(shell) {
+  const { main } = shell;
+  document.title = `Add an item - ${state.generation.title}`;
+  const told = el("div", { class: "told", role: "status" });
+  const example = el("button", { class: "button slim", type: "button", onclick: () => fill(form, told, shell) }, "Fill in an example");
+  const form = el("form", { class: "sheet form" },
+    field("key", "Key", "What requests call it; an item of that key is replaced.", { required: true, maxlength: 500 }),
+    field("title", "Title", "", { required: true, maxlength: 1000 }),
+    field("image", "Picture", "An address that begins with https://", { type: "url" }),
+    field("contexts", "Contexts", "Keys of the contexts it is in, one a line. Without any, its features alone say what it is near.",
+      { rows: 5 }, "textarea"),
+    field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero.', { rows: 2 }, "textarea"),
+    field("api-key", "API key", "Only where the server asks for one: with the role write.", { type: "password", autocomplete: "off" }),
+    el("p", { class: "actions" }, el("button", { class: "button", type: "submit" }, "Add it"), example));
+  form.elements.namedItem("api-key").value = apiKey;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    add(form, told, shell);
+  });
+  main.replaceChildren(
+    el("section", { class: "hero small" },
+      el("h1", {}, "Add an item"),
+      el("p", {}, "The network embeds it from its features and its contexts. It is among the recommendations at once, and stays there.")),
+    form, told);
+  shell.footer("");
+}
+
+async function add(form, told, shell) {
+  const submit = form.querySelector("[type=submit]");
+  submit.disabled = true;
+  apiKey = value(form, "api-key");
+  const started = performance.now();
+  try {
+    const reply = await ask(path(value(form, "key")), shell.signal, { method: "PUT", body: read(form), key: apiKey });
+    const elapsed = Math.round(performance.now() - started);
+    const unknown = reply.unknown_contexts.length
+      ? ` The graph has no context called ${reply.unknown_contexts.slice(0, 5).join(", ")}.` : "";
+    told.replaceChildren(
+      el("p", {}, `${reply.is_new ? "Added" : "Changed"} in ${elapsed} ms, with ${reply.neighbors.length} neighbors.${unknown}`),
+      el("p", { class: "actions" },
+        itemLink(reply.item, { class: "button" }, "See what is near it"),
+        el("button", { class: "button slim", type: "button", onclick: () => remove(reply.item.key, told, shell) }, "Delete it again")));
+    shell.footer(`${reply.is_new ? "added" : "changed"} in ${elapsed} ms`);
+  } catch (error) {
+    if (!shell.signal.aborted) warn(told, error);
+  } finally {
+    submit.disabled = false;
+  }
+}
+
+async function remove(key, told, shell) {
+  try {
+    await ask(path(key), shell.signal, { method: "DELETE", key: apiKey });
+    told.replaceChildren(el("p", {}, "Deleted: no answer has it any more."));
+  } catch (error) {
+    if (!shell.signal.aborted) warn(told, error);
+  }
+}
+
+/** Describes a made-up item: what the first item to start from is made from, under a key of its own. */
+async function fill(form, told, shell) {
+  try {
+    const { items: [start] } = await ask("v1/items?limit=1", shell.signal);
+    const like = await ask(`${path(start.key)}/description`, shell.signal);
+    const set = (name, text) => {
+      form.elements.namedItem(name).value = text;
+    };
+    set("key", `made-up-${Date.now()}`);
+    set("title", `Another ${start.title}`);
+    set("contexts", like.contexts.slice(0, EXAMPLE_CONTEXTS).join("\n"));
+    set("features", JSON.stringify(like.features));
+    told.replaceChildren(el("p", {}, `It has the features of ${start.title}, and is in some of its contexts.`));
+  } catch (error) {
+    if (!shell.signal.aborted) warn(told, error);
+  }
+}
+
+function field(name, label, hint, attributes, kind = "input") {
+  const id = `add-${name}`;
+  return el("p", { class: "field" },
+    el("label", { for: id }, label),
+    el(kind, { id, name, "aria-describedby": `${id}-hint`, ...attributes }),
+    el("span", { class: "hint", id: `${id}-hint` }, hint));
+}
+
+/** What the form says, as the API takes it. */
+function read(form) {
+  const body = { title: value(form, "title") };
+  const contexts = value(form, "contexts").split("\n").map((line) => line.trim()).filter(Boolean);
+  const features = value(form, "features");
+  if (value(form, "image")) body.image = value(form, "image");
+  if (contexts.length) body.contexts = contexts;
+  if (features) {
+    try {
+      body.features = JSON.parse(features);
+    } catch (error) {
+      throw new Error(`Features: not JSON (${error.message}).`);
+    }
+  }
+  return body;
+}
+
+function value(form, name) {
+  return form.elements.namedItem(name).value.trim();
+}
+
+function path(key) {
+  return `v1/items/${encodeURIComponent(key)}`;
+}
+
+function warn(told, error) {
+  told.replaceChildren(el("p", { role: "alert" }, error.message));
+}

@@ -1,0 +1,62 @@
+"""The form that adds an item, in a real headless Chromium, over a server with a model; no Ray."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from pinsage.cluster.run_config import ServeConfig
+from serve.api import build_api
+from serve.generation import Generation
+from tests.end_to_end.conftest import listening
+from tests.end_to_end.visitor import Explorer
+from tests.serve.fakes import write_generation
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def adding(browser: Browser, tmp_path: Path) -> Iterator[Explorer]:
+    generation = Generation.open(write_generation(tmp_path, with_model=True))
+    with listening(build_api(generation, ServeConfig(title="Old books", default_k=6))) as address:
+        visitor = Explorer(browser, address)
+        visitor.page.goto("/add")
+        yield visitor
+        visitor.page.context.close()
+        assert visitor.errors == []
+
+
+def test_what_the_form_adds_is_found_at_once_and_gone_when_deleted(adding: Explorer):
+    page = adding.page
+    page.get_by_role("button", name="Fill in an example").click()
+    expect(page.get_by_role("textbox", name="Contexts")).not_to_have_value("")
+    page.get_by_label("Key", exact=True).fill("a/b c")
+    page.get_by_role("textbox", name="Title").fill("A new book")
+    page.get_by_role("button", name="Add it").click()
+    told = page.locator(".told")
+    expect(told).to_contain_text("Added in")
+    page.get_by_role("link", name="See what is near it").click()
+    expect(page.locator(".chosen h1")).to_have_text("A new book")
+    assert adding.shown("pinsage")
+    page.goto("/add")
+    page.get_by_label("Key", exact=True).fill("a/b c")
+    page.get_by_role("textbox", name="Title").fill("Another title")
+    page.get_by_role("button", name="Add it").click()
+    expect(told).to_contain_text("Changed in")
+    page.get_by_role("button", name="Delete it again").click()
+    expect(told).to_contain_text("Deleted")
+    page.goto("/?item=a%2Fb%20c")
+    expect(page.get_by_role("heading", name="There is no such item")).to_be_visible()
+
+
+def test_what_cannot_be_added_is_told_in_the_server_s_words(adding: Explorer):
+    page = adding.page
+    page.get_by_label("Key", exact=True).fill("new")
+    page.get_by_role("textbox", name="Title").fill("A new book")
+    page.get_by_label("Features").fill("{text")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("alert")).to_contain_text("not JSON")
+    page.get_by_label("Features").fill('{"smell": [1]}')
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("alert")).to_contain_text("no such feature group")
