@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,13 @@ def test_a_run_killed_in_every_part_and_then_stopped_equals_an_unbroken_one_in_e
     # The killed job's worker may have outlived it for a moment, but not until now.
     step = wait_for_checkpoint(run, after=0)
     wait_for_checkpoint(run, after=step)
+    # Seventy steps are over in no time: they wait until the driver has heard.
+    (worker,) = actors(job.pid, "RayTrainWorker")
+    os.kill(worker, signal.SIGSTOP)
     job.send_signal(signal.SIGINT)
+    time.sleep(2)
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
     _, told = job.communicate(timeout=120)
     assert job.returncode == 130, told
     assert not run.model.is_done
