@@ -46,7 +46,7 @@ def interests(
         weights: how much each says, all above 0.
         max_interests: clusters wanted, at most.
 
-    >>> found = interests(np.array([[1, 0], [0, 1], [1, 0]]), np.array([1, 1, 2.0]), 2)
+    >>> found = interests(np.array([[1.0, 0], [0, 1], [1, 0]]), np.array([1, 1, 2.0]), 2)
     >>> [(interest.members.tolist(), interest.weight) for interest in found]
     [([0, 2], 0.75), ([1], 0.25)]
     """

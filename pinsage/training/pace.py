@@ -35,7 +35,7 @@ class Pace:
 
         >>> pace = Pace()
         >>> for second in range(3):
-        ...     pace.mark(second, 100 * second, 0.25 * second)
+        ...     pace.mark(float(second), 100 * second, 0.25 * second)
         >>> pace.pairs_per_s, pace.wait_share
         (100.0, 0.25)
         """
