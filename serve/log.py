@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from pinsage.base.artifacts import sync_directory, whole_file
 from pinsage.base.errors import ArtifactError
 
 logger = logging.getLogger("pinsage.serve")
@@ -105,7 +106,7 @@ class WriteLog:
             line = written_line(record)
             _append(handle, line, at=self._read_bytes)
             if self._read_bytes == 0:
-                _sync_folder(self._folder)
+                sync_directory(self._folder)
             self._read_bytes += len(line)
             self._seen_bytes = self._read_bytes
             return others
@@ -268,21 +269,10 @@ def _saved_beside(path: Path, content: bytes) -> Path:
 
 def _publish(path: Path, lines: Iterable[bytes]) -> None:
     """Write a whole file, and put it in another one's place."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with whole_file(path) as temporary:
+        temporary.touch(0o600)
+        temporary.write_bytes(b"".join(lines))
+    sync_directory(path.parent)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

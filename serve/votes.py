@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 
+from pinsage.base.artifacts import sync_directory
 from pinsage.evaluation.head_to_head import Choice
 
 _FILE = "votes.jsonl"
@@ -136,7 +137,7 @@ class VoteLog:
             fcntl.flock(handle, fcntl.LOCK_EX if write else fcntl.LOCK_SH)
             yield handle
             if is_new:
-                _sync_folder(self._folder)
+                sync_directory(self._folder)
         finally:
             os.close(handle)
 
@@ -166,11 +167,3 @@ class VoteLog:
                 continue
             self._votes.setdefault(vote.duel, vote)
             self._questions.add(vote.question)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
