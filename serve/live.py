@@ -162,6 +162,17 @@ class Writes:
             self._thread = threading.Thread(target=self._follow, name="writes", daemon=True)
             self._thread.start()
 
+    def check(self) -> None:
+        """Make sure that others' writes are followed.
+
+        Raises:
+            RuntimeError: the thread that follows has died.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            raise RuntimeError(
+                "the thread that follows the log of writes has died; its log says why"
+            )
+
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()

@@ -31,9 +31,10 @@ class Recommender:
         """Answer Serve's question whether to keep this replica, or to start another in its place.
 
         Raises:
-            RuntimeError: it no longer follows which generation is to be served.
+            RuntimeError: it no longer follows which generation is to be served, or what is written.
         """
         self.app.state.switcher.check()
+        self.app.state.writes.check()
 
 
 def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Application:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.generation import Generation
-from serve.log import LOG_FILE
+from serve.log import LOG_FILE, WriteLog
 from tests.serve.fakes import KEYS, write_generation
 
 ITEM = {
@@ -142,3 +142,20 @@ def test_a_description_is_what_was_put_and_putting_it_again_changes_nothing(
 
 def test_an_unknown_item_has_no_description(client: TestClient):
     assert client.get("/v1/items/nowhere/description").json()["code"] == "unknown_item"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_replica_that_no_longer_follows_the_log_is_not_healthy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: WriteLog) -> bool:
+        raise ZeroDivisionError
+
+    with open_client(path) as client:
+        writes = client.app.state.writes
+        thread = writes._thread
+        writes.check()
+        monkeypatch.setattr(WriteLog, "has_changed", property(broken))
+        thread.join(60)
+        with pytest.raises(RuntimeError, match="has died"):
+            writes.check()
