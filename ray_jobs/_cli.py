@@ -3,9 +3,8 @@
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
-from pinsage.base.config import ConfigT, dump_config, load_config
+from pinsage.base.config import ConfigT, add_recipe_flags, dump_config, load_config
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
@@ -51,7 +50,7 @@ def run_with_config(
     stop_on_signals()
 
     def start() -> int:
-        config = load_config(kind, arguments.config, arguments.set)
+        config = load_config(kind, arguments.config, arguments.overrides)
         if arguments.print_config:
             print(dump_config(config), end="")
         else:
@@ -63,14 +62,7 @@ def run_with_config(
 
 def _parse(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML recipe")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="a.b=value",
-        help="change one setting; may be given many times",
-    )
+    add_recipe_flags(parser)
     parser.add_argument(
         "--print-config", action="store_true", help="print every setting as it will be used"
     )

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pinsage.base.config import load_config
+from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.cluster.doctor import (
     Finding,
     exit_code_of,
@@ -40,7 +40,7 @@ def examine(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace) -> RunConfig:
     """The recipe's settings; without a recipe, the defaults, with the output in `runs`."""
     if arguments.config is not None:
-        return load_config(RunConfig, arguments.config, arguments.set)
+        return load_config(RunConfig, arguments.config, arguments.overrides)
     data = DataConfig(items=ItemsConfig(path=""), edges=(EdgesConfig(path=""),))
     return RunConfig(output=Path("runs"), data=data)
 
@@ -49,10 +49,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="Exit code: 0, or 1 if something must be mended first."
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a recipe; else its defaults")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", help="change one setting"
-    )
+    add_recipe_flags(parser, required=False)
     parser.add_argument("--json", action="store_true", help="the findings as one JSON document")
     return parser.parse_args()
 

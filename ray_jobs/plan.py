@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pinsage.base.config import load_config
+from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.base.errors import ConfigError
 from pinsage.base.machine import available_cpus, memory_bytes
 from pinsage.cluster.lineage_text import size_text
@@ -23,7 +23,7 @@ _SIZES = {"items": "items", "contexts": "contexts", "edges": "edges", "pairs": "
 
 def show_plan(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 if this machine has too little memory for it, or the cluster no room."""
-    config = load_config(RunConfig, arguments.config, arguments.set)
+    config = load_config(RunConfig, arguments.config, arguments.overrides)
     needs = plan(config, _size(config, arguments), cores=available_cpus())
     placed = (
         place(needs, read_nodes(arguments.cluster, arguments.prices)) if arguments.cluster else []
@@ -126,10 +126,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__,
         epilog="Exit code: 0, or 1 if it does not fit. What it rests on: docs/plan-paper.md",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a recipe")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", help="change one setting"
-    )
+    add_recipe_flags(parser)
     for name in _SIZES:
         parser.add_argument(f"--{name}", type=float, help=f"{name}, as in 1e6; else as published")
     parser.add_argument("--width", type=float, help="numbers of features that come with an item")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pinsage.base.config import load_config
+from pinsage.base.config import add_set_flag, load_config
 from pinsage.cluster.lineage import read_output
 from pinsage.cluster.lineage_text import piece_text, status_json, status_text
 from pinsage.cluster.run_config import RunConfig
@@ -26,7 +26,7 @@ def show_status(arguments: argparse.Namespace) -> int:
 def _folder(arguments: argparse.Namespace) -> Path:
     if arguments.output is not None:
         return Path(arguments.output)
-    return load_config(RunConfig, arguments.config, arguments.set).output
+    return load_config(RunConfig, arguments.config, arguments.overrides).output
 
 
 def _parse() -> argparse.Namespace:
@@ -34,9 +34,7 @@ def _parse() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", type=Path, metavar="FOLDER", help="an output folder")
     where.add_argument("--config", type=Path, metavar="FILE", help="a recipe, for its `output`")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", help="change one setting"
-    )
+    add_set_flag(parser)
     parser.add_argument(
         "--show", metavar="FINGERPRINT", help="all of one piece: its counts, settings and origins"
     )

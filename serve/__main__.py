@@ -9,14 +9,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from pinsage.base.config import dump_config, load_config
+from pinsage.base.config import add_recipe_flags, dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError, ResourceError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.generations import GENERATION
@@ -36,15 +35,7 @@ _ANSWER_TIMEOUT_S = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve a finished run; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the recipe the jobs ran with")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="a.b=value",
-        help="change one setting, as in --set serve.port=8001; may be repeated",
-    )
+    add_recipe_flags(parser)
     parser.add_argument("--print-config", action="store_true", help="show all settings and stop")
     parser.add_argument(
         "--direct",

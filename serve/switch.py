@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pinsage.base.config import load_config
+from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.base.errors import ArtifactError, ConfigError
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import RunConfig
@@ -26,15 +26,7 @@ _METRIC = "hit_rate@100"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or decide; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m serve.switch", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the recipe the jobs ran with")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="a.b=value",
-        help="change one setting, as in --set output=runs/other; may be repeated",
-    )
+    add_recipe_flags(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--to", metavar="DIGEST", help="serve this generation")
     what.add_argument("--previous", action="store_true", help="go back to the one served before")

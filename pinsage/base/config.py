@@ -1,5 +1,6 @@
 """`Config`: frozen and strict; loaded from YAML, changed by overrides, dumped as YAML again."""
 
+import argparse
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,30 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
         return cls.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(cls, error, str(path))) from error
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add `--config FILE` and `--set a.b=value`, the same for every command.
+
+    Args:
+        parser: it gives `config`, a path or None, and `overrides`, a list, for `load_config`.
+        required: whether the command needs a recipe.
+    """
+    told = "a YAML recipe" if required else "a YAML recipe; else the defaults"
+    parser.add_argument("--config", type=Path, required=required, metavar="FILE", help=told)
+    add_set_flag(parser)
+
+
+def add_set_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--set a.b=value` alone, for a command that finds its recipe in its own way."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=value",
+        help="change one setting, as in --set output=runs/other; may be given many times",
+    )
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
