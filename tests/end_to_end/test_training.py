@@ -82,7 +82,8 @@ def test_a_run_killed_in_every_part_and_then_stopped_equals_an_unbroken_one_in_e
     (worker,) = actors(job.pid, "RayTrainWorker")
     os.kill(worker, signal.SIGSTOP)
     job.send_signal(signal.SIGINT)
-    time.sleep(2)
+    assert job.stderr is not None
+    assert any("stopping" in line for line in job.stderr)
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGCONT)
     _, told = job.communicate(timeout=120)
