@@ -18,7 +18,16 @@ PAGES = sorted(
     path for folder in (ROOT, ROOT / "docs", ROOT / "data") for path in folder.glob("**/*.md")
     if not any(part.startswith(".") or part == "runs" for part in path.relative_to(ROOT).parts)
 )  # fmt: skip
-MARKED = ("README.md", "serving.md", "operations.md", "data.md", "plan-paper.md", "SECURITY.md")
+MARKED = (
+    "README.md",
+    "running.md",
+    "generations.md",
+    "serving.md",
+    "operations.md",
+    "data.md",
+    "plan-paper.md",
+    "SECURITY.md",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
