@@ -1,6 +1,7 @@
-"""Shape contracts on from the graph layer up, and one local Ray for the whole run."""
+"""Shape contracts on from the graph layer up, Ctrl-C heard, and one local Ray for the whole run."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 from jaxtyping import install_import_hook
@@ -27,6 +28,10 @@ from hypothesis import settings  # noqa: E402
 
 from pinsage.cluster.run_config import RayConfig  # noqa: E402
 from pinsage.cluster.session import session  # noqa: E402
+
+# What a shell runs in the background ignores Ctrl-C, and so would all that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test's verdict hangs on the clock: kernels compile on their first call.
 settings.register_profile("pinsage", deadline=None)
