@@ -16,6 +16,10 @@ from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
 from pinsage.cluster.run_config import RayConfig
 
+_log = logging.getLogger(__name__)
+
+_START_ATTEMPTS = 3
+
 
 @contextmanager
 def session(config: RayConfig) -> Iterator[None]:
@@ -39,7 +43,7 @@ def connect(config: RayConfig) -> None:
     """Join the configured cluster, or start a quiet one here.
 
     Raises:
-        ResourceError: the cluster cannot be reached.
+        ResourceError: the cluster cannot be reached, or Ray does not start here.
     """
     _quiet_ray()
     try:
@@ -52,16 +56,7 @@ def connect(config: RayConfig) -> None:
 def _join(config: RayConfig) -> None:
     address = cluster_address(config)
     if address == "local":
-        num_cpus = config.num_cpus or max(available_cpus(), 2)
-        with _native_output_hidden():
-            ray.init(
-                "local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=config.object_store_bytes,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        _start_here(config)
         _keep_token_private()
         return
     try:
@@ -72,6 +67,30 @@ def _join(config: RayConfig) -> None:
             f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
             "ray.address=local to run on this machine alone"
         ) from error
+
+
+def _start_here(config: RayConfig) -> None:
+    """Start Ray on this machine; where that takes longer than Ray itself waits, start anew."""
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            with _native_output_hidden():
+                ray.init(
+                    "local",
+                    num_cpus=config.num_cpus or max(available_cpus(), 2),
+                    include_dashboard=False,
+                    object_store_memory=config.object_store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            return
+        except Exception as error:  # noqa: BLE001  Ray raises a bare Exception where it gives up
+            ray.shutdown()
+            if attempt == _START_ATTEMPTS or isinstance(error, ValueError):  # of a wrong setting
+                raise ResourceError(
+                    f"Ray did not start on this machine in {attempt} attempt(s) ({error}); see "
+                    "whether memory, /dev/shm or processes are short: python -m ray_jobs.doctor"
+                ) from error
+            _log.warning("Ray did not start (%s); trying again", error)
 
 
 def _keep_token_private() -> None:

@@ -3,8 +3,10 @@ import signal
 
 import pytest
 
+from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
-from pinsage.cluster.session import stop_on_signals, threads_for
+from pinsage.cluster.run_config import RayConfig
+from pinsage.cluster.session import connect, stop_on_signals, threads_for
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,3 +39,31 @@ def test_threads_are_shared_out_and_never_none() -> None:
     assert threads_for(None, 1) == available_cpus()
     assert threads_for(None, 10_000) == 1
     assert threads_for(7, 3) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "attempts"),
+    [
+        (Exception("timed out"), 2, 3),
+        (Exception("timed out"), 5, 3),
+        (ValueError("too little"), 5, 1),
+    ],
+)
+def test_ray_is_started_anew_where_it_gives_up_but_not_for_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, failures: int, attempts: int
+) -> None:
+    made = []
+
+    def init(*_: object, **__: object) -> None:
+        made.append(1)
+        if len(made) <= failures:
+            raise error
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    if failures < attempts:
+        connect(RayConfig(address="local"))
+    else:
+        with pytest.raises(ResourceError, match=f"{attempts} attempt.*{error}.*ray_jobs.doctor"):
+            connect(RayConfig(address="local"))
+    assert len(made) == attempts
