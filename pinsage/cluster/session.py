@@ -83,7 +83,7 @@ def _start_here(config: RayConfig) -> None:
                     logging_level=logging.ERROR,
                 )
             return
-        except Exception as error:  # noqa: BLE001  Ray raises a bare Exception where it gives up
+        except Exception as error:
             ray.shutdown()
             if attempt == _START_ATTEMPTS or isinstance(error, ValueError):  # of a wrong setting
                 raise ResourceError(
