@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pinsage.base.config import ConfigT, add_recipe_flags, dump_config, load_config
 from pinsage.base.logs import set_up_logging
+from pinsage.base.storage import shown
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
@@ -72,7 +73,7 @@ def _parse(description: str) -> argparse.Namespace:
 def _as_json(result: StageResult) -> dict[str, object]:
     return {
         "stage": result.stage,
-        "directory": str(result.directory),
+        "directory": shown(result.directory),
         "was_published": result.was_published,
         "seconds": round(result.seconds, 1),
         "counts": result.counts,

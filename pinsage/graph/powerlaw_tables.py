@@ -24,6 +24,7 @@ from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ConfigError
 from pinsage.base.logs import Progress
 from pinsage.base.seeding import Stream, stream, uniform_by_id
+from pinsage.base.storage import LocalPath
 from pinsage.graph.powerlaw import PowerLaw
 
 SETTINGS_FILE = "synthetic.yaml"
@@ -41,7 +42,7 @@ _PERIOD_S = 365 * 24 * 3_600
 class SyntheticConfig(Config):
     """Tables of a made-up catalog, and where to write them."""
 
-    output: Path
+    output: LocalPath
     """Folder for the tables."""
     name: str = "synthetic"
     """What the run of the recipe is called."""
