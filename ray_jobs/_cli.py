@@ -4,9 +4,9 @@ import argparse
 import json
 from collections.abc import Callable
 
+from pinsage.base.addresses import shown
 from pinsage.base.config import ConfigT, add_recipe_flags, dump_config, load_config
 from pinsage.base.logs import set_up_logging
-from pinsage.base.storage import shown
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig

@@ -6,8 +6,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from pinsage.base.copies import read_shared
-from pinsage.base.storage import shown
+from pinsage.base.addresses import shown
+from pinsage.base.shared import read_shared
 from pinsage.cluster.drivers import JOBS, StageResult, check_evaluation
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session

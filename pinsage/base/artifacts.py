@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pinsage.base import copies
+from pinsage.base import copies, shared
+from pinsage.base.addresses import place_of, shown
 from pinsage.base.errors import ArtifactError
 from pinsage.base.files import sync_directory, whole_file
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
-from pinsage.base.storage import place_of, shown
 
 __all__ = [
     "FORMAT_VERSION",
@@ -181,14 +181,14 @@ def finish(directory: Path) -> bool:
 
 def is_published(directory: Path) -> bool:
     """Tell whether a directory has its manifest, in its bucket if it belongs into one."""
-    return copies.is_stored(directory / MANIFEST)
+    return shared.is_stored(directory / MANIFEST)
 
 
 def list_published(folder: Path) -> list[Path]:
     """List the published directories in a folder, sorted by name."""
     if place_of(folder) is None:
         return sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
-    names = (name.split("/") for name in copies.list_shared(folder))
+    names = (name.split("/") for name in shared.list_shared(folder))
     return sorted(folder / parts[0] for parts in names if parts[1:] == [MANIFEST])
 
 
@@ -223,7 +223,7 @@ def open_manifest(directory: Path, *, stage: str) -> Manifest:
     if place_of(directory) is None:
         return open_artifact(directory, stage=stage).manifest
     path = directory / MANIFEST
-    return _checked_manifest(path, copies.read_shared(path), stage)
+    return _checked_manifest(path, shared.read_shared(path), stage)
 
 
 def _checked_manifest(path: Path, content: bytes | None, stage: str) -> Manifest:

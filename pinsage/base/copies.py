@@ -1,4 +1,4 @@
-"""Copies on this machine of what is published in a bucket, and small files that all nodes share.
+"""Copies on this machine of what is published in a bucket.
 
 A published directory is fetched once a machine, checked against its manifest, and kept in the
 folder that stands for the output. Processes share it: who has opened it holds a lock until it ends,
@@ -19,20 +19,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pinsage.base.addresses import Place, StorageConfig, place_of, root_of
 from pinsage.base.errors import ArtifactError
-from pinsage.base.files import whole_file
 from pinsage.base.manifest import MANIFEST, FileEntry, Manifest
+from pinsage.base.shared import fetch_whole, is_stored
 from pinsage.base.storage import (
-    Place,
-    StorageConfig,
-    Stored,
-    fetch_file,
-    has_object,
     list_objects,
-    place_of,
     read_object,
     remove_objects,
-    root_of,
+    remove_tree,
     send_file,
     side_by_side,
     write_object,
@@ -111,7 +106,8 @@ def settle(draft: Path, directory: Path) -> None:
     draft_place = place_of(draft)
     if draft_place is None:
         return
-    remove_objects(draft_place, list_objects(draft_place))
+    if list_objects(draft_place):
+        remove_tree(draft_place)
     _beside(directory, "sent").unlink(missing_ok=True)
     _beside(directory, "used").touch()
     make_room(root_of(directory), keep=directory)
@@ -125,11 +121,8 @@ def forget(directory: Path) -> None:
 
 def remove(directory: Path) -> None:
     """Remove a folder or a published directory, here and in its bucket; its manifest goes first."""
-    place = place_of(directory)
-    if place is not None:
-        names = list_objects(place)
-        remove_objects(place, [name for name in names if name.rpartition("/")[2] == MANIFEST])
-        remove_objects(place, names)
+    if place_of(directory) is not None:
+        remove_sent(directory)
         with _holding:
             for held in [path for path in _held if path.is_relative_to(directory)]:
                 os.close(_held.pop(held))
@@ -139,95 +132,14 @@ def remove(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def push(path: Path) -> None:
-    """Send a file, or all whole files of a folder, to their place; nothing without one.
-
-    Raises:
-        StorageError: one could not be sent.
-    """
-    place = place_of(path)
-    if place is None or not path.exists():
-        return
-    if path.is_file():
-        send_file(path, place)
-        return
-    names = [
-        file.relative_to(path).as_posix()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
-    ]
-    side_by_side(lambda name: send_file(path / name, place.under(name)), names)
-
-
-def pull(folder: Path) -> None:
-    """Fetch the files of a folder that other nodes have sent, and that are not here.
-
-    Raises:
-        StorageError: one could not be fetched.
-    """
-    place = place_of(folder)
-    if place is None:
-        return
-    missing = [name for name in list_objects(place) if not (folder / name).exists()]
-    side_by_side(lambda name: _fetch_whole(place.under(name), folder / name), missing)
-
-
-def pull_file(path: Path) -> None:
-    """Fetch one file anew if its bucket has it.
-
-    Raises:
-        StorageError: it could not be fetched.
-    """
-    place = place_of(path)
-    if place is not None and is_stored(path):
-        _fetch_whole(place, path)
-
-
-def is_stored(path: Path) -> bool:
-    """Tell whether a file is there: in the bucket, if it has a place in one."""
-    place = place_of(path)
-    if place is None:
-        return path.exists()
-    return has_object(place)
-
-
-def read_shared(path: Path) -> bytes | None:
-    """Read a small file that all nodes share, from its bucket if it has a place in one."""
-    place = place_of(path)
-    if place is not None:
-        return read_object(place)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def write_shared(path: Path, content: bytes) -> None:
-    """Write a small file that all nodes share, whole, into its bucket if it has a place in one."""
-    place = place_of(path)
-    if place is not None:
-        write_object(place, content)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def list_shared(folder: Path) -> dict[str, Stored]:
-    """List the files of a folder and below, in its bucket if it has a place in one.
-
-    Returns:
-        Names as seen from the folder, to what is known of them.
-    """
+def remove_sent(folder: Path) -> None:
+    """Remove what is of a folder in its bucket, manifests first; nothing without one."""
     place = place_of(folder)
     if place is not None:
-        return list_objects(place)
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            stat = path.stat()
-            found[path.relative_to(folder).as_posix()] = Stored(stat.st_size, stat.st_mtime)
-    return found
+        names = list_objects(place)
+        remove_objects(place, [name for name in names if name.rpartition("/")[2] == MANIFEST])
+        if names:
+            remove_tree(place)
 
 
 def set_limit(root: Path, config: StorageConfig) -> None:
@@ -246,6 +158,7 @@ def make_room(root: Path, *, keep: Path | None = None, need_bytes: int = 0) -> N
         keep: a copy that stays.
         need_bytes: what is about to be fetched.
     """
+    _sweep(root)
     copies = sorted(_copies(root), key=lambda one: _last_used(one[0]))
     most = _limit_bytes(root)
     total = need_bytes + sum(size for _, size in copies)
@@ -282,28 +195,12 @@ def _fetch(place: Place, directory: Path, content: bytes) -> None:
     todo = [name for name, entry in files.items() if not _has(arriving / name, entry)]
 
     def fetch_one(name: str) -> None:
-        _fetch_whole(place.under(name), arriving / name, wanted=files[name])
+        fetch_whole(place.under(name), arriving / name, wanted_sha256=files[name].sha256)
 
     side_by_side(fetch_one, todo)
     (arriving / MANIFEST).write_bytes(content)
     shutil.rmtree(directory, ignore_errors=True)
     arriving.rename(directory)
-
-
-def _fetch_whole(place: Place, path: Path, *, wanted: FileEntry | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        found = fetch_file(place, temporary)
-        if wanted is not None and found != wanted.sha256:
-            raise ArtifactError(
-                f"{place}: wanted SHA-256 {wanted.sha256} of {wanted.size_bytes} bytes, found "
-                f"{found} of {temporary.stat().st_size}, so it was changed after it was "
-                "published; delete its directory in the bucket and rerun the stage"
-            )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _has(path: Path, entry: FileEntry) -> bool:
@@ -335,6 +232,16 @@ def _evict(directory: Path) -> bool:
             directory.rename(leaving)
     shutil.rmtree(leaving, ignore_errors=True)
     return True
+
+
+def _sweep(root: Path) -> None:
+    """Drop what this node has written of directories that were published from another node."""
+    for draft in root.glob("*/.*.partial"):
+        directory = draft.with_name(draft.name.removeprefix(".").removesuffix(".partial"))
+        if is_stored(directory / MANIFEST):
+            with draft.with_suffix(".lock").open("a") as lock, suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(draft)
 
 
 def _copies(root: Path) -> Iterator[tuple[Path, int]]:

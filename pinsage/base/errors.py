@@ -57,5 +57,5 @@ class WalkLostError(PinsageError):
     """A store that knows nothing of a walk, because it was lost and started again."""
 
 
-class StorageError(PinsageError):
-    """A bucket that cannot be read or written."""
+class StorageError(ArtifactError):
+    """A bucket that cannot be read or written, after all attempts."""

@@ -1,17 +1,11 @@
-"""Addresses in buckets (`s3://`, `gs://`), the folders here that stand for them, and moving files.
+"""Reading, writing and moving objects of a bucket, again where that may help.
 
-An output folder may be in a bucket. Code then works in a local folder whose name is the quoted
-address, so any process on any machine can tell from a path alone where in the bucket it belongs:
-
-    s3://bucket/run  ->  <cache>/s3%3A%2F%2Fbucket%2Frun/
-
-Whoever reads a bucket's files meets them whole: an object is there once all of it was sent.
-Credentials come from the environment or the machine's role, and are refused in addresses, which
-stand in logs and manifests.
+Whoever reads an object meets it whole: it is there once all of it was sent.
 """
 
 import hashlib
 import logging
+import os
 import random
 import shutil
 import threading
@@ -21,23 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pa_fs
-from pydantic import AfterValidator, BeforeValidator, PositiveFloat
 
-from pinsage.base.config import Config
+from pinsage.base.addresses import Place
 from pinsage.base.errors import StorageError
 
 _log = logging.getLogger(__name__)
 
-SCHEMES = ("s3", "gs")
-
-_PREFIXES = tuple(quote(f"{scheme}://", safe="") for scheme in SCHEMES)
-_LONGEST_NAME = 240
 _ATTEMPTS = 6
+_QUICK_ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 _PIECE_BYTES = 8 * 2**20
@@ -49,42 +39,12 @@ _NO_RETRY_MENDS = (
     "SIGNATURE_DOES_NOT_MATCH",
     "HTTP status 401",
     "HTTP status 403",
+    "HTTP Status Code: 403",
     "Anonymous users",
 )
 
 ResultT = TypeVar("ResultT")
 JobT = TypeVar("JobT")
-
-
-class StorageConfig(Config):
-    """Where copies of what is in a bucket stand, when `output` is an address."""
-
-    cache: Path = Path("~/.cache/pinsage")
-    """Folder of the copies, the same on every node; give it the fastest disk with room."""
-    cache_gib: PositiveFloat = 200.0
-    """What the copies of one output may take on a node, in GiB. The least recently opened go first,
-    and never one that a process has open. What is not published yet is not counted."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place in a bucket.
-
-    Attributes:
-        address: of the output folder.
-        name: of what is in it, with slashes; empty for the folder itself.
-    """
-
-    address: str
-    name: str
-
-    def __str__(self) -> str:
-        plain = self.address.partition("?")[0].rstrip("/")
-        return f"{plain}/{self.name}" if self.name else plain
-
-    def under(self, name: str) -> "Place":
-        """Name a place inside this one."""
-        return Place(self.address, f"{self.name}/{name}" if self.name else name)
 
 
 @dataclass(frozen=True)
@@ -108,117 +68,31 @@ traffic = Traffic()
 _counting = threading.Lock()
 
 
-def check_address(address: str) -> str:
-    """Give an address back if it is one that files can be kept at.
-
-    Raises:
-        ValueError: its scheme is unknown, it names no bucket, or credentials stand in it.
-    """
-    parts = urlsplit(address)
-    if parts.scheme not in SCHEMES:
-        raise ValueError(
-            f"wanted a folder, or an address that begins with {' or '.join(map(_begun, SCHEMES))}, "
-            f"found {_begun(parts.scheme)}; mount other storage as a folder and give its path"
-        )
-    without_credentials(address)
-    if not parts.netloc:
-        raise ValueError(f"{address}: wanted a bucket behind {_begun(parts.scheme)}, found none")
-    if len(quote(address, safe="")) > _LONGEST_NAME:
-        raise ValueError(f"{address}: too long for the name of a folder; use a shorter prefix")
-    return address.rstrip("/") if not parts.query else address
-
-
-def only_local(value: Any) -> Any:
-    """Refuse an address where a folder of this machine is wanted.
-
-    Raises:
-        ValueError: it is an address.
-    """
-    if isinstance(value, str) and "://" in value:
-        raise ValueError(
-            f"wanted a folder of a file system with locks, found the address {value}; name a "
-            "folder that all who write there share"
-        )
-    return value
-
-
-def without_credentials(address: str) -> str:
-    """Give an address or a path back if no credentials stand in it.
-
-    Raises:
-        ValueError: it has some.
-    """
-    scheme, sign, rest = address.partition("://")
-    host = rest.partition("/")[0]
-    if sign and "@" in host and (scheme in SCHEMES or ":" in host.partition("@")[0]):
-        raise ValueError(
-            f"{scheme}://...@...: wanted an address without credentials, which would be written "
-            "into manifests and logs; put them into the environment (AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS), or give the machine a role"
-        )
-    return address
-
-
-TablePath = Annotated[str, AfterValidator(without_credentials)]
-"""A setting that names input files: a path, or an address."""
-
-LocalPath = Annotated[Path, BeforeValidator(only_local)]
-"""A setting that is a path of a file system, and cannot be an address."""
-
-
-def folder_of(address: str, cache: Path) -> Path:
-    """Name the local folder that stands for an address.
-
-    >>> folder_of("s3://bucket/run", Path("/cache")).as_posix()
-    '/cache/s3%3A%2F%2Fbucket%2Frun'
-    """
-    return cache.expanduser().absolute() / quote(address, safe="")
-
-
-def place_of(path: Path) -> Place | None:
-    """Tell where in a bucket a path belongs; None for what is of this machine alone.
-
-    >>> str(place_of(Path("/cache/s3%3A%2F%2Fbucket%2Frun/graph/0123")))
-    's3://bucket/run/graph/0123'
-    >>> place_of(Path("runs/books"))
-    """
-    parts = path.parts
-    for number, part in enumerate(parts):
-        if part.startswith(_PREFIXES):
-            return Place(unquote(part), "/".join(parts[number + 1 :]))
-    return None
-
-
-def address_of(path: Path) -> str | None:
-    """Give the whole address of a folder that stands for an output; None for any other path."""
-    place = place_of(path)
-    return place.address if place is not None and not place.name else None
-
-
-def root_of(path: Path) -> Path:
-    """Give the folder that stands for the whole output, for a path that has a place in a bucket."""
-    for folder in (path, *path.parents):
-        if folder.name.startswith(_PREFIXES):
-            return folder
-    raise ValueError(f"{path}: has no place in a bucket")
-
-
-def shown(path: Path) -> str:
-    """Write a path as its user knows it: as an address, if it has a place in a bucket."""
-    place = place_of(path)
-    return str(path) if place is None else str(place)
-
-
 def has_object(place: Place) -> bool:
     """Tell whether there is an object.
 
     Raises:
         StorageError: it could not be looked for.
     """
+    return bool(_looked_at(place).type == pa_fs.FileType.File)
 
-    def look() -> bool:
+
+def stat_object(place: Place) -> Stored:
+    """Tell what is known of an object that must be there.
+
+    Raises:
+        StorageError: it is not there, or could not be looked for.
+    """
+    info = _looked_at(place)
+    if info.type != pa_fs.FileType.File:
+        raise StorageError(f"{place}: wanted an object, found none; run its stage again")
+    return _stored(info)
+
+
+def _looked_at(place: Place) -> Any:
+    def look() -> Any:
         filesystem, path = _where(place)
-        return bool(filesystem.get_file_info(path).type == pa_fs.FileType.File)
+        return filesystem.get_file_info(path)
 
     return _tried("look for", place, look)
 
@@ -269,12 +143,16 @@ def list_objects(place: Place) -> dict[str, Stored]:
         filesystem, path = _where(place)
         selector = pa_fs.FileSelector(path, recursive=True, allow_not_found=True)
         return {
-            info.path.removeprefix(path).lstrip("/"): Stored(info.size, (info.mtime_ns or 0) / 1e9)
+            info.path.removeprefix(path).lstrip("/"): _stored(info)
             for info in filesystem.get_file_info(selector)
             if info.type == pa_fs.FileType.File
         }
 
     return _tried("list", place, look)
+
+
+def _stored(info: Any) -> Stored:
+    return Stored(info.size, (info.mtime_ns or 0) / 1e9)
 
 
 def remove_objects(place: Place, names: Iterable[str]) -> None:
@@ -295,6 +173,23 @@ def remove_objects(place: Place, names: Iterable[str]) -> None:
         _tried("remove", place.under(name), act)
 
     side_by_side(remove, list(names))
+
+
+def remove_tree(place: Place) -> None:
+    """Remove all that is under a place, and what filesystems write to mark an empty folder.
+
+    Raises:
+        StorageError: it could not be removed.
+    """
+
+    def remove() -> None:
+        filesystem, path = _where(place)
+        try:
+            filesystem.delete_dir(path)
+        except FileNotFoundError:
+            return
+
+    _tried("remove", place, remove)
 
 
 def send_file(path: Path, place: Place) -> None:
@@ -360,7 +255,21 @@ def filesystem_at(address: str) -> tuple[Any, str]:
 @lru_cache(maxsize=16)
 def _connected(address: str) -> tuple[Any, str]:
     filesystem, path = pa_fs.FileSystem.from_uri(address)
+    if filesystem.type_name == "s3":
+        # It knows the bucket's region now. By itself it would try for minutes, and say nothing.
+        options = dict(parse_qsl(urlsplit(address).query))
+        filesystem = pa_fs.S3FileSystem(
+            region=filesystem.region,
+            endpoint_override=options.get("endpoint_override") or _endpoint_of_environment(),
+            scheme=options.get("scheme"),
+            retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=_QUICK_ATTEMPTS),
+        )
     return filesystem, path.rstrip("/")
+
+
+def _endpoint_of_environment() -> str | None:
+    """Read the variable that all S3 clients read; pyarrow does so for addresses alone."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def _where(place: Place) -> tuple[Any, str]:
@@ -407,10 +316,6 @@ def _may_pass(error: Exception) -> bool:
 
 def _said(error: Exception) -> str:
     return str(error).partition(" (Request ID")[0]
-
-
-def _begun(scheme: str) -> str:
-    return f"{scheme}://"
 
 
 def _count(*, sent: int = 0, received: int = 0, retries: int = 0) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pinsage.base import copies
+from pinsage.base import copies, shared
 from pinsage.base.artifacts import Draft, finish, publish, whole_file
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
@@ -259,7 +259,7 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
         with session(config.ray):
             _log.info("%s", plan_training(task, num_pairs).line())
             result = run_training(task)
-    copies.pull_file(task.checkpoints / LOG)
+    shared.pull_file(task.checkpoints / LOG)
     for name in (WEIGHTS, SHAPE):
         with draft.file(name) as path:
             shutil.copyfile(result / name, path)
@@ -271,7 +271,7 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
         keep_log.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(keep_log) as path:
             shutil.copyfile(task.checkpoints / LOG, path)
-        copies.push(keep_log)
+        shared.push(keep_log)
     with draft.file(LOG) as path:
         write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
     draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}

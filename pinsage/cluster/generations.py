@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pinsage.base.copies import is_stored, read_shared, write_shared
+from pinsage.base.shared import is_stored, read_shared, write_shared
 
 GENERATION = "generation.json"
 """The file that names the directories of the newest generation."""

@@ -97,7 +97,7 @@ def run_training(task: TrainTask) -> Path:
         for actor in (*(producer.actor for producer in producers), board):
             ray.kill(actor)
         shutil.rmtree(storage, ignore_errors=True)
-        copies.remove(storage)
+        copies.remove_sent(storage)
     result = find_result(task)
     if result is None:
         raise TrainingError(

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pinsage.base.addresses import shown
 from pinsage.base.artifacts import (
     Artifact,
     Manifest,
@@ -16,9 +17,9 @@ from pinsage.base.artifacts import (
     open_manifest,
 )
 from pinsage.base.config import Config, dump_config
-from pinsage.base.copies import set_limit, write_shared
+from pinsage.base.copies import set_limit
 from pinsage.base.errors import ArtifactError
-from pinsage.base.storage import shown
+from pinsage.base.shared import write_shared
 from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts

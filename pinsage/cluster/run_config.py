@@ -11,8 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from pinsage.base.config import Config
-from pinsage.base.storage import (
+from pinsage.base.addresses import (
     LocalPath,
     StorageConfig,
     address_of,
@@ -20,6 +19,7 @@ from pinsage.base.storage import (
     folder_of,
     place_of,
 )
+from pinsage.base.config import Config
 from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
 from pinsage.cluster.trials import SearchConfig
@@ -156,13 +156,13 @@ class RunConfig(Config):
         output = tree.get("output") if isinstance(tree, dict) else None
         if not isinstance(output, str) or "://" not in output:
             return tree
+        told = tree.get("storage") or {}
+        cache = told.get("cache") if isinstance(told, dict) else told.cache
         try:
-            address = check_address(output)
+            folder = folder_of(check_address(output), Path(cache or StorageConfig().cache))
         except ValueError as error:
             raise ValueError(f"output: {error}") from error
-        storage = tree.get("storage") or {}
-        cache = storage.get("cache") if isinstance(storage, dict) else storage.cache
-        return tree | {"output": folder_of(address, Path(cache or StorageConfig().cache))}
+        return tree | {"output": folder}
 
     @field_serializer("output")
     def _output_as_given(self, output: Path) -> str:

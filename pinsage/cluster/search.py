@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from ray import tune
 
-from pinsage.base import copies
+from pinsage.base import copies, shared
 from pinsage.base.config import apply_override, dump_config
 from pinsage.base.errors import ConfigError, PinsageError, TrainingError
 from pinsage.cluster import drivers
@@ -131,7 +131,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         stop_on_signals()
         # All that counts is published already.
         shutil.rmtree(storage, ignore_errors=True)
-        copies.remove(storage)
+        copies.remove_sent(storage)
     return [_told(trials, result) for result in found]
 
 
@@ -146,7 +146,7 @@ def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
         drivers.train(run)
     except PinsageError as error:
         return {"error": str(error)}
-    best = best_of(load_progress(run.model.directory).validations)
+    best = best_of(load_progress(run.model.open().path).validations)
     if best is None:
         return {"error": "no held-out pairs were looked at; check train.validation"}
     return {
@@ -205,7 +205,7 @@ def _write(run: Run, tried: list[Tried]) -> SearchResult:
     folder = run.output / "search"
     result = SearchResult(tried, folder / "best.yaml", folder / "search.json")
     best = dump_config(_config_of(run.config, tried[0].settings))
-    copies.write_shared(result.best, best.encode())
+    shared.write_shared(result.best, best.encode())
     rows = json.dumps([asdict(trial) for trial in tried], indent=2) + "\n"
-    copies.write_shared(result.table, rows.encode())
+    shared.write_shared(result.table, rows.encode())
     return result

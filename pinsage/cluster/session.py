@@ -13,9 +13,10 @@ from typing import Any
 
 import ray
 
+from pinsage.base.addresses import place_of
 from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
-from pinsage.base.storage import filesystem_at, place_of
+from pinsage.base.storage import filesystem_at
 from pinsage.cluster.run_config import RayConfig
 
 

@@ -15,7 +15,7 @@ import ray
 from jaxtyping import Float32, Int64
 from numba import set_num_threads
 
-from pinsage.base import copies
+from pinsage.base import shared
 from pinsage.base.artifacts import check_digests, whole_file
 from pinsage.base.errors import WalkLostError
 from pinsage.cluster.placement import STORE_CPUS
@@ -140,7 +140,7 @@ class Store:
             whole = np.concatenate(parts) if parts else np.empty((num_rows, 0), np.int32)
             with whole_file(path) as temporary, temporary.open("wb") as out:
                 np.save(out, whole, allow_pickle=False)
-            copies.push(path)
+            shared.push(path)
         self.forget(tokens[0][0])
 
     def forget(self, start: int) -> None:

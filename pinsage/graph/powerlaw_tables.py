@@ -19,12 +19,12 @@ import yaml
 from jaxtyping import Int
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from pinsage.base.addresses import LocalPath
 from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ConfigError
 from pinsage.base.logs import Progress
 from pinsage.base.seeding import Stream, stream, uniform_by_id
-from pinsage.base.storage import LocalPath
 from pinsage.graph.powerlaw import PowerLaw
 
 SETTINGS_FILE = "synthetic.yaml"

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pinsage.base.addresses import TablePath
 from pinsage.base.config import Config
-from pinsage.base.storage import TablePath
 
 SPLITS = ("train", "valid", "test")
 """The values of a pair's split."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from pinsage.base import copies
+from pinsage.base import copies, shared
 from pinsage.base.artifacts import Draft, is_published, list_published, open_artifact, publish
-from pinsage.base.errors import ArtifactError, TrainingError
+from pinsage.base.errors import ArtifactError, StorageError, TrainingError
 from pinsage.training.scalars import LOG
 from pinsage.training.state import Snapshot, TrainingState
 from pinsage.training.validation import best_of
@@ -70,11 +70,15 @@ class Checkpoints:
 
         Raises:
             ArtifactError: it belongs to other settings, or there are some and none is whole.
+            StorageError: their bucket cannot be read.
         """
         skipped: list[str] = []
         for path in reversed(self.published()):
             try:
                 artifact = open_artifact(path, stage=_STAGE, check_digests=True)
+            except StorageError:
+                # It may be whole: to go on from an older one would lose what it holds.
+                raise
             except ArtifactError as error:
                 skipped.append(str(error))
                 continue
@@ -122,7 +126,7 @@ class Checkpoints:
                 raise self._failed(step, again) from again
         if best_step is not None:
             content = json.dumps({"step": best_step}) + "\n"
-            copies.write_shared(self.folder / BEST, content.encode())
+            shared.write_shared(self.folder / BEST, content.encode())
         self._drop(best_step, keep=self.keep)
 
     def _publish(self, step: int, write: Callable[[Draft], None]) -> None:
@@ -133,7 +137,7 @@ class Checkpoints:
             # Training came by here before: this one was damaged, or says the same.
             copies.remove(directory)
         # Before the state: whoever goes on from it finds the log up to it.
-        copies.push(self.folder / LOG)
+        shared.push(self.folder / LOG)
         try:
             with publish(directory, stage=_STAGE, config=self.settings, parents={}) as draft:
                 write(draft)
