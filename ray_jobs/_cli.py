@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable
 
+from pinsage.base.addresses import shown
 from pinsage.base.config import ConfigT, add_recipe_flags, dump_config, load_config
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
@@ -72,7 +73,7 @@ def _parse(description: str) -> argparse.Namespace:
 def _as_json(result: StageResult) -> dict[str, object]:
     return {
         "stage": result.stage,
-        "directory": str(result.directory),
+        "directory": shown(result.directory),
         "was_published": result.was_published,
         "seconds": round(result.seconds, 1),
         "counts": result.counts,

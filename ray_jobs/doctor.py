@@ -9,12 +9,13 @@ from pathlib import Path
 from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.cluster.doctor import (
     Finding,
+    Level,
     exit_code_of,
     findings_text,
     machine_findings,
     output_findings,
 )
-from pinsage.cluster.doctor_cluster import cluster_findings, wanted_by
+from pinsage.cluster.doctor_cluster import bucket_findings, cluster_findings, wanted_by
 from pinsage.cluster.doctor_facts import machine_facts
 from pinsage.cluster.lineage import read_output
 from pinsage.cluster.run_config import RunConfig
@@ -27,7 +28,10 @@ def examine(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     findings: list[Finding] = machine_findings(machine_facts(), wanted_by(config))
     findings += cluster_findings(config)
-    if arguments.config is not None and config.output.is_dir():
+    in_bucket = bucket_findings(config)
+    findings += in_bucket
+    readable = all(one.level is Level.OK for one in in_bucket)
+    if arguments.config is not None and (readable if in_bucket else config.output.is_dir()):
         findings += output_findings(read_output(config.output))
     if arguments.json:
         told = [asdict(one) | {"level": one.level.value} for one in findings]

@@ -6,6 +6,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from pinsage.base.addresses import shown
+from pinsage.base.shared import read_shared
 from pinsage.cluster.drivers import JOBS, StageResult, check_evaluation
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
@@ -24,14 +26,15 @@ _CONTENT = {
 def run_pipeline(run: Run) -> None:
     """Run every job, and point the generation at what they published."""
     started = time.monotonic()
-    print(f"{run.config.name}: publishing into {run.output}", file=sys.stderr)
+    print(f"{run.config.name}: publishing into {shown(run.output)}", file=sys.stderr)
     results = [JOBS["ingest"](run)]
     check_evaluation(run)
     with nullcontext() if all(stage.is_done for stage in run.stages) else session(run.config.ray):
         results += [job(run) for name, job in JOBS.items() if name != "ingest"]
     generation = run.publish_generation()
     print(closing_table(results, run.output, seconds=time.monotonic() - started))
-    print(f"\nreport      {results[-1].directory / 'report.html'}\ngeneration  {generation}")
+    print(f"\nreport      {shown(results[-1].directory / 'report.html')}")
+    print(f"generation  {shown(generation)}")
 
 
 def closing_table(results: list[StageResult], output: Path, *, seconds: float) -> str:
@@ -62,7 +65,7 @@ def _content(result: StageResult) -> str:
 
 def _quality(report: StageResult) -> str:
     """Tabulate the methods' figures, the best of each column marked."""
-    content = json.loads((report.directory / "report.json").read_text(encoding="utf-8"))
+    content = json.loads(read_shared(report.directory / "report.json") or b"")
     metrics: dict[str, dict[str, float]] = content["metrics"]
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")

@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from pinsage.base.addresses import StorageConfig, check_address, folder_of
 from pinsage.base.config import add_set_flag, load_config
+from pinsage.base.errors import ConfigError
 from pinsage.cluster.lineage import read_output
 from pinsage.cluster.lineage_text import piece_text, status_json, status_text
 from pinsage.cluster.run_config import RunConfig
@@ -25,14 +27,22 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 def _folder(arguments: argparse.Namespace) -> Path:
     if arguments.output is not None:
-        return Path(arguments.output)
+        is_address = "://" in arguments.output
+        return _standing_for(arguments.output) if is_address else Path(arguments.output)
     return load_config(RunConfig, arguments.config, arguments.overrides).output
+
+
+def _standing_for(output: str) -> Path:
+    try:
+        return folder_of(check_address(output), StorageConfig().cache)
+    except ValueError as error:
+        raise ConfigError(f"--output: {error}") from error
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--output", type=Path, metavar="FOLDER", help="an output folder")
+    where.add_argument("--output", metavar="FOLDER", help="an output folder, or its address")
     where.add_argument("--config", type=Path, metavar="FILE", help="a recipe, for its `output`")
     add_set_flag(parser)
     parser.add_argument(

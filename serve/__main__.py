@@ -21,6 +21,7 @@ from pinsage.base.logs import set_up_logging
 from pinsage.cluster.generations import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
+from serve.api import check_folders
 from serve.app import AppArgs, build_app
 from serve.auth import behind_haproxy, check_exposure
 from serve.direct import serve_directly
@@ -89,6 +90,7 @@ def _serve_until_stopped(config: RunConfig) -> int:
 
 def _serve_directly(config: RunConfig) -> int:
     args = app_args(config)
+    check_folders(config.output, config.serve)
     first_parts(args.generation, follow=config.serve.follow)
     stop_on_signals()
 
@@ -109,7 +111,9 @@ def app_args(config: RunConfig) -> AppArgs:
     if config.serve.boundary.keys is not None:
         # A replica runs in another folder.
         settings["boundary"]["keys"] = config.serve.boundary.keys.absolute()
-    return AppArgs(generation=(config.output / GENERATION).absolute(), **settings)
+    return AppArgs(
+        generation=(config.output / GENERATION).absolute(), storage=config.storage, **settings
+    )
 
 
 def _check_port(host: str, port: int) -> None:

@@ -12,6 +12,8 @@ from fastapi import Path as PathPart
 from starlette.responses import Response
 
 import pinsage
+from pinsage.base.addresses import place_of, shown
+from pinsage.base.errors import ConfigError
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.boundary import Boundary, allow_origins
@@ -87,10 +89,12 @@ def build_api(
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    output = generation.parts.output
+    check_folders(output, config)
     metrics = Metrics()
     first = Answers(generation, config, metrics)
     current = Current(first, metrics)
-    writes = _opened_writes(config.writes or generation.parts.output / "writes", current, config)
+    writes = _opened_writes(config.writes or output / "writes", current, config)
 
     def opened(parts: Parts) -> Answers:
         # Written items are embedded by the new model before anybody waits for it.
@@ -99,7 +103,7 @@ def build_api(
     switcher = Switcher(
         current,
         first,
-        generation.parts.output,
+        output,
         Opening(opened, writes.applied),
         metrics,
         follow=config.follow,
@@ -110,7 +114,7 @@ def build_api(
     add_generation(app, switcher, timeout_s=config.boundary.request_timeout_s)
     _add_health(app)
     add_feed(app)
-    votes = config.votes or generation.parts.output / "votes"
+    votes = config.votes or output / "votes"
     add_duels(app, votes, num_items=config.duel_items)
     add_map(app)
     add_embed(app)
@@ -126,6 +130,23 @@ def build_api(
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
     return app
+
+
+def check_folders(output: Path, config: ServeConfig) -> None:
+    """Refuse to keep in a bucket what is appended to under locks.
+
+    Raises:
+        ConfigError: the run's folder is in a bucket, and no other folder is named.
+    """
+    if place_of(output) is None:
+        return
+    for name, folder in (("writes", config.writes), ("votes", config.votes)):
+        if folder is None and not (name == "writes" and config.read_only):
+            raise ConfigError(
+                f"serve.{name}: wanted a folder with locks, for {shown(output)} is in a bucket; "
+                f"set it to a folder that all copies of the server share"
+                + (", or set serve.read_only=true" if name == "writes" else "")
+            )
 
 
 def _opened_writes(folder: Path, current: Current, config: ServeConfig) -> Writes:

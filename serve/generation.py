@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pinsage.base.artifacts import is_published, open_artifact
+from pinsage.base.addresses import shown
+from pinsage.base.artifacts import is_published, open_manifest
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import read_shared
 from pinsage.cluster.generations import GENERATION_VERSION, GENERATIONS, digest_of
 from pinsage.graph import Catalog, Graph
 from pinsage.retrieval import open_index
@@ -104,13 +106,7 @@ def read_parts(path: Path) -> Parts:
     Raises:
         ArtifactError: it is missing or damaged, or names a directory that isn't published.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror}), so there is nothing to serve yet; "
-            "run `python -m ray_jobs.pipeline` with the same --config first"
-        ) from error
+    content = _read(path)
     names = _named_directories(path, content)
     missing = [stage for stage in NEEDED_PARTS if stage not in names]
     if missing:
@@ -127,10 +123,24 @@ def read_parts(path: Path) -> Parts:
     for stage in NEEDED_PARTS:
         if not is_published(parts.directory(stage)):
             raise ArtifactError(
-                f"{path}: its {stage}, {parts.directory(stage)}, isn't a published directory; "
-                "run the pipeline again"
+                f"{shown(path)}: its {stage}, {shown(parts.directory(stage))}, isn't a published "
+                "directory; run the pipeline again"
             )
     return parts
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = read_shared(path)
+        reason = "No such file or directory"
+    except OSError as error:
+        content, reason = None, str(error.strerror)
+    if content is None:
+        raise ArtifactError(
+            f"{shown(path)}: cannot be read ({reason}), so there is nothing to serve yet; "
+            "run `python -m ray_jobs.pipeline` with the same --config first"
+        )
+    return content
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
@@ -145,7 +155,7 @@ def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
 def _check_lineage(parts: Parts) -> None:
     """Compare what each part was made from with the parts it stands beside."""
     manifests = {
-        stage: open_artifact(parts.directory(stage), stage=stage).manifest
+        stage: open_manifest(parts.directory(stage), stage=stage)
         for stage in ("graph", *_MADE_FROM)
         if stage in parts.names and is_published(parts.directory(stage))
     }
@@ -178,10 +188,11 @@ def quality_of(parts: Parts) -> dict[str, dict[str, float]]:
     if "report" not in parts.names:
         return {}
     path = parts.directory("report") / "report.json"
-    if not path.exists():
+    content = read_shared(path)
+    if content is None:
         return {}
     try:
-        metrics = json.loads(path.read_bytes())["metrics"]
+        metrics = json.loads(content)["metrics"]
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: no `metrics` in it ({error}); rerun evaluate") from error
     return {str(method): _numbers(values) for method, values in metrics.items()}

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pinsage.base.addresses import shown
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import list_shared, read_shared, written_at
 from pinsage.cluster.generations import GENERATION, GENERATIONS, digest_of
 from pinsage.graph import Graph
 from serve.generation import Parts, output_of, quality_of, read_parts
@@ -28,7 +30,7 @@ class UnknownGenerationError(LookupError):
 
     def __str__(self) -> str:
         known = ", ".join(sorted(_digests(self.output))) or "none"
-        return f"no generation {self.digest} is published in {self.output}; found {known}"
+        return f"no generation {self.digest} is published in {shown(self.output)}; found {known}"
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,8 @@ def find(output: Path, digest: str) -> Parts:
 
 def newest_digest(output: Path) -> str | None:
     """Give the digest of the newest generation; None if there is none."""
-    try:
-        return digest_of((output / GENERATION).read_bytes())
-    except FileNotFoundError:
-        return None
+    content = read_shared(output / GENERATION)
+    return None if content is None else digest_of(content)
 
 
 def wanted_digest(
@@ -117,7 +117,7 @@ def first_parts(path: Path, *, first: str | None = None, follow: Follow = "point
     try:
         return find(output, str(digest))
     except UnknownGenerationError as error:
-        told = f"{output / POINTER} asks for it" if pointer else "the server began with it"
+        told = f"{shown(output / POINTER)} asks for it" if pointer else "the server began with it"
         raise ArtifactError(
             f"{error}, but {told}; publish it again, or decide anew with "
             "`python -m serve.switch --config RECIPE --to DIGEST`"
@@ -156,13 +156,14 @@ def _files(output: Path) -> Iterator[tuple[str, Path]]:
     if newest is not None:
         # If published before every generation had a file of its own, it has only this one.
         yield newest, output / GENERATION
-    for path in (output / GENERATIONS).glob("*.json"):
-        if _DIGEST.fullmatch(path.stem):
-            yield path.stem, path
+    for name in list_shared(output / GENERATIONS):
+        digest, _, kind = name.partition(".")
+        if kind == "json" and _DIGEST.fullmatch(digest):
+            yield digest, output / GENERATIONS / name
 
 
 def _listed(digest: str, path: Path) -> Listed:
-    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    at = datetime.fromtimestamp(written_at(path), UTC)
     try:
         parts = read_parts(path)
         counts = Graph.open(parts.directory("graph")).counts

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import read_shared
 from serve.generation import Parts
 from serve.live_items import Items
 from serve.problems import Code, ProblemError
@@ -23,10 +24,11 @@ def map_text(parts: Parts, items: Items) -> bytes:
         ArtifactError: the report is damaged, or of another catalog.
     """
     path = parts.directory("report") / "report.json" if "report" in parts.names else None
+    content = None if path is None else read_shared(path)
     found = None
-    if path is not None and path.exists():
+    if content is not None:
         try:
-            found = json.loads(path.read_bytes()).get("map")
+            found = json.loads(content).get("map")
         except (ValueError, AttributeError) as error:
             raise ArtifactError(f"{path}: not a report ({error}); rerun evaluate") from error
     if found is None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pinsage.base.artifacts import sync_directory, whole_file
+from pinsage.base.addresses import place_of
+from pinsage.base.artifacts import sync_directory
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import read_shared, write_shared
 
 POINTER = "serving.json"
 
@@ -46,9 +48,8 @@ def read_pointer(output: Path) -> Pointer | None:
     """
     path = output / POINTER
     try:
-        return Pointer.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        content = read_shared(path)
+        return None if content is None else Pointer.model_validate_json(content)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be read ({error.strerror}); make it readable to the server"
@@ -69,18 +70,20 @@ def write_pointer(output: Path, pointer: Pointer) -> None:
     Raises:
         OSError: the folder cannot be written; nothing is changed then.
     """
-    with whole_file(output / POINTER) as temporary:
-        temporary.write_text(pointer.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    sync_directory(output)
+    write_shared(output / POINTER, (pointer.model_dump_json(indent=2) + "\n").encode())
+    if place_of(output) is None:
+        sync_directory(output)
 
 
 @contextmanager
 def deciding(output: Path) -> Iterator[None]:
-    """Keep every other process from deciding meanwhile.
+    """Keep every other process from deciding meanwhile; of a bucket, those of this machine alone.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    if place_of(output) is not None:
+        output.mkdir(parents=True, exist_ok=True)
     handle = os.open(output / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pinsage.base.addresses import shown
 from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.base.errors import ArtifactError, ConfigError
 from pinsage.base.logs import set_up_logging
@@ -76,8 +77,8 @@ def switch(output: Path, digest: str) -> str:
     back = "; `--previous` goes back" if previous else ""
     return (
         f"generation {digest} is to be served ({opened.counts['items']:,} items), instead of "
-        f"{previous or 'any other'}{back}\nrunning servers of {output} open it now and follow; "
-        "`GET /v1/generations` says which one answers"
+        f"{previous or 'any other'}{back}\nrunning servers of {shown(output)} open it now and "
+        "follow; `GET /v1/generations` says which one answers"
     )
 
 
@@ -85,7 +86,7 @@ def table(output: Path) -> str:
     """List what is published, and what is to be served."""
     found = listed(output)
     if not found:
-        return f"{output}: nothing is published; run `python -m ray_jobs.pipeline` first"
+        return f"{shown(output)}: nothing is published; run `python -m ray_jobs.pipeline` first"
     pointer = read_pointer(output)
     wanted = wanted_digest(pointer, newest_digest(output), first=None, follow="pointer")
     lines = [f"{'generation':12}  {'published (UTC)':19}  {'':8}  {'items':>11}  {_METRIC}"]
@@ -94,8 +95,8 @@ def table(output: Path) -> str:
         if pointer is not None and one.digest == pointer.previous:
             mark = "previous"
         quality = one.quality.get("pinsage", {}).get(_METRIC)
-        shown = "-" if quality is None else f"{quality:.3f}"
-        said = f"{one.counts['items']:>11,}  {shown}" if one.counts else ""
+        figure = "-" if quality is None else f"{quality:.3f}"
+        said = f"{one.counts['items']:>11,}  {figure}" if one.counts else ""
         if one.damage:
             said = "damaged: " + one.damage.replace(f"{output}/", "")
         lines.append(f"{one.digest}  {one.at:%Y-%m-%d %H:%M:%S}  {mark:8}  {said}".rstrip())
@@ -112,10 +113,10 @@ def _named(output: Path, *, previous: bool) -> str:
     digest = (pointer.previous if pointer else None) if previous else newest_digest(output)
     if digest is None:
         raise ArtifactError(
-            f"{output}: nothing was served before, so there is nothing to go back to; `--list` "
-            "shows what is published"
+            f"{shown(output)}: nothing was served before, so there is nothing to go back to; "
+            "`--list` shows what is published"
             if previous
-            else f"{output}: nothing is published; run `python -m ray_jobs.pipeline` first"
+            else f"{shown(output)}: nothing is published; run `python -m ray_jobs.pipeline` first"
         )
     return digest
 

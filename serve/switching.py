@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinsage.base.addresses import place_of
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.background import beside_requests
@@ -28,6 +29,9 @@ logger = logging.getLogger("pinsage.serve")
 
 POLL_S = 0.2
 """How often a server looks whether something else was decided."""
+
+_BUCKET_POLL_S = 5.0
+"""The same where every look is two requests that are paid for."""
 
 _RETRY_S = 5.0
 _STOP_S = 5.0
@@ -205,7 +209,8 @@ class Switcher:
             self._thread = None
 
     def _run(self) -> None:
-        while not self._stopping.wait(POLL_S):
+        poll_s = POLL_S if place_of(self._output) is None else _BUCKET_POLL_S
+        while not self._stopping.wait(poll_s):
             self.follow()
 
     def follow(self) -> bool:

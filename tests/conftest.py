@@ -28,14 +28,30 @@ from hypothesis import settings  # noqa: E402
 
 from pinsage.cluster.run_config import RayConfig  # noqa: E402
 from pinsage.cluster.session import session  # noqa: E402
+from tests.buckets import BucketServer  # noqa: E402
 
 # What a shell runs in the background ignores Ctrl-C, and so would all that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# For the bucket that tests start. Set before Ray starts, so that its processes have them too.
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": "test-key",
+    "AWS_SECRET_ACCESS_KEY": "test-secret-in-no-file",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 # No test's verdict hangs on the clock: kernels compile on their first call.
 settings.register_profile("pinsage", deadline=None)
 settings.load_profile("pinsage")
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[BucketServer]:
+    """A server that speaks S3, on this machine."""
+    with BucketServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

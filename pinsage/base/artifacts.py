@@ -7,12 +7,14 @@ a directory of its own, and nothing published is ever overwritten.
 While it is being written, the directory is called `.<fingerprint>.partial`. A stage that dies
 leaves it behind; the next run goes on with the whole files it finds there. `manifest.json` is
 written last, then the directory is renamed. A directory without a manifest is never read.
+
+In a bucket nothing is renamed: the files of a whole draft are sent to where they belong, its
+manifest last, and only a directory whose manifest is in the bucket is published. See `copies`.
 """
 
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,41 +25,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pinsage.base.config import Config
+from pinsage.base import copies, shared
+from pinsage.base.addresses import place_of, shown
 from pinsage.base.errors import ArtifactError
+from pinsage.base.files import sync_directory, whole_file
+from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
-FORMAT_VERSION = 1
-"""Raised when a stage's files change their meaning; older directories are then not found."""
-
-MANIFEST = "manifest.json"
-
-
-class FileEntry(Config):
-    """One file of a published directory."""
-
-    size_bytes: int
-    sha256: str
-
-
-class Manifest(Config):
-    """What makes a directory whole: what it holds, and where that came from."""
-
-    format_version: int
-    stage: str
-    fingerprint: str
-    """Function of the settings and the parents' fingerprints; names the directory."""
-    config: dict[str, Any]
-    """The stage's own settings, resolved."""
-    parents: dict[str, str]
-    """Stage name to the digest of that parent's manifest."""
-    counts: dict[str, Any]
-    """What the stage wants known of the content: rows, edges, measured recall ..."""
-    files: dict[str, FileEntry]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest, hence of every file it lists and of all that came before."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "Artifact",
+    "Draft",
+    "FileEntry",
+    "Manifest",
+    "check_digests",
+    "fingerprint",
+    "finish",
+    "is_published",
+    "list_published",
+    "open_artifact",
+    "open_manifest",
+    "publish",
+    "sync_directory",
+    "whole_file",
+]
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,7 @@ def fingerprint(stage: str, config: Mapping[str, Any], parents: Mapping[str, str
         parents: stage name to fingerprint.
     """
     parts = [FORMAT_VERSION, stage, dict(config), dict(sorted(parents.items()))]
-    return hashlib.sha256(_canonical(parts)).hexdigest()[:12]
+    return hashlib.sha256(canonical(parts)).hexdigest()[:12]
 
 
 @contextmanager
@@ -138,12 +129,15 @@ def publish(
     Raises:
         ArtifactError: it is published already, or another process is writing it.
     """
-    draft_path = directory.parent / f".{directory.name}.partial"
+    draft_path = _draft_of(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _sole_writer(draft_path):
         if is_published(directory):
-            raise ArtifactError(f"{directory} is published already; nothing overwrites it")
+            raise ArtifactError(f"{shown(directory)} is published already; nothing overwrites it")
+        copies.forget(directory)
         draft_path.mkdir(exist_ok=True)
+        # Of a run that was killed between its last two steps, and is written anew.
+        (draft_path / MANIFEST).unlink(missing_ok=True)
         draft = Draft(draft_path)
         yield draft
         manifest = Manifest(
@@ -156,18 +150,50 @@ def publish(
             files=_entries(draft_path),
         )
         draft.write_json(MANIFEST, manifest.model_dump(mode="json"))
-        sync_directory(draft_path)
-        draft_path.rename(directory)
-        sync_directory(directory.parent)
+        _make_visible(draft_path, directory, manifest)
+
+
+def finish(directory: Path) -> bool:
+    """Publish what a killed run had written whole, and tidy up after one that had published.
+
+    Returns:
+        Whether the directory is published now.
+
+    Raises:
+        ArtifactError: another process is writing it.
+        StorageError: it could not be sent to its bucket.
+    """
+    draft_path = _draft_of(directory)
+    if not draft_path.exists():
+        return is_published(directory)
+    with _sole_writer(draft_path):
+        if is_published(directory):
+            shutil.rmtree(draft_path)
+            copies.settle(draft_path, directory)
+        elif (draft_path / MANIFEST).exists():
+            content = (draft_path / MANIFEST).read_bytes()
+            copies.forget(directory)
+            _make_visible(draft_path, directory, Manifest.model_validate_json(content))
+        else:
+            return False
+    return True
 
 
 def is_published(directory: Path) -> bool:
-    """Tell whether a directory has its manifest."""
-    return (directory / MANIFEST).exists()
+    """Tell whether a directory has its manifest, in its bucket if it belongs into one."""
+    return shared.is_stored(directory / MANIFEST)
+
+
+def list_published(folder: Path) -> list[Path]:
+    """List the published directories in a folder, sorted by name."""
+    if place_of(folder) is None:
+        return sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
+    names = (name.split("/") for name in shared.list_shared(folder))
+    return sorted(folder / parts[0] for parts in names if parts[1:] == [MANIFEST])
 
 
 def open_artifact(directory: Path, *, stage: str, check_digests: bool = False) -> Artifact:
-    """Open a published directory.
+    """Open a published directory; one in a bucket is fetched, and checked, if it is not here.
 
     Args:
         directory: the published directory.
@@ -177,24 +203,47 @@ def open_artifact(directory: Path, *, stage: str, check_digests: bool = False) -
     Raises:
         ArtifactError: there is no manifest, it is of another stage or format, or a file is
             missing or not what the manifest says.
+        StorageError: it could not be fetched.
     """
+    copies.hold(directory)
     path = directory / MANIFEST
-    if not path.exists():
+    manifest = _checked_manifest(path, path.read_bytes() if path.exists() else None, stage)
+    for name, entry in manifest.files.items():
+        _check_file(directory / name, entry, check_digest=check_digests)
+    return Artifact(directory, manifest)
+
+
+def open_manifest(directory: Path, *, stage: str) -> Manifest:
+    """Read what a published directory says of itself; nothing else is fetched from a bucket.
+
+    Raises:
+        ArtifactError: as `open_artifact`, though files in a bucket are not looked at.
+        StorageError: it could not be read.
+    """
+    if place_of(directory) is None:
+        return open_artifact(directory, stage=stage).manifest
+    path = directory / MANIFEST
+    return _checked_manifest(path, shared.read_shared(path), stage)
+
+
+def _checked_manifest(path: Path, content: bytes | None, stage: str) -> Manifest:
+    directory = shown(path.parent)
+    if content is None:
         raise ArtifactError(
             f"{directory}: no {MANIFEST}, so the {stage} stage has not finished; run it first"
         )
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(content)
     except ValueError as error:
-        raise ArtifactError(f"{path}: damaged ({error}); delete {directory} and rerun") from error
+        raise ArtifactError(
+            f"{shown(path)}: damaged ({error}); delete {directory} and rerun"
+        ) from error
     if manifest.stage != stage or manifest.format_version != FORMAT_VERSION:
         raise ArtifactError(
             f"{path}: wanted stage {stage} in format {FORMAT_VERSION}, found {manifest.stage} "
             f"in format {manifest.format_version}"
         )
-    for name, entry in manifest.files.items():
-        _check_file(directory / name, entry, check_digest=check_digests)
-    return Artifact(directory, manifest)
+    return manifest
 
 
 def check_digests(artifact: Artifact, folder: str) -> None:
@@ -212,17 +261,17 @@ def check_digests(artifact: Artifact, folder: str) -> None:
             _check_file(artifact.path / name, entry, check_digest=True)
 
 
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; on a clean exit it replaces `target` in one step."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _draft_of(directory: Path) -> Path:
+    return directory.parent / f".{directory.name}.partial"
+
+
+def _make_visible(draft_path: Path, directory: Path, manifest: Manifest) -> None:
+    """Do the last steps of publishing; whoever is killed between them goes on by `finish`."""
+    copies.send(draft_path, directory, manifest.files)
+    sync_directory(draft_path)
+    draft_path.rename(directory)
+    sync_directory(directory.parent)
+    copies.settle(draft_path, directory)
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
@@ -273,16 +322,3 @@ def _sole_writer(draft_path: Path) -> Iterator[None]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was renamed in a directory outlast a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

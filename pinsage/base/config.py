@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from pinsage.base.errors import ConfigError
 
@@ -132,9 +133,15 @@ def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
         elif found["type"] == "missing":
             message = "missing, and has no default"
         else:
-            message = f"{message} (found {found['input']!r})"
-        lines.append(f"  {where}: {message}")
+            # A finding of many settings together has all of them as its input.
+            message += f" (found {found['input']!r})" if where and not _is_secret(found) else ""
+        lines.append(f"  {where}: {message}" if where else f"  {message}")
     return "\n".join(lines)
+
+
+def _is_secret(found: ErrorDetails) -> bool:
+    """Tell whether what was found may hold a password."""
+    return "credentials" in found["msg"]
 
 
 def _suggest(cls: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -55,3 +55,7 @@ class ShardUnavailableError(PinsageError):
 
 class WalkLostError(PinsageError):
     """A store that knows nothing of a walk, because it was lost and started again."""
+
+
+class StorageError(ArtifactError):
+    """A bucket that cannot be read or written, after all attempts."""

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from pinsage.base import shared
 from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.trainer import TrainTask, initial_model, log_values, open_validator
@@ -45,6 +46,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     model = initial_model(task).to(device)
     optimizer = make_optimizer(model)
     state = _resume(task, model, optimizer)
+    shared.pull_file(task.checkpoints / LOG)
     snapshot = Snapshot(model, optimizer)
     validator = open_validator(task, device)
     log = JsonLines(task.checkpoints / LOG, first_step=state.step)
@@ -86,6 +88,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         save(state)
     finally:
         log.close()
+        shared.push(task.checkpoints / LOG)
 
 
 def _resume(task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer) -> TrainingState:

@@ -3,6 +3,7 @@
 import fcntl
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 
-from pinsage.base.errors import ResourceError
+from pinsage.base import shared
+from pinsage.base.addresses import Place, place_of, shown
+from pinsage.base.errors import ResourceError, StorageError
+from pinsage.base.storage import read_object, remove_objects, write_object
 from pinsage.cluster.doctor import Finding, Level, Wanted
 from pinsage.cluster.doctor_facts import (
     MachineFacts,
@@ -62,6 +66,30 @@ def cluster_findings(config: RunConfig) -> list[Finding]:
     except ResourceError as error:
         cure = "a cluster with tokens wants RAY_AUTH_MODE=token and its ~/.ray/auth_token here"
         return [Finding("cluster", Level.FAIL, str(error), cure)]
+
+
+def bucket_findings(config: RunConfig) -> list[Finding]:
+    """Try to write, read and remove an object where the output is; nothing for a folder."""
+    place = place_of(config.output)
+    if place is None:
+        return []
+    probe = place.under(f".doctor-{socket.gethostname()}")
+    try:
+        return [_tried(probe, shown(config.output))]
+    except StorageError as error:
+        cure = "give this machine credentials or a role, or set `output` to another place"
+        return [Finding("bucket", Level.FAIL, str(error), cure)]
+
+
+def _tried(probe: Place, output: str) -> Finding:
+    content = str(time.time_ns()).encode()
+    write_object(probe, content)
+    found = read_object(probe)
+    remove_objects(probe, [""])
+    if found != content:
+        cure = "an object must be seen as soon as it is written; use a store that holds to that"
+        return Finding("bucket", Level.FAIL, f"{output}: does not give what was written", cure)
+    return Finding("bucket", Level.OK, f"{output} can be written, read and removed from")
 
 
 def _silence(address: str) -> str:
@@ -132,6 +160,7 @@ def node_finding(address: str, answer: NodeAnswer, here: MachineFacts, output: P
 def _ask(alive: list[dict[str, Any]], output: Path) -> Iterator[tuple[str, NodeAnswer | None]]:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=output, prefix=".doctor-") as marker:
+        shared.push(Path(marker.name))
         asked = {
             node["NodeManagerAddress"] + ":" + str(node["NodeManagerPort"]): _Look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -144,6 +173,9 @@ def _ask(alive: list[dict[str, Any]], output: Path) -> Iterator[tuple[str, NodeA
                 yield address, ray.get(reference, timeout=1)
             except (ray.exceptions.GetTimeoutError, ray.exceptions.RaySystemError):
                 yield address, None
+        place = place_of(Path(marker.name))
+        if place is not None:
+            remove_objects(place, [""])
 
 
 _Look: Any = ray.remote(num_cpus=0, max_retries=0)(node_answer)

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from pinsage.base.errors import StorageError
 from pinsage.base.machine import available_cpus, memory_bytes
+from pinsage.base.shared import is_stored
 
 _ROOT = Path(__file__).parents[2]
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -128,7 +130,15 @@ def node_answer(marker: str) -> NodeAnswer:
     Args:
         marker: path of a file that another machine has just written.
     """
-    return NodeAnswer(machine_facts(), Path(marker).exists())
+    return NodeAnswer(machine_facts(), _sees(Path(marker)))
+
+
+def _sees(marker: Path) -> bool:
+    try:
+        return is_stored(marker)
+    except StorageError:
+        # Whoever has written it could, so it is this machine that cannot.
+        return False
 
 
 def machine_facts() -> MachineFacts:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pinsage.base.artifacts import Draft, publish, whole_file
+from pinsage.base import copies, shared
+from pinsage.base.artifacts import Draft, finish, publish, whole_file
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster.builders import ClusterTasks
@@ -94,7 +95,7 @@ def train(run: Run, *, keep_log: Path | None = None) -> StageResult:
     """
     result = _publish(run.model, lambda draft: _train(run, draft, keep_log))
     # The model is whole, so nothing will be resumed from them.
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    copies.remove(run.checkpoints)
     return result
 
 
@@ -134,7 +135,7 @@ JOBS: dict[str, Callable[[Run], StageResult]] = {
 def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     started = time.monotonic()
     require(stage)
-    was_published = stage.is_done
+    was_published = finish(stage.directory)
     if not was_published:
         with publish(
             stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
@@ -145,7 +146,7 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
         directory=stage.directory,
         seconds=time.monotonic() - started,
         was_published=was_published,
-        counts=stage.open().manifest.counts,
+        counts=stage.manifest().counts,
     )
 
 
@@ -258,6 +259,7 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
         with session(config.ray):
             _log.info("%s", plan_training(task, num_pairs).line())
             result = run_training(task)
+    shared.pull_file(task.checkpoints / LOG)
     for name in (WEIGHTS, SHAPE):
         with draft.file(name) as path:
             shutil.copyfile(result / name, path)
@@ -269,6 +271,7 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
         keep_log.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(keep_log) as path:
             shutil.copyfile(task.checkpoints / LOG, path)
+        shared.push(keep_log)
     with draft.file(LOG) as path:
         write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
     draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}

@@ -18,6 +18,7 @@ import ray
 import ray.data
 import torch
 
+from pinsage.base import shared
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
 from pinsage.cluster.placement import require_room
@@ -25,6 +26,8 @@ from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import session, threads_for
 from pinsage.graph.schema import ITEMS_FILE
 from pinsage.inference.embedder import Embedder, EmbedSpec
+from pinsage.inference.exchange import MARK_SUFFIX, Exchange
+from pinsage.inference.export import PART_SUFFIX
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.inference.marks import Chunk, Marks, Pass
 from pinsage.inference.update import (
@@ -55,11 +58,35 @@ def _opened(spec: EmbedSpec, run: str) -> Embedder:
 
 
 def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
-    """Do the chunks of a batch; each is marked as done once its rows are written."""
+    """Do the chunks of a batch; each is marked as done once its rows are written.
+
+    With a bucket, this node may have neither the files nor what the pass before has put there.
+    """
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    embedder, exchange = _opened(spec, run), Exchange(spec.folder)
+    _make_ready(embedder, exchange, name)
     for start, stop in zip(batch["start"].tolist(), batch["stop"].tolist(), strict=True):
-        receipt = _opened(spec, run).do(name, start, stop)
-        Marks(spec.folder).set(name, (start, stop), receipt)
+        receipt = embedder.do(name, start, stop)
+        for file in embedder.written_by(name):
+            exchange.give(file, start, stop)
+        part = embedder.part_of(name, start, stop)
+        if part is not None:
+            shared.push(part)
+        marks = Marks(spec.folder)
+        marks.set(name, (start, stop), receipt)
+        shared.push(marks.path(name, (start, stop)))
     return {"rows": batch["stop"] - batch["start"]}
+
+
+def _make_ready(embedder: Embedder, exchange: Exchange, name: str) -> None:
+    """Have the files here that a pass fills and reads, with all rows of the passes before."""
+    before = embedder.pass_before(name)
+    with exchange.sole():
+        if exchange.is_open and before is not None:
+            embedder.begin(before)
+            for file in embedder.written_by(before):
+                exchange.take(file)
+        embedder.begin(name)
 
 
 class ChunkActor:
@@ -100,8 +127,9 @@ def embed_all(
         here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
     with nullcontext() if here else session(cluster):
         receipts = _run_passes(spec, embedder, here=here)
+    shared.pull(spec.parts, suffix=PART_SUFFIX)
     if spec.config.keep_rows:
-        _publish_hidden(embedder.encoder, draft)
+        _publish_hidden(spec, embedder.encoder, draft)
     _count(draft, embedder, receipts)
 
 
@@ -119,7 +147,10 @@ def embeds_here(num_workers: int | None, num_items: int, model: torch.nn.Module)
 
 def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict[str, Any]]:
     marks, run, receipts = Marks(spec.folder), uuid4().hex, []
+    exchange = Exchange(spec.folder)
     passes = embedder.passes()
+    if not here:
+        exchange.keep_only_shared_marks()
     with Progress("embed", sum(each.total for each in passes), "rows") as progress:
         for number, each in enumerate(passes):
             if marks.receipt(each.name) is None:
@@ -128,13 +159,15 @@ def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict
                     kept = len(each.chunks()) - len(todo)
                     _log.info("embed: %s: %d chunks were done before", each.name, kept)
                 _resume(progress, passes[:number], each, todo)
-                embedder.begin(each.name)
                 if here:
+                    _make_ready(embedder, exchange, each.name)
                     done = _run_here(spec, embedder, each, todo)
                 else:
+                    embedder.begin(each.name)
                     done = _run(spec, run, each, todo)
                 for rows in done:
                     progress.advance(rows, each.name)
+                shared.pull(spec.folder, suffix=MARK_SUFFIX)
                 marks.finish(each)
             embedder.end(each.name)
             receipt = marks.receipt(each.name)
@@ -230,9 +263,12 @@ def _load_update(spec: EmbedSpec) -> Update | None:
     return Update.load(spec.folder, PreviousEmbeddings.open(spec.previous))
 
 
-def _publish_hidden(encoder: LayerwiseEncoder, draft: Draft) -> None:
+def _publish_hidden(spec: EmbedSpec, encoder: LayerwiseEncoder, draft: Draft) -> None:
+    exchange = Exchange(spec.folder)
     for number in range(1, encoder.num_layers):
         if not draft.has(hidden_name(number)):
+            for file in encoder.files_of(number)[1:]:
+                exchange.take(file)
             encoder.hidden_file(number).replace(draft.path / hidden_name(number))
 
 

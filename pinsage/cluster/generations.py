@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pinsage.base.artifacts import whole_file
+from pinsage.base.shared import is_stored, read_shared, write_shared
 
 GENERATION = "generation.json"
 """The file that names the directories of the newest generation."""
@@ -40,22 +40,17 @@ def publish_generation(output: Path, directories: Mapping[str, Path]) -> Path:
     names = {name: path.relative_to(output).as_posix() for name, path in directories.items()}
     content = {"format_version": GENERATION_VERSION} | names
     newest = output / GENERATION
-    if newest.exists():
+    before = read_shared(newest)
+    if before is not None:
         # Written before every generation had a file of its own, it would be lost here.
-        _keep(output, newest.read_bytes())
+        _keep(output, before)
     text = (json.dumps(content, indent=2) + "\n").encode()
     _keep(output, text)
-    _write(newest, text)
+    write_shared(newest, text)
     return newest
 
 
 def _keep(output: Path, content: bytes) -> None:
     path = output / GENERATIONS / f"{digest_of(content)}.json"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        _write(path, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+    if not is_stored(path):
+        write_shared(path, content)

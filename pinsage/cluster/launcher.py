@@ -14,12 +14,14 @@ import ray
 import ray.train
 import ray.train.torch
 
+from pinsage.base import copies
 from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
 from pinsage.cluster.board import BoardActor, View
 from pinsage.cluster.placement import require_room, worker_bundle
 from pinsage.cluster.producers import start_producers
+from pinsage.cluster.session import ray_storage
 from pinsage.cluster.trainer import TrainTask, train_worker
 from pinsage.cluster.watchdog import stuck
 from pinsage.graph import Graph
@@ -84,7 +86,7 @@ def run_training(task: TrainTask) -> Path:
         run_config=ray.train.RunConfig(
             name="pinsage",
             # Ray Train wants a folder that all nodes share; all that counts is in checkpoints.
-            storage_path=str(storage),
+            **ray_storage(storage),
             failure_config=ray.train.FailureConfig(max_failures=task.train.max_failures),
             worker_runtime_env={"env_vars": ALLOCATOR},  # type: ignore[call-arg]
         ),
@@ -95,6 +97,7 @@ def run_training(task: TrainTask) -> Path:
         for actor in (*(producer.actor for producer in producers), board):
             ray.kill(actor)
         shutil.rmtree(storage, ignore_errors=True)
+        copies.remove_sent(storage)
     result = find_result(task)
     if result is None:
         raise TrainingError(

@@ -2,14 +2,18 @@
 
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pinsage.base.addresses import place_of
 from pinsage.base.artifacts import FORMAT_VERSION, MANIFEST, Manifest
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import list_shared, read_shared
+from pinsage.base.storage import Stored
 from pinsage.cluster.generations import GENERATION
 
 ORDER = ("graph", "neighborhoods", "model", "embeddings", "index", "factors", "report")
@@ -141,38 +145,87 @@ def read_output(folder: Path) -> Output:
     Raises:
         ArtifactError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder}: no such folder; check --output, or `output` in the recipe")
+    files = _Files(folder)
     served = _served(folder)
-    manifests = {path.parent: path for path in sorted(folder.glob(f"*/*/{MANIFEST}"))}
-    read = {place: _read(path) for place, path in manifests.items()}
+    read = {path.parent: _read(path) for path in files.manifests()}
     by_digest = {
         manifest.digest: place.name
         for place, manifest in read.items()
         if isinstance(manifest, Manifest)
     }
-    pieces = [_piece(place, manifest, by_digest, served) for place, manifest in read.items()]
-    generation = folder / GENERATION
+    pieces = [_piece(place, manifest, by_digest, served, files) for place, manifest in read.items()]
+    generation = files.find(folder / GENERATION)
     return Output(
         path=folder,
         pieces=tuple(sorted(pieces, key=lambda one: (_place(one.stage), one.published_s))),
         unfinished=tuple(_unfinished(folder)),
-        checkpoints={
-            place.name: count
-            for place in sorted(folder.glob("checkpoints/*"))
-            if (count := len(list(place.glob("step-*"))))
-        },
-        generation_s=generation.stat().st_mtime if generation.exists() else None,
+        checkpoints=files.checkpoints(),
+        generation_s=generation.written_s if generation else None,
     )
+
+
+class _Files:
+    """The files of an output, on this machine or in a bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._in_bucket: dict[Path, Stored] | None = None
+        if place_of(folder) is not None:
+            listed = list_shared(folder)
+            self._in_bucket = {folder / name: stored for name, stored in listed.items()}
+        elif not folder.is_dir():
+            raise ArtifactError(
+                f"{folder}: no such folder; check --output, or `output` in the recipe"
+            )
+
+    def manifests(self) -> list[Path]:
+        """List the manifests of published directories, sorted."""
+        if self._in_bucket is None:
+            return sorted(self._folder.glob(f"*/*/{MANIFEST}"))
+        inner = (path.relative_to(self._folder).parts for path in self._in_bucket)
+        return sorted(
+            self._folder.joinpath(*parts)
+            for parts in inner
+            if len(parts) == 3 and parts[2] == MANIFEST and not parts[1].startswith(".")
+        )
+
+    def find(self, path: Path) -> Stored | None:
+        """Tell what is known of a file; None if there is none."""
+        if self._in_bucket is not None:
+            return self._in_bucket.get(path)
+        if not path.is_file():
+            return None
+        stat = path.stat()
+        return Stored(stat.st_size, stat.st_mtime)
+
+    def written_s(self, path: Path) -> float:
+        """Tell when a file that is there was written, in seconds since 1970."""
+        found = self.find(path)
+        return found.written_s if found else 0.0
+
+    def checkpoints(self) -> dict[str, int]:
+        """Count the states of every training under way."""
+        if self._in_bucket is None:
+            places = [path.parent.name for path in self._folder.glob("checkpoints/*/step-*")]
+        else:
+            inner = [path.relative_to(self._folder).parts for path in self._in_bucket]
+            places = [
+                parts[1]
+                for parts in inner
+                if parts[0] == "checkpoints" and parts[2].startswith("step-")
+                if parts[3:] == (MANIFEST,)
+            ]
+        return dict(sorted(Counter(places).items()))
 
 
 def _served(folder: Path) -> set[str]:
     """Which directories the generation names."""
     path = folder / GENERATION
-    if not path.exists():
+    written = read_shared(path)
+    if written is None:
         return set()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(written)
     except ValueError as error:
         raise ArtifactError(
             f"{path}: damaged ({error}); run `python -m ray_jobs.pipeline` to write it anew"
@@ -183,7 +236,7 @@ def _served(folder: Path) -> set[str]:
 def _read(path: Path) -> Manifest | str:
     """Read a manifest, or say what is wrong with it."""
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_shared(path) or b"")
     except ValueError as error:
         return f"its {MANIFEST} is damaged ({str(error).splitlines()[0]})"
     if manifest.format_version != FORMAT_VERSION:
@@ -192,7 +245,11 @@ def _read(path: Path) -> Manifest | str:
 
 
 def _piece(
-    place: Path, manifest: Manifest | str, by_digest: dict[str, str], served: set[str]
+    place: Path,
+    manifest: Manifest | str,
+    by_digest: dict[str, str],
+    served: set[str],
+    files: "_Files",
 ) -> Piece:
     stage = place.parent.name
     known = manifest if isinstance(manifest, Manifest) else None
@@ -201,7 +258,7 @@ def _piece(
         fingerprint=place.name,
         path=place,
         digest=known.digest if known else "",
-        published_s=(place / MANIFEST).stat().st_mtime,
+        published_s=files.written_s(place / MANIFEST),
         size_bytes=sum(entry.size_bytes for entry in known.files.values()) if known else 0,
         num_files=len(known.files) if known else 0,
         counts=known.counts if known else {},
@@ -210,20 +267,20 @@ def _piece(
         if known
         else {},
         inputs=tuple(_inputs(known.config)) if known else (),
-        problem=_problem(place, manifest),
+        problem=_problem(place, manifest, files),
         served=f"{stage}/{place.name}" in served,
     )
 
 
-def _problem(place: Path, manifest: Manifest | str) -> str:
+def _problem(place: Path, manifest: Manifest | str, files: "_Files") -> str:
     if isinstance(manifest, str):
         return manifest
     for name, entry in manifest.files.items():
-        path = place / name
-        if not path.is_file():
+        found = files.find(place / name)
+        if found is None:
             return f"{name} is missing"
-        if path.stat().st_size != entry.size_bytes:
-            return f"{name} has {path.stat().st_size:,} bytes, not {entry.size_bytes:,}"
+        if found.size_bytes != entry.size_bytes:
+            return f"{name} has {found.size_bytes:,} bytes, not {entry.size_bytes:,}"
     return ""
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pinsage.base.addresses import shown
 from pinsage.cluster.lineage import Output, Piece, Unfinished
 
 _TOLD = ("items", "contexts", "edges", "mean_neighbors", "pairs", "steps", "kind", "recall@10")
@@ -46,7 +48,7 @@ def piece_text(output: Output, piece: Piece) -> str:
     head = [
         f"{piece.stage}/{piece.fingerprint}",
         f"  published  {_when(piece.published_s)}",
-        f"  files      {piece.num_files} in {size_text(piece.size_bytes)}, {piece.path}",
+        f"  files      {piece.num_files} in {size_text(piece.size_bytes)}, {shown(piece.path)}",
         f"  digest     {piece.digest}",
     ]
     if piece.problem:
@@ -61,6 +63,8 @@ def status_json(output: Output) -> str:
     """Everything as one JSON document; times are in seconds since 1970, sizes in bytes."""
 
     def plain(value: object) -> object:
+        if isinstance(value, Path):
+            return shown(value)
         return value.value if isinstance(value, Enum) else str(value)
 
     return json.dumps(asdict(output), default=plain, indent=2)
@@ -81,7 +85,7 @@ def size_text(size_bytes: float) -> str:
 
 def _summary(output: Output) -> str:
     total = sum(one.size_bytes for one in output.pieces)
-    lines = [f"{output.path}: {len(output.pieces)} published, {size_text(total)}"]
+    lines = [f"{shown(output.path)}: {len(output.pieces)} published, {size_text(total)}"]
     if output.generation_s is not None:
         lines.append(f"* in the newest generation (generation.json), {_when(output.generation_s)}")
     elif output.pieces:

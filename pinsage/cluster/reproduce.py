@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from pinsage.base import shared
 from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish
 from pinsage.base.errors import WorkerTimeoutError
 from pinsage.base.logs import Progress
@@ -153,6 +154,7 @@ def _held_out(config: RunConfig, graph: Graph) -> HeldOut:
 
 def _pace(trial: Trial) -> dict[str, Any]:
     """Read off the training log how long a step took, and how good the model was when."""
+    shared.pull_file(trial.log)
     lines = read_lines(trial.log)
     size = trial.run.config.train.minibatch.size
     paces = [line["pairs_per_s"] for line in lines if line.get("pairs_per_s")]

@@ -6,16 +6,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pinsage.base.addresses import shown
 from pinsage.base.artifacts import (
-    MANIFEST,
     Artifact,
+    Manifest,
     fingerprint,
     is_published,
+    list_published,
     open_artifact,
-    whole_file,
+    open_manifest,
 )
 from pinsage.base.config import Config, dump_config
+from pinsage.base.copies import set_limit
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import write_shared
 from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts
@@ -56,6 +60,14 @@ class Stage:
             ArtifactError: it has not finished, or its files were damaged.
         """
         return open_artifact(self.directory, stage=self.name, check_digests=check_digests)
+
+    def manifest(self) -> Manifest:
+        """Read what it published says of itself; of a bucket, nothing else is fetched.
+
+        Raises:
+            ArtifactError: it has not finished.
+        """
+        return open_manifest(self.directory, stage=self.name)
 
     def open_parents(self) -> dict[str, Artifact]:
         """Open all that it reads."""
@@ -184,8 +196,8 @@ class Run:
     def save_config(self) -> None:
         """Keep the resolved settings in `<output>/config.yaml`, which is a recipe too."""
         self.output.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.output / "config.yaml") as temporary:
-            temporary.write_text(dump_config(self.config), encoding="utf-8")
+        write_shared(self.output / "config.yaml", dump_config(self.config).encode())
+        set_limit(self.output, self.config.storage)
 
     def publish_generation(self) -> Path:
         """Name the directories that a server serves together, in one step."""
@@ -205,13 +217,12 @@ class Run:
         """Find a stage by its fingerprint, among what this output folder has."""
         directory = self.output / name / print_
         if directory.parent != self.output / name or not is_published(directory):
-            folders = sorted(
-                path.parent.name for path in (self.output / name).glob(f"*/{MANIFEST}")
-            )
+            folders = [path.name for path in list_published(self.output / name)]
             raise ArtifactError(
-                f"{setting}: no {name} published as {directory}; found {folders or 'none'} there"
+                f"{setting}: no {name} published as {shown(directory)}; found "
+                f"{folders or 'none'} there"
             )
-        return Stage(name, directory, open_artifact(directory, stage=name).manifest.config, ())
+        return Stage(name, directory, open_manifest(directory, stage=name).config, ())
 
     def _stage(self, name: str, settings: dict[str, Any], parents: tuple[Stage, ...]) -> Stage:
         parent_prints = {parent.name: parent.directory.name for parent in parents}
@@ -230,7 +241,8 @@ def require(stage: Stage) -> None:
         if not parent.is_done:
             raise ArtifactError(
                 f"{stage.name} reads {parent.name}, which is not published for this configuration "
-                f"(looked for {parent.directory}); run `python -m ray_jobs.{jobs[parent.name]}` "
+                f"(looked for {shown(parent.directory)}); run "
+                f"`python -m ray_jobs.{jobs[parent.name]}` "
                 "or `python -m ray_jobs.pipeline` with the same --config first"
             )
 

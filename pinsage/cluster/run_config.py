@@ -1,10 +1,24 @@
 """`RunConfig`: all the layers' settings in one tree, the content of a recipe."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
 
+from pinsage.base.addresses import (
+    LocalPath,
+    StorageConfig,
+    address_of,
+    check_address,
+    folder_of,
+    place_of,
+)
 from pinsage.base.config import Config
 from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
@@ -67,12 +81,13 @@ class ServeConfig(Config):
     """Longer request bodies are refused unread."""
     max_feature_bytes: PositiveInt = 2 * 2**30
     """A feature group that takes more memory is not offered as a method of comparison."""
-    votes: Path | None = None
+    votes: LocalPath | None = None
     """Folder where votes on the comparison page are kept; None keeps them beside the generation.
-    All copies of the server must see the same one."""
-    writes: Path | None = None
+    All copies of the server must see the same one. It must be named if `output` is in a bucket."""
+    writes: LocalPath | None = None
     """Folder where items written while serving are kept; None keeps them beside the generation.
-    All copies of the server must see the same one, on a file system with locks."""
+    All copies of the server must see the same one, on a file system with locks. It must be named if
+    `output` is in a bucket."""
     read_only: bool = False
     """Refuse to write or delete items; what others write into the folder is followed."""
     duel_items: Annotated[int, Field(ge=1, le=10)] = 1
@@ -107,7 +122,9 @@ class RunConfig(Config):
     name: str = "run"
     """What the run is called in reports."""
     output: Path
-    """Folder that every stage publishes into."""
+    """Folder that every stage publishes into, or an address in a bucket, `s3://` or `gs://`."""
+    storage: StorageConfig = StorageConfig()
+    """Copies on this machine of what is in a bucket."""
     seed: NonNegativeInt = 0
     """Where all randomness begins."""
     data: DataConfig
@@ -131,6 +148,34 @@ class RunConfig(Config):
     def training_seed(self) -> int:
         """Where the randomness of training begins."""
         return self.seed if self.train.seed is None else self.train.seed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _output_stands_here(cls, tree: Any) -> Any:
+        """Put the local folder that stands for an address in the address's place."""
+        output = tree.get("output") if isinstance(tree, dict) else None
+        if not isinstance(output, str) or "://" not in output:
+            return tree
+        told = tree.get("storage") or {}
+        cache = told.get("cache") if isinstance(told, dict) else told.cache
+        try:
+            folder = folder_of(check_address(output), Path(cache or StorageConfig().cache))
+        except ValueError as error:
+            raise ValueError(f"output: {error}") from error
+        return tree | {"output": folder}
+
+    @field_serializer("output")
+    def _output_as_given(self, output: Path) -> str:
+        return address_of(output) or str(output)
+
+    @model_validator(mode="after")
+    def _fits_a_bucket(self) -> "RunConfig":
+        if place_of(self.output) is not None and self.graph.build.spread:
+            raise ValueError(
+                "graph.build.spread wants an output folder that all nodes share, found a bucket; "
+                "build on one node (graph.build.spread=false), or give a shared folder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "RunConfig":

@@ -12,13 +12,13 @@ import yaml
 from pydantic import ValidationError
 from ray import tune
 
-from pinsage.base.artifacts import whole_file
+from pinsage.base import copies, shared
 from pinsage.base.config import apply_override, dump_config
 from pinsage.base.errors import ConfigError, PinsageError, TrainingError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
-from pinsage.cluster.session import session, stop_on_signals
+from pinsage.cluster.session import ray_storage, session, stop_on_signals
 from pinsage.cluster.trials import Trial, draw_trials
 from pinsage.training import load_progress
 from pinsage.training.validation import ValidationConfig, best_of
@@ -118,7 +118,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         tune_config=tune.TuneConfig(max_concurrent_trials=run.config.search.max_concurrent),
         run_config=tune.RunConfig(
             name="search",
-            storage_path=str(storage),
+            **ray_storage(storage),
             callbacks=[_Lines(trials)],
             verbose=0,
         ),
@@ -131,6 +131,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         stop_on_signals()
         # All that counts is published already.
         shutil.rmtree(storage, ignore_errors=True)
+        copies.remove_sent(storage)
     return [_told(trials, result) for result in found]
 
 
@@ -145,7 +146,7 @@ def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
         drivers.train(run)
     except PinsageError as error:
         return {"error": str(error)}
-    best = best_of(load_progress(run.model.directory).validations)
+    best = best_of(load_progress(run.model.open().path).validations)
     if best is None:
         return {"error": "no held-out pairs were looked at; check train.validation"}
     return {
@@ -202,11 +203,9 @@ def _told(trials: list[Trial], result: Any) -> Tried:
 def _write(run: Run, tried: list[Tried]) -> SearchResult:
     """Write the table, and the best trial as a recipe."""
     folder = run.output / "search"
-    folder.mkdir(parents=True, exist_ok=True)
     result = SearchResult(tried, folder / "best.yaml", folder / "search.json")
-    with whole_file(result.best) as path:
-        path.write_text(dump_config(_config_of(run.config, tried[0].settings)), encoding="utf-8")
-    with whole_file(result.table) as path:
-        rows = [asdict(trial) for trial in tried]
-        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    best = dump_config(_config_of(run.config, tried[0].settings))
+    shared.write_shared(result.best, best.encode())
+    rows = json.dumps([asdict(trial) for trial in tried], indent=2) + "\n"
+    shared.write_shared(result.table, rows.encode())
     return result

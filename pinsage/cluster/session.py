@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ray
 
+from pinsage.base.addresses import place_of
 from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
+from pinsage.base.storage import filesystem_at
 from pinsage.cluster.run_config import RayConfig
 
 _log = logging.getLogger(__name__)
@@ -105,6 +108,15 @@ def cluster_address(config: RayConfig) -> str:
     if config.address != "auto":
         return config.address
     return os.environ.get("RAY_ADDRESS") or "local"
+
+
+def ray_storage(folder: Path) -> dict[str, Any]:
+    """Say where Ray Train or Tune keeps what it shares among nodes, as arguments of its config."""
+    place = place_of(folder)
+    if place is None:
+        return {"storage_path": str(folder)}
+    filesystem, path = filesystem_at(place.address)
+    return {"storage_path": f"{path}/{place.name}", "storage_filesystem": filesystem}
 
 
 def require_cpus(wanted: float, *, purpose: str, setting: str) -> None:

@@ -15,6 +15,7 @@ import ray
 from jaxtyping import Float32, Int64
 from numba import set_num_threads
 
+from pinsage.base import shared
 from pinsage.base.artifacts import check_digests, whole_file
 from pinsage.base.errors import WalkLostError
 from pinsage.cluster.placement import STORE_CPUS
@@ -134,10 +135,12 @@ class Store:
         rows = [self._rows[token] for token in tokens]
         num_rows = sum(len(part["weights"]) for part in rows if "weights" in part)
         for name, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             parts = [part[name] for part in rows if name in part]
             whole = np.concatenate(parts) if parts else np.empty((num_rows, 0), np.int32)
             with whole_file(path) as temporary, temporary.open("wb") as out:
                 np.save(out, whole, allow_pickle=False)
+            shared.push(path)
         self.forget(tokens[0][0])
 
     def forget(self, start: int) -> None:

@@ -13,6 +13,7 @@ import ray.train.torch
 import torch
 from torch import distributed
 
+from pinsage.base import shared
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import PinsageError, WorkerTimeoutError
 from pinsage.base.seeding import Stream, stream, stream_key
@@ -168,6 +169,7 @@ class _Worker:
         """Train to the end, or until asked to stop; every checkpoint is whole when this returns."""
         task = self._task
         if self._rank == 0:
+            shared.pull_file(task.checkpoints / LOG)
             self._scalars = open_scalars(
                 task.train.trackers,
                 log=task.checkpoints / LOG,
@@ -199,6 +201,9 @@ class _Worker:
         finally:
             for scalars in self._scalars:
                 scalars.close()
+            if self._rank == 0:
+                shared.push(task.checkpoints / LOG)
+                shared.push(task.tensorboard)
 
     def save(self, state: TrainingState) -> None:
         """Have rank 0 write a checkpoint in the background."""

@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from numba import get_num_threads, set_num_threads
 
+from pinsage.base import shared
 from pinsage.base.artifacts import Draft, whole_file
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
 from pinsage.base.logs import Progress
@@ -86,9 +87,11 @@ class Walker:
         rows = walk_chunk(
             self._packed, np.arange(start, stop), walk=task.walk, hard=task.hard, seed=task.seed
         )
+        folder.mkdir(parents=True, exist_ok=True)
         for name, attribute in _ARRAYS.items():
             with whole_file(_part(folder, name, (start, stop))) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
+            shared.push(_part(folder, name, (start, stop)))
         return stop - start
 
 
@@ -121,6 +124,8 @@ def walk_all(
     folder = draft.scratch
     size = walk.items_per_chunk
     chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
+    # In a bucket, nodes that are lost may have left parts there.
+    shared.pull(folder)
     todo = [chunk for chunk in chunks if not _cuts(folder, chunk, num_shards)]
     walk_chunks = _walk_here
     if not is_local(config.mode, packed_bytes(opened, walk.choice), config.local_memory_share):
@@ -129,6 +134,7 @@ def walk_all(
         progress.resume_at(num_items - sum(stop - start for start, stop in todo))
         if todo:
             walk_chunks(task, config, todo, folder, progress.advance)
+    shared.pull(folder)
     for name in _ARRAYS:
         _join(folder, chunks, num_shards, draft, name)
 

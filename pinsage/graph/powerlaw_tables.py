@@ -19,6 +19,7 @@ import yaml
 from jaxtyping import Int
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from pinsage.base.addresses import LocalPath
 from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ConfigError
@@ -41,7 +42,7 @@ _PERIOD_S = 365 * 24 * 3_600
 class SyntheticConfig(Config):
     """Tables of a made-up catalog, and where to write them."""
 
-    output: Path
+    output: LocalPath
     """Folder for the tables."""
     name: str = "synthetic"
     """What the run of the recipe is called."""

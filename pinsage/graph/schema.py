@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pinsage.base.addresses import TablePath
 from pinsage.base.config import Config
 
 SPLITS = ("train", "valid", "test")
@@ -46,7 +47,7 @@ class FeatureConfig(Config):
     column: str | None = None
     """Column of the items table: lists of one constant width of float16, float32 or float64."""
 
-    npy: str | None = None
+    npy: TablePath | None = None
     """An .npy file, float [rows, width], whose rows are those of the items table in its order."""
 
     @model_validator(mode="after")
@@ -61,7 +62,7 @@ class FeatureConfig(Config):
 class ItemsConfig(Config):
     """The items table: what can be recommended, one row each."""
 
-    path: str
+    path: TablePath
     """A Parquet file, a directory of them, a glob, or a URI such as `s3://bucket/items/`."""
 
     key: str = "item_id"
@@ -90,7 +91,7 @@ class ItemsConfig(Config):
 class EdgesConfig(Config):
     """One table of edges: an item was put in a context (a board, a reader's shelf, a basket)."""
 
-    path: str
+    path: TablePath
     """A Parquet file, a directory of them, a glob, or a URI."""
 
     item: str = "item_id"
@@ -122,7 +123,7 @@ class PairsConfig(Config):
     hash of the pair, in either order the same.
     """
 
-    path: str
+    path: TablePath
     """A Parquet file, a directory of them, a glob, or a URI."""
 
     query: str = "query_item"

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,28 @@ class Embedder:
             self.encoder.release(
                 self._convolutions.index(name), keep_hidden=self._spec.config.keep_rows
             )
+
+    def written_by(self, name: str) -> list[RowFile]:
+        """List the files of rows that a pass fills."""
+        if name == self._convolutions[-1]:
+            return [self._embeddings]
+        if name in self._convolutions:
+            return self.encoder.files_of(self._convolutions.index(name))
+        return []
+
+    def pass_before(self, name: str) -> str | None:
+        """Name the pass whose rows a pass reads; None reads features alone."""
+        if name not in self._convolutions:
+            return self._convolutions[-1]
+        number = self._convolutions.index(name)
+        return self._convolutions[number - 1] if number else None
+
+    def part_of(self, name: str, start: int, stop: int) -> Path | None:
+        """Name the Parquet file that a chunk of a pass writes; None of passes that write rows."""
+        if name in self._convolutions:
+            return None
+        kind: Literal["part", "contexts"] = "contexts" if name == "contexts" else "part"
+        return self._spec.parts / part_name(kind, start, stop)
 
     def do(self, name: str, start: int, stop: int) -> dict[str, Any]:
         """Do one chunk of a pass.

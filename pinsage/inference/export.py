@@ -17,12 +17,14 @@ STAGE = "embeddings"
 PART_ROWS = 65_536
 """Rows of a Parquet file, but for the last one's: the same whatever a worker takes at a time."""
 
+PART_SUFFIX = ".parquet"
+
 _PARTS_HELD = 4
 
 
 def part_name(kind: Literal["part", "contexts"], start: int, stop: int) -> str:
     """Name the file of the items, or contexts, with ids in [start, stop)."""
-    return f"{kind}-{start:012d}-{stop:012d}.parquet"
+    return f"{kind}-{start:012d}-{stop:012d}{PART_SUFFIX}"
 
 
 def write_part(

@@ -128,6 +128,10 @@ class LayerwiseEncoder:
         if number > 1 and not keep_hidden:
             self._hidden[number - 1].drop()
 
+    def files_of(self, number: int) -> list[RowFile]:
+        """List the files that a pass before the last fills: what it hands on, and hidden rows."""
+        return [self._projected[number], *(self._hidden[number : number + 1] if number else [])]
+
     def made(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"]:
         """Give what a pass before the last has handed on: the rows to pool from."""
         return self._projected[number].read()[start:stop]

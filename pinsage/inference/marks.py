@@ -42,6 +42,10 @@ class Marks:
         """Mark a chunk, whose rows are on disk."""
         self._save(self._of_chunk(name, chunk), receipt)
 
+    def path(self, name: str, chunk: Chunk) -> Path:
+        """Name the file of a chunk's mark."""
+        return self._of_chunk(name, chunk)
+
     def is_set(self, name: str, chunk: Chunk) -> bool:
         """Tell whether a chunk cut like this is done."""
         return self._of_chunk(name, chunk).exists()

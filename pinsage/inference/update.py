@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, Int, Int64, UInt64
 
+from pinsage.base import shared
 from pinsage.base.artifacts import Artifact, open_artifact, whole_file
 from pinsage.base.errors import ArtifactError
 from pinsage.inference.export import STAGE, PartsReader
@@ -26,6 +27,8 @@ from pinsage.sampling.neighborhood import Neighborhoods
 PRINTS_FILE = "prints.npy"
 KEY, FEATURES, NEIGHBORHOOD = range(3)
 """Columns of the prints."""
+
+_SUFFIX = "-update.npy"
 
 _ROWS = 65_536
 """Items looked at at a time."""
@@ -135,14 +138,16 @@ class Update:
         arrays = {"old_rows": self.old_rows, "changed": np.array(self.changed)}
         arrays["pooled_from"] = np.array(self.pooled_from, bool).reshape(-1, len(self.old_rows))
         for name, array in arrays.items():
-            with whole_file(folder / f"update-{name}.npy") as path, path.open("wb") as out:
+            with whole_file(folder / f"{name}{_SUFFIX}") as path, path.open("wb") as out:
                 np.save(out, array, allow_pickle=False)
+            shared.push(folder / f"{name}{_SUFFIX}")
 
     @classmethod
     def load(cls, folder: Path, previous: PreviousEmbeddings) -> "Update":
         """Map what was saved."""
+        shared.pull(folder, suffix=_SUFFIX)
         old_rows, changed, pooled_from = (
-            np.load(folder / f"update-{name}.npy", mmap_mode="r", allow_pickle=False)
+            np.load(folder / f"{name}{_SUFFIX}", mmap_mode="r", allow_pickle=False)
             for name in ("old_rows", "changed", "pooled_from")
         )
         return cls(previous, old_rows, list(changed), list(pooled_from))

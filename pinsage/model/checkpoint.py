@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pinsage.base import copies
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ArtifactError
 from pinsage.model.encoder import ModelConfig, PinSage
@@ -30,6 +31,7 @@ def load_model(directory: Path) -> PinSage:
     Raises:
         ArtifactError: a file is missing or does not fit the network.
     """
+    copies.hold(directory)
     try:
         shape = json.loads((directory / SHAPE).read_text(encoding="utf-8"))
         model = PinSage(ModelConfig.model_validate(shape["model"]), shape["feature_width"])

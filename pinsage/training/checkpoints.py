@@ -16,8 +16,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from pinsage.base.artifacts import Draft, is_published, open_artifact, publish, whole_file
-from pinsage.base.errors import ArtifactError, TrainingError
+from pinsage.base import copies, shared
+from pinsage.base.artifacts import Draft, is_published, list_published, open_artifact, publish
+from pinsage.base.errors import ArtifactError, StorageError, TrainingError
+from pinsage.training.scalars import LOG
 from pinsage.training.state import Snapshot, TrainingState
 from pinsage.training.validation import best_of
 
@@ -61,18 +63,22 @@ class Checkpoints:
 
     def published(self) -> list[Path]:
         """List them, the oldest first."""
-        return sorted(path for path in self.folder.glob("step-*") if is_published(path))
+        return [path for path in list_published(self.folder) if path.name.startswith("step-")]
 
     def find(self) -> Found:
         """Find the newest whole checkpoint, reading every byte of it.
 
         Raises:
             ArtifactError: it belongs to other settings, or there are some and none is whole.
+            StorageError: their bucket cannot be read.
         """
         skipped: list[str] = []
         for path in reversed(self.published()):
             try:
                 artifact = open_artifact(path, stage=_STAGE, check_digests=True)
+            except StorageError:
+                # It may be whole: to go on from an older one would lose what it holds.
+                raise
             except ArtifactError as error:
                 skipped.append(str(error))
                 continue
@@ -119,17 +125,19 @@ class Checkpoints:
             except (OSError, SafetensorError) as again:
                 raise self._failed(step, again) from again
         if best_step is not None:
-            with whole_file(self.folder / BEST) as path:
-                path.write_text(json.dumps({"step": best_step}) + "\n", encoding="utf-8")
+            content = json.dumps({"step": best_step}) + "\n"
+            shared.write_shared(self.folder / BEST, content.encode())
         self._drop(best_step, keep=self.keep)
 
     def _publish(self, step: int, write: Callable[[Draft], None]) -> None:
         directory = self.path(step)
         for left in _partials(self.folder):
             shutil.rmtree(left)
-        if directory.exists():
+        if directory.exists() or is_published(directory):
             # Training came by here before: this one was damaged, or says the same.
-            shutil.rmtree(directory)
+            copies.remove(directory)
+        # Before the state: whoever goes on from it finds the log up to it.
+        shared.push(self.folder / LOG)
         try:
             with publish(directory, stage=_STAGE, config=self.settings, parents={}) as draft:
                 write(draft)
@@ -143,7 +151,7 @@ class Checkpoints:
         """Remove all but the newest and the best; tell whether there was anything to remove."""
         old = [path for path in self.published()[:-keep] if path != self._best_path(best_step)]
         for path in old:
-            shutil.rmtree(path)
+            copies.remove(path)
             (self.folder / f".{path.name}.lock").unlink(missing_ok=True)
         return bool(old)
 

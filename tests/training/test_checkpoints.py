@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ArtifactError, TrainingError
 from pinsage.training import Checkpoints
+from pinsage.training.scalars import LOG
+from tests.buckets import BucketServer
 
 
 def checkpoints(folder: Path, keep: int = 3, **settings: object) -> Checkpoints:
@@ -161,3 +164,29 @@ print(folder.find().path.name)
     assert "File too large" in error
     assert newest == "step-000000001"
     assert not list(tmp_path.glob(".step-*.partial"))
+
+
+def test_a_run_whose_node_is_lost_goes_on_elsewhere_from_its_bucket(
+    buckets: BucketServer, tmp_path: Path
+) -> None:
+    address = buckets.new_run()
+    here, there = (
+        checkpoints(folder_of(address, tmp_path / name) / "checkpoints/model", keep=2)
+        for name in ("here", "there")
+    )
+    here.folder.mkdir(parents=True)
+    (here.folder / LOG).write_text('{"step": 3}\n')
+    for step in (1, 2, 3):
+        here.save(step, content(), best_step=1)
+    assert names(there) == ["step-000000001", "step-000000002", "step-000000003"]
+    assert there.find().path == there.path(3)
+    assert (there.path(3) / "weights").read_bytes() == bytes(100)
+    stored = buckets.objects(address)
+    assert stored[f"checkpoints/model/{LOG}"] == b'{"step": 3}\n'
+    there.save(4, content())
+    assert names(here) == ["step-000000003", "step-000000004"]
+    buckets.put(address, "checkpoints/model/step-000000004/weights", b"x" * 100)
+    elsewhere = checkpoints(folder_of(address, tmp_path / "elsewhere") / "checkpoints/model")
+    found = elsewhere.find()
+    assert found.path == elsewhere.path(3)
+    assert len(found.skipped) == 1

@@ -1,0 +1,180 @@
+"""Publishing into a bucket, and opening what is there, on a server that speaks S3 and can fail."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinsage.base import shared
+from pinsage.base.addresses import StorageConfig, folder_of
+from pinsage.base.artifacts import (
+    MANIFEST,
+    finish,
+    is_published,
+    list_published,
+    open_artifact,
+    open_manifest,
+    publish,
+)
+from pinsage.base.copies import make_room, remove, set_limit
+from pinsage.base.errors import ArtifactError, StorageError
+from pinsage.graph.rows import RowFile
+from pinsage.inference.exchange import Exchange
+from tests.buckets import BUSY, CLOSED, BucketServer
+
+MIB = 2**20
+
+
+@pytest.fixture
+def address(buckets: BucketServer) -> Iterator[str]:
+    yield buckets.new_run()
+    buckets.on_request = None
+
+
+def write(directory: Path, *, num_files: int = 4, size: int = 100) -> None:
+    with publish(directory, stage="numbers", config={}, parents={}) as draft:
+        for number in range(num_files):
+            draft.write_array(f"part/{number}.npy", np.full(size, number, np.uint8))
+
+
+def test_what_one_machine_publishes_another_one_opens_with_equal_bytes(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    here, there = (folder_of(address, tmp_path / name) / "numbers/a" for name in ("here", "there"))
+    write(here)
+    written = [path for method, path in buckets.requests if method in {"PUT", "POST"}]
+    assert written[-1].endswith(f"numbers/a/{MANIFEST}")
+    assert open_manifest(there, stage="numbers").files.keys() == {f"part/{n}.npy" for n in range(4)}
+    assert not there.exists()
+    opened = open_artifact(there, stage="numbers", check_digests=True)
+    assert opened.manifest == open_artifact(here, stage="numbers").manifest
+    assert np.load(there / "part/3.npy").tolist() == [3] * 100
+    assert list_published(there.parent) == [there]
+    with pytest.raises(ArtifactError, match="published already"):
+        write(there)
+
+
+def publish_there(directory: Path) -> None:
+    write(directory)
+
+
+def test_a_killed_upload_leaves_nothing_visible_and_goes_on_with_the_whole_files(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    directory = folder_of(address, tmp_path) / "numbers/a"
+    process = multiprocessing.get_context("spawn").Process(target=publish_there, args=(directory,))
+
+    def kill_before_the_manifest(method: str, path: str) -> tuple[str, bytes] | None:
+        if method != "GET" and method != "HEAD" and path.endswith(f"/{MANIFEST}"):
+            os.kill(int(process.pid or 0), signal.SIGKILL)
+            return BUSY
+        return None
+
+    buckets.on_request = kill_before_the_manifest
+    process.start()
+    process.join()
+    buckets.on_request = None
+    assert process.exitcode == -signal.SIGKILL
+    assert len(buckets.objects(address)) == 4
+    assert not is_published(directory)
+    elsewhere = folder_of(address, tmp_path / "elsewhere") / "numbers/a"
+    with pytest.raises(ArtifactError, match="has not finished"):
+        open_artifact(elsewhere, stage="numbers")
+    buckets.requests.clear()
+    assert finish(directory)
+    written = {path.rpartition("/")[2] for method, path in buckets.requests if method == "PUT"}
+    assert written == {MANIFEST}
+    assert open_artifact(elsewhere, stage="numbers").path == elsewhere
+
+
+def test_a_busy_server_is_asked_again_and_a_closed_one_is_named(
+    buckets: BucketServer, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    directory = folder_of(address, tmp_path) / "numbers/a"
+    # More than the client below tries by itself.
+    refusals = iter([BUSY] * 4)
+    buckets.on_request = lambda method, _path: next(refusals, None) if method == "PUT" else None
+    write(directory, num_files=1)
+    assert next(refusals, None) is None
+    assert is_published(directory)
+    buckets.on_request = lambda _method, _path: CLOSED
+    with pytest.raises(StorageError, match=r"s3://tests/run-\d+/numbers/a/manifest.json: cannot"):
+        open_artifact(folder_of(address, tmp_path / "b") / "numbers/a", stage="numbers")
+
+
+def test_an_object_that_was_changed_is_refused_and_no_part_of_it_is_kept(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    write(folder_of(address, tmp_path) / "numbers/a")
+    whole = buckets.objects(address)["numbers/a/part/2.npy"]
+    buckets.put(address, "numbers/a/part/2.npy", whole[:-1] + b"\xff")
+    elsewhere = folder_of(address, tmp_path / "elsewhere") / "numbers/a"
+    with pytest.raises(ArtifactError, match=r"part/2.npy: wanted SHA-256"):
+        open_artifact(elsewhere, stage="numbers")
+    assert not elsewhere.exists()
+
+
+def test_a_result_that_was_deleted_from_the_bucket_is_gone_here_too(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    here, there = (folder_of(address, tmp_path / name) / "numbers/a" for name in ("here", "there"))
+    write(here)
+    remove(there)
+    assert not is_published(here)
+    assert not buckets.objects(address)
+    write(here, num_files=1)
+    assert open_manifest(there, stage="numbers").files.keys() == {"part/0.npy"}
+    assert sorted(path.name for path in (here / "part").iterdir()) == ["0.npy"]
+
+
+def test_copies_in_excess_go_the_least_recently_opened_first_and_never_an_open_one(
+    address: str, tmp_path: Path
+) -> None:
+    root = folder_of(address, tmp_path)
+    set_limit(root, StorageConfig(cache_gib=2.5 / 1024))
+    for name in ("a", "b"):
+        write(root / "numbers" / name, num_files=1, size=MIB)
+    open_artifact(root / "numbers/a", stage="numbers")
+    write(root / "numbers/c", num_files=1, size=MIB)
+    assert [(root / "numbers" / name).exists() for name in "abc"] == [True, False, True]
+    open_artifact(root / "numbers/b", stage="numbers")
+    assert [(root / "numbers" / name).exists() for name in "abc"] == [True, True, False]
+    make_room(root, need_bytes=10 * MIB)
+    assert [(root / "numbers" / name).exists() for name in "abc"] == [True, True, False]
+
+
+def test_files_that_nodes_share_go_by_way_of_the_bucket(address: str, tmp_path: Path) -> None:
+    here, there = (folder_of(address, tmp_path / name) for name in ("here", "there"))
+    (here / "walks").mkdir(parents=True)
+    (here / "walks/0.npy").write_bytes(b"zero")
+    (here / "walks/.1.npy.tmp").write_bytes(b"half")
+    shared.push(here / "walks")
+    shared.pull(there / "walks")
+    assert [path.name for path in (there / "walks").iterdir()] == ["0.npy"]
+    shared.write_shared(here / "pointer.json", b"1")
+    assert shared.read_shared(there / "pointer.json") == b"1"
+    assert shared.list_shared(there).keys() == {"walks/0.npy", "pointer.json"}
+
+
+def test_rows_that_one_node_has_computed_are_in_the_files_of_another(
+    address: str, tmp_path: Path
+) -> None:
+    files = []
+    for name in ("here", "there"):
+        folder = folder_of(address, tmp_path / name) / "embeddings/.a.partial/.scratch"
+        folder.mkdir(parents=True)
+        files.append(RowFile(folder / "projected-0.npy"))
+        files[-1].make(6, 2)
+    here, there = (Exchange(file.path.parent) for file in files)
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    for exchange, file, some in ((here, files[0], slice(0, 4)), (there, files[1], slice(4, 6))):
+        file.write(some.start, rows[some])
+        exchange.give(file, some.start, some.stop)
+    there.take(files[1])
+    assert files[1].read().tolist() == rows.tolist()
+    assert files[0].read()[4:].tolist() == [[0, 0], [0, 0]]
