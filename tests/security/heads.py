@@ -70,6 +70,8 @@ def head() -> Iterator[Head]:
     dashboard, agent, gcs = free_port(), free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    # Jobs find the `python` of this environment.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     # Ray's sockets want a short path.
     with tempfile.TemporaryDirectory(prefix="head", dir="/tmp") as folder:
         command = [
