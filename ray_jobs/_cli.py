@@ -10,7 +10,7 @@ from pinsage.base.logs import set_up_logging
 from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
-from pinsage.cluster.session import stop_on_signals
+from pinsage.cluster.session import require_lasting, stop_on_signals
 from ray_jobs._exit import exit_code
 
 
@@ -31,6 +31,7 @@ def run_job(work: Callable[[Run], None], *, description: str) -> int:
     """
 
     def start(config: RunConfig) -> None:
+        require_lasting(config.output)
         run = Run(config)
         run.save_config()
         work(run)

@@ -5,11 +5,13 @@ import sys
 
 from pinsage.cluster.paper_tables import ReproduceConfig
 from pinsage.cluster.reproduce import reproduce
+from pinsage.cluster.session import require_lasting
 from ray_jobs._cli import run_with_config
 
 
 def run_reproduce(config: ReproduceConfig) -> None:
     """Run all trials, print the tables, and where they are as one JSON line."""
+    require_lasting(config.run.output)
     directory = reproduce(config)
     print((directory / "reproduce.md").read_text(encoding="utf-8"))
     print(json.dumps({"directory": str(directory)}))

@@ -161,23 +161,26 @@ def uses_gpu(task: TrainTask) -> bool:
 def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask) -> None:
     """Train on a thread, so that this one can show how it goes, and hear when to stop."""
     failures: list[BaseException] = []
+    # Not `Thread.join`: one that is interrupted may take a thread that runs for one that has ended.
+    ended = threading.Event()
 
     def work() -> None:
         try:
             fit()
         except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
             failures.append(error)
+        finally:
+            ended.set()
 
     fitting = threading.Thread(target=work, name="fit", daemon=True)
     follower = _Follower(board, progress, stuck_after_s=task.train.stuck_after_s)
     with progress:
         fitting.start()
         try:
-            while fitting.is_alive() and not follower.has_waited_to_end():
-                fitting.join(_LOOK_INTERVAL_S)
+            while not ended.wait(_LOOK_INTERVAL_S) and not follower.has_waited_to_end():
                 follower.look()
         except KeyboardInterrupt:
-            _stop(board, fitting, follower)
+            _stop(board, ended, follower)
             raise
         follower.look()
     if follower.error is not None:
@@ -226,18 +229,17 @@ class _Follower:
         return self._failed_at is not None and time.monotonic() - self._failed_at > _END_S
 
 
-def _stop(board: Any, fitting: threading.Thread, follower: _Follower) -> None:
+def _stop(board: Any, ended: threading.Event, follower: _Follower) -> None:
     """Have the workers save a checkpoint, and wait until they have left."""
     if not follower.has_started:
         return
     _log.info("stopping: the workers save a checkpoint")
     started = time.monotonic()
     ray.get(board.ask_to_stop.remote(), timeout=_READ_TIMEOUT_S)
-    fitting.join(_STOP_S)
-    if fitting.is_alive():
-        _log.warning("no checkpoint was saved within %.0f s; an older one is there", _STOP_S)
-    else:
+    if ended.wait(_STOP_S):
         _log.info("saved and left in %.1f s", time.monotonic() - started)
+    else:
+        _log.warning("no checkpoint was saved within %.0f s; an older one is there", _STOP_S)
 
 
 def _explained(error: BaseException, task: TrainTask) -> PinsageError:

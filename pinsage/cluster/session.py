@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from pinsage.base.addresses import place_of
-from pinsage.base.errors import ResourceError
+from pinsage.base.errors import ConfigError, ResourceError
 from pinsage.base.machine import available_cpus
 from pinsage.base.storage import filesystem_at
 from pinsage.cluster.run_config import RayConfig
@@ -22,6 +22,8 @@ from pinsage.cluster.run_config import RayConfig
 _log = logging.getLogger(__name__)
 
 _START_ATTEMPTS = 3
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""What Ray sets for the command of a submitted job, and for nothing else."""
 
 
 @contextmanager
@@ -117,6 +119,23 @@ def ray_storage(folder: Path) -> dict[str, Any]:
         return {"storage_path": str(folder)}
     filesystem, path = filesystem_at(place.address)
     return {"storage_path": f"{path}/{place.name}", "storage_filesystem": filesystem}
+
+
+def require_lasting(output: Path) -> None:
+    """Stop a submitted job that would publish into the copy of the working dir that Ray deletes.
+
+    Raises:
+        ConfigError: `output` lies inside it, as every relative path does.
+    """
+    if _SUBMITTED not in os.environ:
+        return
+    working_dir = Path.cwd()
+    if (working_dir / output).resolve().is_relative_to(working_dir.resolve()):
+        raise ConfigError(
+            f"output: {output} would lie in this job's copy of the working dir ({working_dir}), "
+            "which Ray deletes after the job; give a folder that all nodes see, as in --set "
+            "output=/shared/runs/books"
+        )
 
 
 def require_cpus(wanted: float, *, purpose: str, setting: str) -> None:

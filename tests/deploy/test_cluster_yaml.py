@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,16 @@ import boto3
 import pytest
 import yaml
 from moto import mock_aws
-from ray.autoscaler._private.autoscaler import NodeAvailabilitySummary
 from ray.autoscaler._private.aws.config import bootstrap_aws
-from ray.autoscaler._private.resource_demand_scheduler import (
-    _default_utilization_scorer,
-    get_nodes_for,
-)
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from pinsage.base.config import load_config
-from pinsage.cluster.demands import Demand, demands
+from pinsage.cluster.demands import demands
 from pinsage.cluster.run_config import RunConfig
+from tests.deploy.room import recipes_without_place, without_place
 from tests.runs import ROOT
 
 FILES = [ROOT / "cluster.yaml", ROOT / "deploy" / "cluster-gcp.yaml"]
-RECIPES = sorted((ROOT / "ray_jobs" / "recipes").glob("*.yaml"))
 COMMANDS = [
     f"{who}{what}"
     for who in ("", "head_", "worker_")
@@ -47,19 +41,6 @@ def prepared(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return dict(prepare_config(loaded(path)))
 
 
-def without_place(config: dict[str, Any], demand: Demand) -> list[dict[str, float]]:
-    """What Ray's autoscaler finds no node for, with as many nodes as the file allows."""
-    _, left = get_nodes_for(
-        config["available_node_types"],
-        {},
-        config["head_node_type"],
-        config["max_workers"],
-        [dict(bundle) for bundle in demand.bundles],
-        partial(_default_utilization_scorer, node_availability_summary=NodeAvailabilitySummary({})),
-    )
-    return left
-
-
 def all_commands(config: dict[str, Any]) -> list[str]:
     commands = [command for name in COMMANDS for command in config.get(name, [])]
     for node_type in config["available_node_types"].values():
@@ -74,12 +55,7 @@ def test_ray_takes_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @clusters
 def test_every_recipe_finds_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = prepared(path, monkeypatch)
-    kinds = config["available_node_types"].values()
-    num_gpus = sum(kind["max_workers"] * kind["resources"].get("GPU", 0) for kind in kinds)
-    for recipe in RECIPES:
-        for demand in demands(load_config(RunConfig, recipe), num_gpus=num_gpus):
-            assert not without_place(config, demand), recipe.stem
+    assert recipes_without_place(prepared(path, monkeypatch)) == []
 
 
 @clusters
@@ -103,7 +79,9 @@ def test_every_ray_process_wants_the_token_and_nothing_listens_to_the_world(path
         if "ray start" in command
     ]
     assert len(starts) == 2
-    assert all(command.startswith("export RAY_AUTH_MODE=token;") for command in starts)
+    # A stopped job has time to save a checkpoint.
+    wanted = "export RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S=60; "
+    assert all(command.startswith(wanted) for command in starts)
     (head,) = (command for command in starts if "--head" in command)
     assert "--dashboard-host=127.0.0.1" in shlex.split(head)
     assert not re.search(r"\b0\.0\.0\.0", path.read_text())

@@ -25,12 +25,20 @@ class Head:
         agent: URL of the node's own agent, which takes jobs too.
         gcs: address that nodes and drivers join.
         token: what lets in.
+        folder: where it keeps its sessions.
     """
 
     dashboard: str
     agent: str
     gcs: str
     token: str
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command that speaks to it."""
+        known = {"RAY_AUTH_TOKEN": self.token, "RAY_ADDRESS": self.dashboard}
+        return os.environ | known | {"RAY_AUTH_MODE": "token"}
 
     def ask(self, url: str, method: str, body: bytes = b"", **headers: str) -> int:
         """Send a request, and give the status of the answer."""
@@ -70,6 +78,9 @@ def head() -> Iterator[Head]:
     dashboard, agent, gcs = free_port(), free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    environment |= {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+    # Jobs find the `python` of this environment.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     # Ray's sockets want a short path.
     with tempfile.TemporaryDirectory(prefix="head", dir="/tmp") as folder:
         command = [
@@ -90,6 +101,7 @@ def head() -> Iterator[Head]:
                 f"http://127.0.0.1:{agent}",
                 f"127.0.0.1:{gcs}",
                 token,
+                Path(folder),
             )
             _wait_until_ready(process, made, log)
             yield made
