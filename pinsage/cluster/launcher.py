@@ -81,7 +81,7 @@ def run_training(task: TrainTask) -> Path:
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,  # type: ignore[arg-type]  # a pair is new
             use_gpu=use_gpu,
-            elastic_resize_monitor_interval_s=task.train.resize_interval_s,
+            elastic_resize_monitor_interval_s=task.train.resize_interval_s,  # type: ignore[call-arg]
         ),
         run_config=ray.train.RunConfig(
             name="pinsage",
