@@ -1,6 +1,7 @@
 """Jobs of this project as processes, what they tell, and how far their trainings are."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -58,6 +59,13 @@ class Job:
     def find(self, text: str) -> Told | None:
         """Give the newest line that has a text."""
         return next((told for told in reversed(self.told) if text in told.text), None)
+
+    @property
+    def workers(self) -> list[int]:
+        """Tell how many workers trained in turn; nothing if they started only once."""
+        text = "\n".join(told.text for told in self.told)
+        starts = re.findall(r"with (\d+) worker\(s\), before (\d+)", text)
+        return [int(before) for _, before in starts[:1]] + [int(now) for now, _ in starts]
 
     def _listen(self) -> None:
         assert self.process.stderr is not None

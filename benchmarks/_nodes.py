@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from benchmarks.processes import descendants
+from benchmarks.serve import free_port
 from serve.proxy import prepare_proxies
 
 _STORE_BYTES = 100 * 2**20
+_LOOK_S = 0.5
 _ROOT = Path(__file__).parents[1]
 
 NOTICED_SOON = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
@@ -38,6 +42,21 @@ class Nodes:
     def address(self) -> str:
         """Where drivers join."""
         return str(self.cluster.address)
+
+    def submit(self, command: str) -> str:
+        """Run a command as a submitted job, and give what it printed.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        client = JobSubmissionClient(f"http://{self.cluster.webui_url}")
+        name = client.submit_job(entrypoint=command)
+        while not (status := client.get_job_status(name)).is_terminal():
+            time.sleep(_LOOK_S)
+        printed = client.get_job_logs(name)
+        if status is not JobStatus.SUCCEEDED:
+            raise RuntimeError(f"{command} ended as {status}: {printed[-2000:]}")
+        return printed
 
     def add(self) -> None:
         """Add a worker node; Ray wants that done on the main thread."""
@@ -82,17 +101,19 @@ def _count(node: Any, title: str) -> int:
 
 
 @contextmanager
-def nodes(num_workers: int, *, noticed_soon: bool) -> Iterator[Nodes]:
+def nodes(num_workers: int, *, noticed_soon: bool, takes_jobs: bool) -> Iterator[Nodes]:
     """Start a cluster and join it; all of it ends with the block.
 
     Args:
         num_workers: worker nodes to begin with.
         noticed_soon: whether to have lost nodes noticed sooner than Ray does by itself.
+        takes_jobs: whether to start what takes submitted jobs, the dashboard.
     """
     # What a cluster's nodes are to have in their environment; see docs/generations.md.
     prepare_proxies()
     os.environ["PYTHONPATH"] = str(_ROOT)
     head: dict[str, Any] = {"num_cpus": 0, "object_store_memory": _STORE_BYTES}
+    head |= {"include_dashboard": takes_jobs, "dashboard_port": free_port()}
     if noticed_soon:
         head["_system_config"] = NOTICED_SOON
     made = Nodes(Cluster(initialize_head=True, head_node_args=head))

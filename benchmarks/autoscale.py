@@ -15,7 +15,6 @@ is the time from the job's end until no node was left.
 import json
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +45,6 @@ _STORE_BYTES = 100 * 2**20
 _MOST_NODES = 2
 _LOOK_S = 0.1
 _PATIENCE_S = 240.0
-
-
-@dataclass(frozen=True)
-class Head:
-    """A head whose autoscaler runs.
-
-    Attributes:
-        address: where drivers join.
-        environment: what lets them in.
-    """
-
-    address: str
-    environment: dict[str, str]
 
 
 def autoscaler_config(address: str, idle_s: float) -> dict[str, Any]:
@@ -104,8 +89,10 @@ def autoscaler_config(address: str, idle_s: float) -> dict[str, Any]:
 
 
 @contextmanager
-def head(folder: Path, idle_s: float) -> Iterator[Head]:
+def head(folder: Path, idle_s: float) -> Iterator[str]:
     """Start a head without CPUs and its autoscaler; it and its nodes end with the block.
+
+    Gives the address that drivers join.
 
     Args:
         folder: where Ray keeps its files; a short path.
@@ -115,7 +102,6 @@ def head(folder: Path, idle_s: float) -> Iterator[Head]:
     address = f"127.0.0.1:{port}"
     config = folder / "cluster.json"
     config.write_text(json.dumps(autoscaler_config(address, idle_s)), encoding="utf-8")
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     made_up = {
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
@@ -132,11 +118,9 @@ def head(folder: Path, idle_s: float) -> Iterator[Head]:
     ]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with (folder / "start.log").open("w") as log:
-        process = subprocess.Popen(
-            command, env=environment | token | made_up, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, env=environment | made_up, stdout=log, stderr=log)
     try:
-        yield Head(address, token)
+        yield address
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -162,10 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = flags.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="grow", dir="/tmp") as folder:
         run = _prepared(Path(folder) / "run", options.epochs)
-        with head(Path(folder), options.idle_s) as started:
-            os.environ |= started.environment
-            _wait_for(lambda: _joined(started.address), "the head")
-            figures = _train_and_watch(run, started)
+        with head(Path(folder), options.idle_s) as address:
+            _wait_for(lambda: _joined(address), "the head")
+            figures = _train_and_watch(run, address)
             ray.shutdown()
     rows = [["what", "found"], *([name, value] for name, value in figures.items())]
     report("A training that nodes come for", rows, figures, as_json=options.json)
@@ -202,7 +185,7 @@ def _num_nodes() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
-def _train_and_watch(run: Run, started: Head) -> dict[str, Any]:
+def _train_and_watch(run: Run, address: str) -> dict[str, Any]:
     seen: dict[str, float] = {}
     before = _num_nodes()
     began = time.monotonic()
@@ -219,18 +202,18 @@ def _train_and_watch(run: Run, started: Head) -> dict[str, Any]:
                 seen.setdefault(name, round(now, 1))
         return training.process.poll() is not None
 
-    with job(started.address, "ray_jobs.train", run.output / "config.yaml") as training:
+    with job(address, "ray_jobs.train", run.output / "config.yaml") as training:
         _wait_for(lambda: look(training), "the training's end")
         ended = time.monotonic()
         status = training.process.returncode
-        told = [line.text for line in training.told]
+        workers = training.workers
     _wait_for(lambda: _num_nodes() == 0, "the nodes to go")
     return {
         "nodes_before": before,
         **seen,
         "trained_s": round(ended - began, 1),
         "status": status,
-        "workers": [1, *(2 for text in told if "with 2 worker(s)" in text)],
+        "workers": workers,
         "steps": run.model.open().manifest.counts["steps"] if status == 0 else None,
         "gone_s": round(time.monotonic() - ended, 1),
     }

@@ -6,7 +6,7 @@ A made-up catalog goes through ingest, walk, train (two workers) and embed (two 
 this machine alone. Then on a cluster of a head and three worker nodes (Ray nodes on this machine,
 one CPU each), with the same recipe:
 
-- `same`: nothing happens;
+- `same`: as a submitted job, and nothing happens;
 - `lost`: in each stage, in the middle of it, a worker node that works on it is killed, and a new
   one comes after the stage;
 - `elastic`: training with one to two workers on one node; a second node comes, then one is lost;
@@ -22,8 +22,10 @@ again. `--quick` is a small catalog, which one process walks and embeds on the o
 Ray notice lost nodes sooner.
 """
 
+import json
 import logging
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +45,7 @@ from benchmarks._timing import parser, report
 from benchmarks.serve import K, running
 from pinsage.base.config import load_config
 from pinsage.cluster import drivers
-from pinsage.cluster.run import Run, Stage
+from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RayConfig, RunConfig
 from pinsage.cluster.session import session
 from pinsage.graph.synthetic import write_tables
@@ -56,6 +58,10 @@ _PATIENCE_S = 300.0
 _TITLES = {"ingest": "ray::", "walk": "ray::Store", "train": "ray::RayTrainWorker",
            "embed": "MapBatches"}  # fmt: skip
 """What the processes that work on a stage are called; whichever node has the first is lost."""
+
+_FOLDERS = {"ingest": "graph", "walk": "neighborhoods", "train": "model", "embed": "embeddings"}
+_PARTS = {"ingest": "structure/*.done", "walk": "weights-*", "embed": "*-*.done"}
+"""What the parts of a stage's work leave behind."""
 
 _CONNECTIONS = 8
 _QUESTIONS = 2000
@@ -135,7 +141,7 @@ def write_recipe(scene: Scene) -> None:
         "data": data.model_dump(mode="json"),
         "graph": {
             "num_shards": NUM_WORKERS,
-            "structure": {"width": 8},
+            "structure": {"width": 8, "passes": 2},
             "build": {"spread": True, "rows_per_part": 2_000, "edges_per_bucket": 2_000},
         },
         "walk": {"num_walks": 50, "num_neighbors": 10, "items_per_chunk": scene.size.items // 30},
@@ -164,11 +170,17 @@ def stages_here(scene: Scene) -> None:
 
 
 def stages_undisturbed(scene: Scene, cluster: Nodes) -> None:
-    """Run all stages on the cluster."""
-    del cluster
-    run = scene.run("same")
-    for stage in _TITLES:
-        scene.note("same", stage, drivers.JOBS[stage](run).seconds)
+    """Run all stages on the cluster, as one submitted job."""
+    output = scene.folder / "same"
+    commands = [
+        f"{sys.executable} -m ray_jobs.{stage} --config {scene.recipe} --set output={output}"
+        for stage in _TITLES
+    ]
+    for line in cluster.submit(" && ".join(commands)).splitlines():
+        if line.startswith("{"):
+            said = json.loads(line)
+            stage = next(job for job, folder in _FOLDERS.items() if folder == said["stage"])
+            scene.note("same", stage, said["seconds"])
 
 
 def stages_losing_nodes(scene: Scene, cluster: Nodes) -> None:
@@ -201,24 +213,15 @@ def _losing_a_node(cluster: Nodes, run: Run, stage: str, title: str) -> float:
 
 def is_under_way(run: Run, stage: str) -> bool:
     """Tell whether a part of a stage's work is done."""
-    if stage == "ingest":
-        return _are_there(run.graph, ".scratch/structure/*")
-    if stage == "walk":
-        return _are_there(run.neighborhoods, ".scratch/weights-*")
     if stage == "train":
-        return last_step(run) >= run.config.train.schedule.epochs * 3
-    return _are_there(run.embeddings, ".scratch/*-*.done")
+        return last_step(run) >= 3 * run.config.train.schedule.epochs
+    pattern = f".*.partial/.scratch/{_PARTS[stage]}"
+    return len(list((run.output / _FOLDERS[stage]).glob(pattern))) >= 3
 
 
-def _are_there(stage: Stage, pattern: str) -> bool:
-    return len(list(stage.directory.glob(pattern))) >= 3
-
-
-def _digests(run: Run, stage: str) -> dict[str, Any]:
-    stages = {"ingest": run.graph, "walk": run.neighborhoods, "train": run.model,
-              "embed": run.embeddings}  # fmt: skip
-    files = stages[stage].open().manifest.files
-    return {name: entry.sha256 for name, entry in files.items()}
+def _digests(run: Run, stage: str) -> dict[str, str]:
+    (published,) = (one for one in run.stages if one.name == _FOLDERS[stage])
+    return {name: entry.sha256 for name, entry in published.open().manifest.files.items()}
 
 
 def train_elastic(scene: Scene, cluster: Nodes) -> None:
@@ -243,9 +246,10 @@ def train_elastic(scene: Scene, cluster: Nodes) -> None:
         _wait_for_steps(training, run, 20)
         training.process.send_signal(signal.SIGINT)
         status = training.process.wait(_PATIENCE_S)
+        workers = training.workers
     step, ratio = _loss_ratio(run, reference)
     scene.figures |= {
-        "workers": [1, 2, 1],
+        "workers": workers,
         "grown_s": round(grown.at - came_at, 1),
         "shrunk_s": round(shrunk.at - lost_at, 1),
         "loss_ratio": ratio,
@@ -332,7 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scene = Scene(Path(folder), QUICK if options.quick else FULL)
         write_recipe(scene)
         stages_here(scene)
-        with nodes(NUM_WORKERS, noticed_soon=options.quick) as cluster:
+        takes_jobs = "same" in options.scenes
+        with nodes(NUM_WORKERS, noticed_soon=options.quick, takes_jobs=takes_jobs) as cluster:
             for name in options.scenes:
                 _PLAYED[name](scene, cluster)
     _report(scene, as_json=options.json)
