@@ -1,6 +1,6 @@
 """One run on one machine and on a cluster of nodes that are lost and come: the same bytes?
 
-Run: `python -m benchmarks.many_nodes [--json] [--quick] [--scenes ...]`.
+Run: `python -m benchmarks.many_nodes [--json] [--quick] [--scenes ...] [--stages ...]`.
 
 A made-up catalog goes through ingest, walk, train (two workers) and embed (two workers) on a Ray of
 this machine alone. Then on a cluster of a head and three worker nodes (Ray nodes on this machine,
@@ -8,7 +8,7 @@ one CPU each), with the same recipe:
 
 - `same`: as a submitted job, and nothing happens;
 - `lost`: in each stage, in the middle of it, a worker node that works on it is killed, and a new
-  one comes after the stage;
+  one comes after the stage (`--stages` leaves some out);
 - `elastic`: training with one to two workers on one node; a second node comes, then one is lost;
 - `serve`: three replicas under load, one of whose nodes is killed.
 
@@ -86,7 +86,7 @@ class Size:
     here: tuple[str, ...] = ()
 
 
-FULL = Size(items=60_000, epochs=60, served=20_000, load_s=90.0)
+FULL = Size(items=40_000, epochs=30, served=20_000, load_s=60.0)
 QUICK = Size(
     items=17_000,
     epochs=10,
@@ -103,6 +103,7 @@ class Scene:
     Attributes:
         folder: one folder in it for each run.
         size: of the catalog.
+        stages: those in which `lost` loses a node.
         seconds: by scene and stage.
         equal: by scene and stage, whether the files are those of the one machine.
         figures: all else, for the report.
@@ -110,6 +111,7 @@ class Scene:
 
     folder: Path
     size: Size
+    stages: Sequence[str] = tuple(_TITLES)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     equal: dict[str, dict[str, bool]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -186,7 +188,11 @@ def stages_undisturbed(scene: Scene, cluster: Nodes) -> None:
 def stages_losing_nodes(scene: Scene, cluster: Nodes) -> None:
     """Run all stages on the cluster, each of which loses a node."""
     run = scene.run("lost")
+    run.output.mkdir()
     for stage, title in _TITLES.items():
+        if stage not in scene.stages:
+            _share(scene, run, stage)
+            continue
         seconds = _losing_a_node(cluster, run, stage, title)
         scene.note("lost", stage, seconds)
         cluster.to(NUM_WORKERS)
@@ -195,6 +201,12 @@ def stages_losing_nodes(scene: Scene, cluster: Nodes) -> None:
             stage: round(seconds - scene.seconds["same"][stage], 1)
             for stage, seconds in scene.seconds["lost"].items()
         }
+
+
+def _share(scene: Scene, run: Run, stage: str) -> None:
+    """Let a run find what the one machine has published of a stage."""
+    folder = _FOLDERS[stage]
+    (run.output / folder).symlink_to(scene.folder / "here" / folder, target_is_directory=True)
 
 
 def _losing_a_node(cluster: Nodes, run: Run, stage: str, title: str) -> float:
@@ -232,8 +244,8 @@ def train_elastic(scene: Scene, cluster: Nodes) -> None:
     settings.append(f"output={run.output}")
     reference = scene.run("here")
     run.output.mkdir()
-    for stage in ("graph", "neighborhoods"):
-        (run.output / stage).symlink_to(reference.output / stage, target_is_directory=True)
+    for stage in ("ingest", "walk"):
+        _share(scene, run, stage)
     with job(cluster.address, "ray_jobs.train", scene.recipe, *settings) as training:
         training.wait_for(lambda: last_step(run) >= 20, "step 20")
         came_at = time.monotonic()
@@ -330,10 +342,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser(__doc__)
     flags.add_argument("--quick", action="store_true", help="a small catalog")
     flags.add_argument("--scenes", nargs="+", default=[*SCENES], choices=SCENES)
+    flags.add_argument("--stages", nargs="+", default=[*_TITLES], choices=[*_TITLES])
     options = flags.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with tempfile.TemporaryDirectory(prefix="pinsage-nodes-") as folder:
-        scene = Scene(Path(folder), QUICK if options.quick else FULL)
+        scene = Scene(Path(folder), QUICK if options.quick else FULL, options.stages)
         write_recipe(scene)
         stages_here(scene)
         takes_jobs = "same" in options.scenes

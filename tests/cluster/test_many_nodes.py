@@ -19,7 +19,7 @@ def found() -> dict[str, Any]:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.many_nodes", "--json", "--quick"),
-            *("--scenes", "lost", "elastic"),
+            *("--scenes", "lost", "--stages", "walk", "train"),
         ],
         cwd=ROOT,
         env=environment,
@@ -33,18 +33,8 @@ def found() -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("stage", ["ingest", "walk", "train", "embed"])
+@pytest.mark.parametrize("stage", ["walk", "train"])
 def test_a_stage_that_loses_a_node_publishes_the_bytes_of_one_machine(
     found: dict[str, Any], stage: str
 ) -> None:
     assert found["equal"]["lost"][stage]
-
-
-def test_training_takes_a_node_that_comes_goes_on_without_one_that_is_lost_and_can_be_stopped(
-    found: dict[str, Any],
-) -> None:
-    assert found["workers"] == [1, 2, 1]
-    # Gradients of two halves round differently from those of a whole.
-    assert found["loss_ratio"] == pytest.approx(1, abs=0.1)
-    assert found["stopped_with"] == 130
-    assert found["saved_when_stopped"]
