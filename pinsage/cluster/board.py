@@ -41,18 +41,31 @@ class Beat:
     silent_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Start:
+    """One start of the workers.
+
+    Attributes:
+        step: steps done before.
+        num_workers: how many of them started.
+    """
+
+    step: int
+    num_workers: int
+
+
 @dataclass
 class View:
     """All that is on the board.
 
     Attributes:
-        first: the step that the first worker to write had reached.
+        starts: of the workers, in the order they came; every loss and every resize is one more.
         beats: the last one of each rank, its times counted up to now.
         warnings: in the order they came.
         error: why the work cannot go on.
     """
 
-    first: int | None = None
+    starts: list[Start] = field(default_factory=list)
     beats: dict[int, Beat] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     error: PinsageError | None = None
@@ -67,12 +80,11 @@ class Board:
         self._heard: dict[int, float] = {}
         self._stopping = False
 
-    def enter(self, rank: int, step: int) -> Order:
+    def enter(self, rank: int, start: Start) -> Order:
         """Say that a worker starts, or starts again; ranks of an earlier start are forgotten."""
         if rank == 0:
             self._view.beats.clear()
-            if self._view.first is None:
-                self._view.first = step
+            self._view.starts.append(start)
         return self.order()
 
     def beat(self, beat: Beat) -> Order:

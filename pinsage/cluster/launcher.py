@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from pinsage.base import copies
 from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
-from pinsage.cluster.board import BoardActor, View
-from pinsage.cluster.placement import require_room, worker_bundle
+from pinsage.cluster.board import BoardActor, Start, View
+from pinsage.cluster.placement import place_beside_caller, require_room, worker_bundle
 from pinsage.cluster.producers import start_producers
 from pinsage.cluster.session import ray_storage
 from pinsage.cluster.trainer import TrainTask, train_worker
@@ -71,7 +72,7 @@ def run_training(task: TrainTask) -> Path:
         timeout_s=task.train.start_timeout_s,
     )
     producers = start_producers(task.producers, num_per_node=task.train.num_producers)
-    board = BoardActor.remote()
+    board = BoardActor.options(scheduling_strategy=place_beside_caller()).remote()
     storage = task.checkpoints / ".ray-train"
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _HEALTH_INTERVAL_S)
     workers = task.train.num_workers
@@ -82,6 +83,7 @@ def run_training(task: TrainTask) -> Path:
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,  # type: ignore[arg-type]  # a pair is new
             use_gpu=use_gpu,
+            elastic_resize_monitor_interval_s=task.train.resize_interval_s,  # type: ignore[call-arg]
         ),
         run_config=ray.train.RunConfig(
             name="pinsage",
@@ -195,7 +197,7 @@ class _Follower:
 
     def __init__(self, board: Any, progress: Progress, *, stuck_after_s: float) -> None:
         self.error: PinsageError | None = None
-        self.has_started = False
+        self.num_starts = 0
         self._board = board
         self._progress = progress
         self._stuck_after_s = stuck_after_s
@@ -211,9 +213,7 @@ class _Follower:
         for text in view.warnings[self._warned :]:
             _log.warning("%s", text)
         self._warned = len(view.warnings)
-        if view.first is not None and not self.has_started:
-            self.has_started = True
-            self._progress.resume_at(view.first)
+        self._note_starts(view.starts)
         if 0 in view.beats:
             self._progress.set(view.beats[0].step, view.beats[0].note)
         found = stuck(list(view.beats.values()), after_s=self._stuck_after_s)
@@ -224,6 +224,18 @@ class _Follower:
             )
             ray.get(self._board.fail.remote(error), timeout=_READ_TIMEOUT_S)
 
+    def _note_starts(self, starts: Sequence[Start]) -> None:
+        if starts and not self.num_starts:
+            self._progress.resume_at(starts[0].step)
+        for before, now in pairwise(starts[max(self.num_starts - 1, 0) :]):
+            _log.info(
+                "training goes on from step %d with %d worker(s), before %d",
+                now.step,
+                now.num_workers,
+                before.num_workers,
+            )
+        self.num_starts = len(starts)
+
     def has_waited_to_end(self) -> bool:
         """Tell whether the workers had their time to end after an error; one may be frozen."""
         return self._failed_at is not None and time.monotonic() - self._failed_at > _END_S
@@ -231,7 +243,7 @@ class _Follower:
 
 def _stop(board: Any, ended: threading.Event, follower: _Follower) -> None:
     """Have the workers save a checkpoint, and wait until they have left."""
-    if not follower.has_started:
+    if not follower.num_starts:
         return
     _log.info("stopping: the workers save a checkpoint")
     started = time.monotonic()

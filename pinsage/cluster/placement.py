@@ -6,7 +6,10 @@ from contextlib import contextmanager
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from pinsage.base.errors import ResourceError
 
@@ -89,6 +92,16 @@ def spread(num_bundles: int, *, timeout_s: float) -> Iterator[PlacementGroup]:
     finally:
         if ray.is_initialized():
             remove_placement_group(group)
+
+
+def place_beside_caller() -> NodeAffinitySchedulingStrategy:
+    """Put an actor on the caller's node, so that no other node's end takes it away."""
+    return place_on(ray.get_runtime_context().get_node_id())
+
+
+def place_on(node: str) -> NodeAffinitySchedulingStrategy:
+    """Put an actor on a node, by its id, or elsewhere once that node is lost."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
 def place_in(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pinsage.base.errors import WorkerTimeoutError
+from pinsage.cluster.placement import place_on
 from pinsage.graph import Graph
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
@@ -80,16 +80,28 @@ class PlacedProducer:
 def start_producers(spec: ProducerSpec, *, num_per_node: int) -> list[PlacedProducer]:
     """Start some producers on every node; one whose node is lost starts again on another."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    return [
-        PlacedProducer(
-            ProducerActor.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
-            ).remote(spec),
-            node,
-        )
-        for node in nodes
-        for _ in range(num_per_node)
-    ]
+    return [_start_on(node, spec) for node in nodes for _ in range(num_per_node)]
+
+
+def with_nearby(
+    producers: Sequence[PlacedProducer], spec: ProducerSpec, node: str, *, num: int
+) -> list[PlacedProducer]:
+    """Start some on a node that came after the others had started; they end with the caller.
+
+    Args:
+        producers: those that all workers share.
+        spec: what they open.
+        node: the caller's.
+        num: how many a node has.
+    """
+    if any(producer.node == node for producer in producers):
+        return list(producers)
+    return [*producers, *(_start_on(node, spec) for _ in range(num))]
+
+
+def _start_on(node: str, spec: ProducerSpec) -> PlacedProducer:
+    actor = ProducerActor.options(scheduling_strategy=place_on(node)).remote(spec)
+    return PlacedProducer(actor, node)
 
 
 def choose(number: int, nearby: Sequence[int], everyone: Sequence[int], lost: Set[int]) -> int:

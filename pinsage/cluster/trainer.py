@@ -18,9 +18,14 @@ from pinsage.base.artifacts import publish
 from pinsage.base.errors import PinsageError, WorkerTimeoutError
 from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.cluster import watchdog
-from pinsage.cluster.board import Order
+from pinsage.cluster.board import Order, Start
 from pinsage.cluster.heart import Heart
-from pinsage.cluster.producers import MinibatchStream, PlacedProducer, ProducerSpec
+from pinsage.cluster.producers import (
+    MinibatchStream,
+    PlacedProducer,
+    ProducerSpec,
+    with_nearby,
+)
 from pinsage.cluster.session import threads_for
 from pinsage.cluster.validator import Validator
 from pinsage.graph import Graph
@@ -108,15 +113,16 @@ def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) ->
     model = initial_model(task).to(device)
     optimizer = make_optimizer(model)
     state = _resume(task, model, optimizer, board)
-    ray.get(board.enter.remote(rank, state.step), timeout=_BOARD_TIMEOUT_S)
+    ray.get(board.enter.remote(rank, Start(state.step, world_size)), timeout=_BOARD_TIMEOUT_S)
     heart = Heart(board, rank=rank, step=state.step)
     saver = BackgroundSaver(
         task.folder, Snapshot(model, optimizer), resumed_at=state.step if state.step else -1
     )
     try:
+        node = ray.get_runtime_context().get_node_id()
         minibatches = MinibatchStream(
-            producers,
-            node=ray.get_runtime_context().get_node_id(),
+            with_nearby(producers, task.producers, node, num=task.train.num_producers),
+            node=node,
             first_step=state.step,
             last_step=task.total_steps,
             steps_per_epoch=task.steps_per_epoch,

@@ -55,6 +55,9 @@ class TrainConfig(Config):
     """How long a worker waits for one minibatch before it names the producer and stops."""
     start_timeout_s: PositiveFloat = 25.0
     """How long to wait for room for the workers; more where nodes are added on demand."""
+    resize_interval_s: PositiveFloat = 60.0
+    """How often training with [fewest, most] workers looks whether the cluster has room for more;
+    to take it, all workers start again from the newest checkpoint."""
     stuck_after_s: PositiveFloat = 600.0
     """How long no step may finish before training stops, and says which worker was doing what."""
     checkpoint_steps: NonNegativeInt = 200

@@ -3,7 +3,12 @@ import pytest
 import ray
 
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
-from pinsage.cluster.producers import MinibatchStream, PlacedProducer, start_producers
+from pinsage.cluster.producers import (
+    MinibatchStream,
+    PlacedProducer,
+    start_producers,
+    with_nearby,
+)
 from pinsage.cluster.session import require_cpus
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.pair_sources import FixedPairs
@@ -91,6 +96,18 @@ def test_what_killed_producers_were_asked_for_is_built_all_the_same(
     assert len(found) == len(unbroken)
     for one, two in zip(found, unbroken, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_node_that_came_late_has_producers_of_its_own(producers: list) -> None:
+    here = producers[0].node
+    assert with_nearby(producers, RingSpec(), here, num=1) == producers
+    elsewhere = [PlacedProducer(producer.actor, "elsewhere") for producer in producers]
+    *others, nearby = with_nearby(elsewhere, RingSpec(), here, num=1)
+    assert others == elsewhere
+    assert nearby.node == here
+    minibatch = ray.get(nearby.actor.build.remote(0, 1, world_rank=0, world_size=1), timeout=60)
+    wanted = RingSpec().builder().build(0, 1, world_rank=0, world_size=1)
+    np.testing.assert_array_equal(minibatch.features, wanted.features)
 
 
 def test_a_producer_that_does_not_answer_is_named(local_ray: None) -> None:

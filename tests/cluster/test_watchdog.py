@@ -1,6 +1,6 @@
 from pinsage.base.errors import TrainingError
 from pinsage.cluster import watchdog
-from pinsage.cluster.board import Beat, Board, Order
+from pinsage.cluster.board import Beat, Board, Order, Start
 from pinsage.cluster.watchdog import stuck
 
 
@@ -36,7 +36,7 @@ def test_a_worker_alone_in_its_step_computes() -> None:
 
 def test_the_board_orders_to_go_on_then_to_stop_then_to_end() -> None:
     board = Board()
-    assert board.enter(0, 5) is Order.GO_ON
+    assert board.enter(0, Start(5, 2)) is Order.GO_ON
     board.ask_to_stop()
     assert board.beat(beat(0, watchdog.STEP)) is Order.STOP
     board.fail(TrainingError("first"))
@@ -47,12 +47,12 @@ def test_the_board_orders_to_go_on_then_to_stop_then_to_end() -> None:
 
 def test_a_warning_is_said_once_and_the_beats_of_an_earlier_start_are_forgotten() -> None:
     board = Board()
-    board.enter(0, 5)
+    board.enter(0, Start(5, 2))
     board.beat(beat(0, watchdog.STEP))
     for _ in range(2):
         board.warn("damaged")
     assert board.read().warnings == ["damaged"]
     assert set(board.read().beats) == {0}
-    board.enter(0, 8)
+    board.enter(0, Start(8, 1))
     view = board.read()
-    assert (view.first, view.beats) == (5, {})
+    assert (view.starts, view.beats) == ([Start(5, 2), Start(8, 1)], {})
