@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
@@ -86,11 +87,12 @@ def test_the_worked_example_from_csv_to_a_graph_works(tmp_path: Path) -> None:
     ]
     (tmp_path / "baskets.csv").write_text(baskets + "".join(rows))
     run(["python", "-c", *blocks("data.md", "python")], tmp_path)
-    (tmp_path / "shop.yaml").write_text(blocks("data.md", "yaml")[0])
     (commands,) = blocks("data.md", "sh")
     *cheap, _, _ = commands.splitlines()
     said = [run(line.split(), tmp_path) for line in cheap]
     assert "42 items" in said[-1]
+    (shown,) = blocks("data.md", "yaml")
+    assert yaml.safe_load((tmp_path / "shop.yaml").read_text()) == yaml.safe_load(shown)
 
 
 def test_every_call_that_the_guide_names_is_there(tmp_path: Path) -> None:

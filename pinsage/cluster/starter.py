@@ -1,0 +1,144 @@
+"""A first recipe for tables that nobody has trained on yet: settings that follow their sizes.
+
+The rules were found on valid pairs of seven data sets, from 300 items to 900,000 edges, with and
+without content, times and pairs (`python -m benchmarks.starter`, docs/quality.md). They fit a
+laptop; `ray_jobs/recipes/paper.yaml` has the paper's own settings.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pinsage.base.artifacts import whole_file
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.run_config import RunConfig
+from pinsage.graph.guess import Guess
+
+_SPARSE = 4.0
+"""Edges an item, below which a second convolution finds more than it costs."""
+
+_MANY_EDGES = 50_000_000
+_MANY_PAIRS = 1_000_000
+_HELD_OUT_SHARE = 0.1
+_ENOUGH_HELD_OUT = 50_000
+
+_COMMENTS = {
+    "graph": "Features made from the graph itself; without content, the only ones.",
+    "walk": "Importance neighborhoods (paper, 3.1).",
+    "hard_negatives": "Ranks of the walks' visits: like the query, but not too like (paper, 3.3).",
+    "model": "A second layer pays where items have few edges.",
+    "train": "Pairs are two items of one context, drawn anew every epoch.",
+    "evaluate": "What to compare with; als and bpr need pinsage[baselines].",
+}
+
+
+def starter_settings(guess: Guess) -> dict[str, Any]:
+    """Choose the settings for a first run by the sizes of the tables.
+
+    Args:
+        guess: the tables.
+
+    Returns:
+        Section of a recipe to its settings; what is not there has its default.
+    """
+    items, edges = guess.num_items, guess.num_edges
+    last_rank = _between(items // 50, 20, 5000)
+    size = _between(_power_of_two(edges / 100), 256, 8192)
+    layers = 2 if edges < _SPARSE * items else 1
+    minibatch: dict[str, Any] = {
+        "size": size,
+        "shared_negatives": _between(items // 4, 50, 1000),
+        "max_hard_negatives": 6,
+        "fresh_pairs": "",
+    }
+    if layers > 1 and edges > _MANY_PAIRS:
+        minibatch["num_neighbors"] = 10
+    widest = 512 if edges <= _MANY_EDGES else 128
+    settings: dict[str, Any] = {
+        "graph": {
+            "structure": {
+                "width": _between(_power_of_two(items / 4), 8, widest),
+                "item_power": 0.3,
+                "context_power": 0.3,
+            }
+        },
+        "walk": {"num_walks": 200, "num_neighbors": 50},
+        "hard_negatives": {"first_rank": last_rank // 4, "last_rank": last_rank},
+        "model": {"num_layers": layers, "projected_width": 512, "embedding_width": 256},
+        "train": {
+            "minibatch": minibatch,
+            "scale_features": "groups",
+            "loss": {"kind": "softmax", "temperature": 0.05},
+            "schedule": {
+                "epochs": 5,
+                "learning_rate": _learning_rate(size),
+                "warmup_epochs": 0.5,
+                "decay": 0.6,
+            },
+        },
+    }
+    held_out = guess.num_pairs if guess.num_pairs is not None else edges
+    if held_out * _HELD_OUT_SHARE > _ENOUGH_HELD_OUT:
+        settings["evaluate"] = {"max_pairs": _ENOUGH_HELD_OUT}
+    return settings
+
+
+def recipe_text(name: str, guess: Guess) -> str:
+    """Write a recipe with its reasons.
+
+    Args:
+        name: of the recipe; results go to `runs/<name>`.
+        guess: the tables.
+
+    Returns:
+        YAML that loads as a `RunConfig`.
+    """
+    settings = starter_settings(guess)
+    data = guess.data.model_dump(mode="json", exclude_defaults=True)
+    pairs = "pairs from the edges" if guess.num_pairs is None else f"{guess.num_pairs:,} pairs"
+    parts = [
+        f"# Made by `python -m ray_jobs.recipe` for {guess.num_items:,} items, "
+        f"{guess.num_edges:,} edges, {pairs}.\n"
+        "# Columns were found by their types, values and names: look them over.\n"
+        f"name: {json.dumps(name)}\noutput: {json.dumps(f'runs/{name}')}\n",
+        _section("data", data),
+    ]
+    parts += [
+        f"# {_COMMENTS[section]}\n{_section(section, value)}" for section, value in settings.items()
+    ]
+    text = "\n".join(parts)
+    RunConfig.model_validate(yaml.safe_load(text))
+    return text
+
+
+def write_recipe(path: Path, text: str) -> None:
+    """Write a recipe's text to a new file.
+
+    Raises:
+        ConfigError: there is such a file already.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} is there already; give another name, or remove it")
+    with whole_file(path) as whole:
+        whole.write_text(text, encoding="utf-8")
+
+
+def _section(name: str, content: dict[str, Any]) -> str:
+    return yaml.safe_dump(
+        {name: content}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )
+
+
+def _learning_rate(size: int) -> float:
+    """The default's rule grows it with the minibatch; small ones want more than that leaves."""
+    return 1.9e-4 if size >= 8192 else 1.0e-3
+
+
+def _power_of_two(number: float) -> int:
+    return 1 << max(int(number).bit_length() - 1, 0)
+
+
+def _between(number: int, least: int, most: int) -> int:
+    return min(max(number, least), most)

@@ -1,0 +1,65 @@
+"""A recipe for your tables: their columns found out, its settings by their sizes."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.starter import recipe_text, write_recipe
+from pinsage.graph.guess import Told, guess_tables
+from ray_jobs._exit import exit_code
+
+
+def main() -> int:
+    """Look at the tables, and print a recipe."""
+    arguments = _parse()
+
+    def start() -> int:
+        told = Told(
+            key=arguments.key,
+            item=arguments.item,
+            context=arguments.context,
+            timestamp=arguments.timestamp,
+            npy=dict(_name_and_path(text) for text in arguments.npy),
+        )
+        guess = guess_tables(arguments.items, arguments.edges, arguments.pairs, told)
+        text = recipe_text(arguments.name, guess)
+        if arguments.to is None:
+            print(text, end="")
+        else:
+            write_recipe(arguments.to, text)
+            print(
+                f"{arguments.to}: look it over; python -m ray_jobs.pipeline --config {arguments.to}"
+            )
+        return 0
+
+    return exit_code(start)
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--npy: wanted NAME=PATH, found {text!r}")
+    return name, path
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, help="file to write; without it, the recipe is printed")
+    parser.add_argument("--name", default="mine", help="results go to runs/NAME")
+    parser.add_argument("--items", required=True, help="Parquet: a file, folder, glob or address")
+    parser.add_argument("--edges", required=True, help="Parquet: which item was in which context")
+    parser.add_argument("--pairs", help="Parquet: who likes the one likes the other")
+    parser.add_argument(
+        "--npy", action="append", default=[], metavar="NAME=PATH",
+        help="content features, row by row as the items; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--key", help="column of the items' key")
+    parser.add_argument("--item", help="column of the edges' item")
+    parser.add_argument("--context", help="column of the edges' context")
+    parser.add_argument("--timestamp", help="column of the edges' time")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Whatever the sizes, the recipe made for them is one."""
+
+import pytest
+import yaml
+
+from pinsage.base.errors import ConfigError
+from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
+from pinsage.graph.guess import Guess
+from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig
+
+
+def tables(num_items: int, num_edges: int, num_pairs: int | None = None) -> Guess:
+    data = DataConfig(
+        items=ItemsConfig(path="ö: [items]", key="a 'key'"),
+        edges=(EdgesConfig(path="edges", item='the "item"', context="on: board"),),
+        pairs=None if num_pairs is None else PairsConfig(path="pairs"),
+    )
+    return Guess(data, num_items, num_edges, num_pairs)
+
+
+@pytest.mark.parametrize("num_items", [1, 40, 10_000, 2_000_000_000])
+@pytest.mark.parametrize("edges_an_item", [1, 9, 1000])
+@pytest.mark.parametrize("num_pairs", [None, 7, 10_000_000])
+def test_the_recipe_is_one_for_any_sizes(num_items, edges_an_item, num_pairs) -> None:
+    guess = tables(num_items, num_items * edges_an_item, num_pairs)
+    config = RunConfig.model_validate(yaml.safe_load(recipe_text("a: name", guess)))
+    assert (config.name, config.data) == ("a: name", guess.data)
+    assert config.hard_negatives.first_rank < config.hard_negatives.last_rank
+    assert (config.model.num_layers == 2) == (edges_an_item < 4)
+
+
+def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
+    sizes = [starter_settings(tables(items, items * 20)) for items in (100, 10_000, 10_000_000)]
+    ranks = [one["hard_negatives"]["last_rank"] for one in sizes]
+    batches = [one["train"]["minibatch"]["size"] for one in sizes]
+    widths = [one["graph"]["structure"]["width"] for one in sizes]
+    assert ranks == [20, 200, 5000]
+    assert batches == [256, 1024, 8192]
+    assert widths == [16, 512, 128]
+
+
+def test_a_recipe_that_is_there_stays(tmp_path) -> None:
+    path = tmp_path / "shop.yaml"
+    write_recipe(path, "mine")
+    with pytest.raises(ConfigError, match="there already"):
+        write_recipe(path, "yours")
+    assert path.read_text() == "mine"
