@@ -1,0 +1,141 @@
+"""How good a recipe made by `ray_jobs.recipe` is: on tables alone, without a hand at the settings.
+
+For every data set, `ray_jobs.recipe` finds the columns and chooses the settings, the pipeline's
+stages run, and every method ranks the held-out pairs: valid pairs by default, on which the rules
+were found. `--set` changes settings of every recipe, to try another rule.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks._timing import parser, report
+from pinsage.base.config import load_config
+from pinsage.cluster.drivers import JOBS
+from pinsage.cluster.run import Run
+from pinsage.cluster.run_config import RunConfig
+from pinsage.cluster.session import session
+from pinsage.cluster.starter import recipe_text
+from pinsage.graph.guess import Guess, Told, guess_tables
+
+_DATA = Path(__file__).parents[1] / "data"
+_STAGES = ("ingest", "walk", "train", "embed", "evaluate")
+_MAX_PAIRS = 20_000
+
+
+def main() -> None:
+    """Run the data sets asked for, and tabulate every method on each."""
+    flags = parser(__doc__)
+    flags.add_argument("--data", choices=DATA_SETS, action="append", help="may be repeated")
+    flags.add_argument("--output", type=Path, default=Path("runs/starter"), help="a folder")
+    flags.add_argument("--split", default="valid", choices=["valid", "test"])
+    flags.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    arguments = flags.parse_args()
+    rows: list[list[object]] = []
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for name in arguments.data or DATA_SETS:
+        settings = [f"evaluate.split={arguments.split}", *arguments.settings]
+        found = _run(arguments.output / name, DATA_SETS[name], settings)
+        figures[name] = {}
+        for method, metrics in found.items():
+            kept = {
+                metric: value
+                for metric, value in metrics.items()
+                if metric.startswith("hit_rate@") or metric == "scaled_mrr"
+            }
+            figures[name][method] = kept
+            rows = rows or [["data", "method", *kept]]
+            rows.append([name, method, *(f"{value:.3f}" for value in kept.values())])
+    title = (
+        f"Recipes made by ray_jobs.recipe, {arguments.split} pairs, {' '.join(arguments.settings)}"
+    )
+    report(title, rows, figures, as_json=arguments.json)
+
+
+def _run(
+    folder: Path, tables: Callable[[Path], Guess], settings: list[str]
+) -> dict[str, dict[str, float]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe_text(folder.name, tables(folder)), encoding="utf-8")
+    sizes = [f"output={folder}", f"evaluate.max_pairs={_MAX_PAIRS}", "evaluate.map_items=100"]
+    run = Run(load_config(RunConfig, recipe, [*sizes, *settings]))
+    with session(run.config.ray):
+        for stage in _STAGES:
+            JOBS[stage](run)
+    content = json.loads((run.report.directory / "report.json").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, float]] = content["metrics"]
+    return found
+
+
+def _bundled(
+    name: str, *, edges: str = "edges", pairs: bool, npy: tuple[str, ...] = ()
+) -> Callable[[Path], Guess]:
+    """Take tables of this repository as they are."""
+
+    def tables(_folder: Path) -> Guess:
+        base = _DATA / name
+        arrays = {file.partition("_")[0]: str(base / f"{file}.npy") for file in npy}
+        return guess_tables(
+            str(base / "items.parquet"),
+            str(base / f"{edges}.parquet"),
+            str(base / "pairs.parquet") if pairs else None,
+            Told(npy=arrays),
+        )
+
+    return tables
+
+
+def _sparse(folder: Path) -> Guess:
+    """Text keys and nothing else: 2,000 items of 20 groups, 3,000 contexts of 1 to 3 items."""
+    rng = np.random.default_rng(0)
+    keys = [f"pin/{number} é?&" for number in range(2000)]
+    contexts, items = [], []
+    for context in range(3000):
+        first = rng.integers(20) * 100
+        for item in rng.choice(100, rng.integers(1, 4), replace=False):
+            contexts.append(f"board:{context}")
+            items.append(keys[first + item])
+    return _written(folder, {"pin": keys}, {"pin": items, "board": contexts})
+
+
+def _dense(folder: Path) -> Guess:
+    """Whole numbers and times: 300 items, 2,000 users who each took more than half of them."""
+    rng = np.random.default_rng(0)
+    keys = rng.choice(2**62, 300, replace=False) - 2**61
+    groups, tastes = rng.integers(0, 6, 300), rng.integers(0, 6, 2000)
+    taken = rng.random((2000, 300)) < np.where(groups == tastes[:, None], 0.8, 0.45)
+    users, items = np.nonzero(taken)
+    times = pa.array(rng.integers(0, 30_000_000, len(users)) * 1_000_000, pa.timestamp("us"))
+    visual = (np.eye(6)[groups] + rng.normal(0, 0.7, (300, 6))).astype(np.float16)
+    return _written(
+        folder,
+        {"id": keys, "visual": pa.FixedSizeListArray.from_arrays(pa.array(visual.ravel()), 6)},
+        {"id": keys[items], "user": users, "at": times},
+    )
+
+
+def _written(folder: Path, items: dict[str, object], edges: dict[str, object]) -> Guess:
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    pq.write_table(pa.table(edges), folder / "edges.parquet")
+    return guess_tables(str(folder / "items.parquet"), str(folder / "edges.parquet"), None, Told())
+
+
+DATA_SETS: dict[str, Callable[[Path], Guess]] = {
+    "smoke": _bundled("smoke", pairs=True),
+    "sparse": _sparse,
+    "dense": _dense,
+    "openclipart": _bundled("openclipart", pairs=True, npy=("visual", "text_384")),
+    "openclipart, no pairs": _bundled("openclipart", pairs=False, npy=("visual", "text_384")),
+    "awesome, no text": _bundled("awesome", pairs=False),
+    "awesome": _bundled("awesome", pairs=True, npy=("text_svd_128",)),
+    "books, shelves alone": _bundled("goodbooks", edges="shelves", pairs=False),
+}
+
+
+if __name__ == "__main__":
+    main()
