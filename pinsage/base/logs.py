@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
@@ -25,6 +26,10 @@ def set_up_logging(level: int = logging.INFO) -> None:
     root.handlers = [handler]
     root.setLevel(level)
     root.propagate = False
+
+
+progress_watchers: list[Callable[[str, str, int, int], None]] = []
+"""Are told of progress lines too: stage, unit, what is done, and of how much."""
 
 
 @dataclass
@@ -107,6 +112,8 @@ class Progress:
             return
         self._written = now
         self._shown = (self.done, self.note)
+        for tell in progress_watchers:
+            tell(self.stage, self.unit, self.done, self.total)
         # A line that wraps could not be rewritten in place.
         width = shutil.get_terminal_size().columns - 1
         self.out.write(f"\r\x1b[2K{self.line()[:width]}" if live else f"{self.line()}\n")

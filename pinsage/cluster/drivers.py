@@ -16,6 +16,7 @@ from pinsage.base import copies, shared
 from pinsage.base.artifacts import Draft, finish, publish, whole_file
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream
+from pinsage.cluster import metrics
 from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
@@ -141,10 +142,14 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
             stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
         ) as draft:
             write(draft)
+    seconds = time.monotonic() - started
+    if not was_published:
+        metrics.gauge("stage_seconds", seconds, stage=stage.name)
+    metrics.tell_traffic()
     return StageResult(
         stage=stage.name,
         directory=stage.directory,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         was_published=was_published,
         counts=stage.manifest().counts,
     )
@@ -329,8 +334,10 @@ def _index(run: Run, draft: Draft) -> None:
     save_index(built, draft)
     count = min(len(vectors), _RECALL_SAMPLE)
     sample = stream(run.config.seed, Stream.SAMPLE).choice(len(vectors), count, replace=False)
+    recall = measured_recall(built, k=_RECALL_K, sample=sample)
+    metrics.gauge("index_recall", recall, k=str(_RECALL_K))
     draft.counts |= {
         "items": len(vectors),
         **built.about(),
-        f"recall@{_RECALL_K}": measured_recall(built, k=_RECALL_K, sample=sample),
+        f"recall@{_RECALL_K}": recall,
     }

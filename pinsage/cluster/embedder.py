@@ -21,6 +21,7 @@ import torch
 from pinsage.base import shared
 from pinsage.base.artifacts import Draft
 from pinsage.base.logs import Progress
+from pinsage.cluster import metrics
 from pinsage.cluster.placement import require_room
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import session, threads_for
@@ -72,9 +73,11 @@ def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
         part = embedder.part_of(name, start, stop)
         if part is not None:
             shared.push(part)
+        metrics.count("embed_rows_total", stop - start, stage=name)
         marks = Marks(spec.folder)
         marks.set(name, (start, stop), receipt)
         shared.push(marks.path(name, (start, stop)))
+    metrics.tell_traffic()
     return {"rows": batch["stop"] - batch["start"]}
 
 

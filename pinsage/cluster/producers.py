@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from pinsage.base.errors import WorkerTimeoutError
+from pinsage.cluster.metrics import count
 from pinsage.cluster.placement import place_on
 from pinsage.graph import Graph
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
@@ -56,7 +57,12 @@ class Producer:
 
     def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> Minibatch:
         """Answer for `MinibatchBuilder.build`."""
-        return self._builder.build(epoch, step, world_rank=world_rank, world_size=world_size)
+        started = time.monotonic()
+        built = self._builder.build(epoch, step, world_rank=world_rank, world_size=world_size)
+        count("producer_minibatches_total", 1)
+        count("producer_build_seconds_total", time.monotonic() - started)
+        count("producer_feature_bytes_total", built.features.nbytes)
+        return built
 
 
 ProducerActor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Producer)
@@ -186,6 +192,14 @@ class MinibatchStream(Iterator[Minibatch]):
         self.wait_s += time.monotonic() - started
         self._ask_next()
         return minibatch
+
+    def num_ready(self) -> int:
+        """Count the minibatches that are built and wait to be taken."""
+        waiting = [request.reference for request in self._under_way]
+        if not waiting:
+            return 0
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        return len(ready)
 
     def _wait_for(self, request: _Request, deadline: float) -> Minibatch:
         while True:

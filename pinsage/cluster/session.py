@@ -15,8 +15,10 @@ import ray
 
 from pinsage.base.addresses import place_of
 from pinsage.base.errors import ConfigError, ResourceError
+from pinsage.base.logs import progress_watchers
 from pinsage.base.machine import available_cpus
 from pinsage.base.storage import filesystem_at
+from pinsage.cluster.metrics import tell_progress
 from pinsage.cluster.run_config import RayConfig
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ def connect(config: RayConfig) -> None:
     finally:
         # Ray has put handlers of its own in their place.
         stop_on_signals()
+    if tell_progress not in progress_watchers:
+        progress_watchers.append(tell_progress)
 
 
 def _join(config: RayConfig) -> None:

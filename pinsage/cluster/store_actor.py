@@ -18,6 +18,7 @@ from numba import set_num_threads
 from pinsage.base import shared
 from pinsage.base.artifacts import check_digests, whole_file
 from pinsage.base.errors import WalkLostError
+from pinsage.cluster import metrics
 from pinsage.cluster.placement import STORE_CPUS
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
@@ -142,6 +143,12 @@ class Store:
                 np.save(out, whole, allow_pickle=False)
             shared.push(path)
         self.forget(tokens[0][0])
+        shard_tag = str(self._shard)
+        metrics.count("walk_items_total", num_rows)
+        metrics.gauge("store_under_way", len(self._walks), shard=shard_tag)
+        metrics.count_up_to("store_sent_bytes_total", self._sent_bytes, shard=shard_tag)
+        metrics.count_up_to("store_walk_seconds_total", self._walk_s, shard=shard_tag)
+        metrics.tell_traffic()
 
     def forget(self, start: int) -> None:
         """Drop what is left of walks from a chunk of items."""

@@ -17,7 +17,7 @@ from pinsage.base import shared
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import PinsageError, WorkerTimeoutError
 from pinsage.base.seeding import Stream, stream, stream_key
-from pinsage.cluster import watchdog
+from pinsage.cluster import metrics, watchdog
 from pinsage.cluster.board import Order, Start
 from pinsage.cluster.heart import Heart
 from pinsage.cluster.producers import (
@@ -263,8 +263,24 @@ class _Worker:
             self._pace.mark(time.monotonic(), pairs, self._minibatches.wait_s)
             self._heart.note = self._note(state, loss)
             self._log(state, learning_rate)
+            self._tell(state, loss, learning_rate)
 
         return observe
+
+    def _tell(self, state: TrainingState, loss: float, learning_rate: float) -> None:
+        rank = str(self._rank)
+        metrics.count("train_steps_total", 1, rank=rank)
+        metrics.count("train_pairs_total", self._task.train.minibatch.size, rank=rank)
+        metrics.gauge("train_loss", loss, rank=rank)
+        if state.step % LOG_STEPS:
+            return
+        metrics.gauge("train_learning_rate", learning_rate, rank=rank)
+        metrics.count_up_to("train_wait_seconds_total", self._minibatches.wait_s, rank=rank)
+        metrics.gauge("train_minibatches_ready", self._minibatches.num_ready(), rank=rank)
+        if state.validations and self._task.train.validation is not None:
+            k, hit_rate = self._task.train.validation.k, state.validations[-1].hit_rate
+            metrics.gauge("train_hit_rate", hit_rate, rank=rank, k=str(k))
+        metrics.tell_traffic()
 
     def _note(self, state: TrainingState, loss: float) -> str:
         epoch = (state.step - 1) // self._task.steps_per_epoch + 1

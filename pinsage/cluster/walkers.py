@@ -17,6 +17,7 @@ from pinsage.base.errors import ResourceError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import memory_bytes
 from pinsage.base.seeding import Stream, stream_key
+from pinsage.cluster import metrics
 from pinsage.cluster.store_actor import Kept, Token
 from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
@@ -92,6 +93,8 @@ class Walker:
             with whole_file(_part(folder, name, (start, stop))) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
             shared.push(_part(folder, name, (start, stop)))
+        metrics.count("walk_items_total", stop - start)
+        metrics.tell_traffic()
         return stop - start
 
 
