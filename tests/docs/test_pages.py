@@ -44,6 +44,16 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(file), f"{target}: no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_benchmark_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    roots = "pinsage|serve|ray_jobs|benchmarks|tests|deploy|data|docs"
+    for name in re.findall(rf"(?<![\w/.])(?:{roots})/[\w/.-]*\w\.(?:py|yaml|md|json|sh)\b", text):
+        assert (ROOT / name).exists() or (page.parent / name).exists(), f"{name} is not there"
+    for name in re.findall(r"-m (benchmarks|ray_jobs|serve)\.(\w+)", text):
+        assert (ROOT / "/".join(name)).with_suffix(".py").exists(), f"{name} is not there"
+
+
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {
