@@ -15,9 +15,13 @@ from pinsage.base.artifacts import whole_file
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.guess import Guess
+from pinsage.training.schedule import ScheduleConfig
 
 _SPARSE = 4.0
 """Edges an item, below which a second convolution finds more than it costs."""
+
+_STEPS_AN_EPOCH = 30
+"""Fewer learn too little; more, each of fewer pairs, meet the same neighbors again in every step."""
 
 _MANY_EDGES = 50_000_000
 _MANY_PAIRS = 1_000_000
@@ -45,7 +49,7 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
     """
     items, edges = guess.num_items, guess.num_edges
     last_rank = _between(items // 50, 20, 5000)
-    size = _between(_power_of_two(edges / 100), 256, 8192)
+    size = _between(_power_of_two(edges / _STEPS_AN_EPOCH), 256, 8192)
     layers = 2 if edges < _SPARSE * items else 1
     minibatch: dict[str, Any] = {
         "size": size,
@@ -132,8 +136,9 @@ def _section(name: str, content: dict[str, Any]) -> str:
 
 
 def _learning_rate(size: int) -> float:
-    """The default's rule grows it with the minibatch; small ones want more than that leaves."""
-    return 1.9e-4 if size >= 8192 else 1.0e-3
+    """Choose the rate for `schedule.reference_size`, which grows with the minibatch from there."""
+    reached = 3e-3 if size >= 2048 else 1.5e-3
+    return float(f"{reached * ScheduleConfig().reference_size / size:.2g}")
 
 
 def _power_of_two(number: float) -> int:

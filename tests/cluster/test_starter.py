@@ -36,7 +36,7 @@ def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
     batches = [one["train"]["minibatch"]["size"] for one in sizes]
     widths = [one["graph"]["structure"]["width"] for one in sizes]
     assert ranks == [20, 200, 5000]
-    assert batches == [256, 1024, 8192]
+    assert batches == [256, 4096, 8192]
     assert widths == [16, 512, 128]
 
 
