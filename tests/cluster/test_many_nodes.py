@@ -18,7 +18,7 @@ def found() -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.many_nodes", "--json", "--quick"),
+            *(sys.executable, "-m", "benchmarks.many_nodes", "--json", "--quick", "--noticed-soon"),
             *("--scenes", "lost", "--stages", "walk", "train"),
         ],
         cwd=ROOT,
