@@ -18,8 +18,8 @@ how many trained in turn; `grown_s` is the time from the node's coming to a star
 `shrunk_s` from the loss to a start of one, and `loss_ratio` compares the last loss with the same
 step's of the undisturbed training. Of the server, `requests` were answered, `failed` were not or
 otherwise than with 200, for `failing_s` seconds, and after `back_s` there were three replicas
-again. `--quick` is a small catalog, which one process walks and embeds on the one machine, and has
-Ray notice lost nodes sooner.
+again. `--quick` is a small catalog, which one process walks and embeds on the one machine;
+`--noticed-soon` has Ray notice lost nodes after 2 s.
 """
 
 import json
@@ -341,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Play the scenes, and report."""
     flags = parser(__doc__)
     flags.add_argument("--quick", action="store_true", help="a small catalog")
+    flags.add_argument("--noticed-soon", action="store_true", help="after 2 s, not after Ray's 15")
     flags.add_argument("--scenes", nargs="+", default=[*SCENES], choices=SCENES)
     flags.add_argument("--stages", nargs="+", default=[*_TITLES], choices=[*_TITLES])
     options = flags.parse_args(arguments)
@@ -350,7 +351,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_recipe(scene)
         stages_here(scene)
         takes_jobs = "same" in options.scenes
-        with nodes(NUM_WORKERS, noticed_soon=options.quick, takes_jobs=takes_jobs) as cluster:
+        with nodes(
+            NUM_WORKERS, noticed_soon=options.noticed_soon, takes_jobs=takes_jobs
+        ) as cluster:
             for name in options.scenes:
                 _PLAYED[name](scene, cluster)
     _report(scene, as_json=options.json)

@@ -100,8 +100,9 @@ def place_beside_caller() -> NodeAffinitySchedulingStrategy:
 
 
 def place_on(node: str) -> NodeAffinitySchedulingStrategy:
-    """Put an actor on a node, by its id, or elsewhere once that node is lost."""
-    return NodeAffinitySchedulingStrategy(node, soft=True)
+    """Put an actor on a node, by its id; it ends with that node."""
+    # A soft affinity is only a wish: Ray starts about every other actor elsewhere.
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def place_in(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:

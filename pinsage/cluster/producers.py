@@ -17,6 +17,9 @@ from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchCon
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.sampling.pair_sources import open_pairs
 
+_LOST = (ray.exceptions.RayActorError, ray.exceptions.ActorUnschedulableError)
+"""What is raised where a producer has ended, or its node."""
+
 _RESTART_S = 3.0
 """How long a lost producer is passed over."""
 
@@ -76,7 +79,7 @@ class PlacedProducer:
 
     Attributes:
         actor: handle of a `ProducerActor`.
-        node: id of its node, or of the one it was started on.
+        node: id of its node.
     """
 
     actor: Any
@@ -84,7 +87,7 @@ class PlacedProducer:
 
 
 def start_producers(spec: ProducerSpec, *, num_per_node: int) -> list[PlacedProducer]:
-    """Start some producers on every node; one whose node is lost starts again on another."""
+    """Start some producers on every node; they end with it, and others build what they would."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     return [_start_on(node, spec) for node in nodes for _ in range(num_per_node)]
 
@@ -209,7 +212,7 @@ class MinibatchStream(Iterator[Minibatch]):
                 return minibatch
             except ray.exceptions.GetTimeoutError as error:
                 raise self._late(request) from error
-            except ray.exceptions.RayActorError as error:
+            except _LOST as error:
                 if time.monotonic() >= deadline:
                     raise self._late(request) from error
                 self._replace(request.producer)

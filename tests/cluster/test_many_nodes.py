@@ -10,7 +10,7 @@ import pytest
 
 from tests.runs import ROOT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +18,14 @@ def found() -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.many_nodes", "--json", "--quick"),
+            *(sys.executable, "-m", "benchmarks.many_nodes", "--json", "--quick", "--noticed-soon"),
             *("--scenes", "lost", "--stages", "walk", "train"),
         ],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         check=False,
     )
     assert done.returncode == 0, done.stderr
