@@ -11,6 +11,7 @@ from pinsage.cluster.drivers import JOBS, StageResult
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.session import require_lasting, stop_on_signals
+from pinsage.cluster.worker_logs import set_up_logs
 from ray_jobs._exit import exit_code
 
 
@@ -32,6 +33,7 @@ def run_job(work: Callable[[Run], None], *, description: str) -> int:
 
     def start(config: RunConfig) -> None:
         require_lasting(config.output)
+        set_up_logs(config.logs)
         run = Run(config)
         run.save_config()
         work(run)

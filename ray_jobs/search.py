@@ -2,6 +2,7 @@
 
 import sys
 
+from pinsage.base.addresses import shown
 from pinsage.cluster.run import Run
 from pinsage.cluster.search import SearchResult, said, search
 from ray_jobs._cli import run_job
@@ -11,7 +12,7 @@ def run_search(run: Run) -> None:
     """Search, and print what was tried, best first."""
     result = search(run)
     print(closing_table(result))
-    print(f"\nbest   {result.best}\ntable  {result.table}")
+    print(f"\nbest   {shown(result.best)}\ntable  {shown(result.table)}")
 
 
 def closing_table(result: SearchResult) -> str:

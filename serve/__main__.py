@@ -17,10 +17,11 @@ from ray.serve.schema import LoggingConfig
 
 from pinsage.base.config import add_recipe_flags, dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError, ResourceError
-from pinsage.base.logs import set_up_logging
+from pinsage.base.logs import set_up_logging, writes_json
 from pinsage.cluster.generations import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
 from pinsage.cluster.session import cluster_address, session, stop_on_signals
+from pinsage.cluster.worker_logs import set_up_logs
 from serve.api import check_folders
 from serve.app import AppArgs, build_app
 from serve.auth import behind_haproxy, check_exposure
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(dump_config(config), end="")
             return 0
+        set_up_logs(config.logs)
         everywhere = behind_haproxy() and not options.direct
         check_exposure("0.0.0.0" if everywhere else config.serve.host, config.serve.boundary)
         if options.direct:
@@ -131,7 +133,11 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _start(app: serve.Application, section: ServeSection) -> None:
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    quiet = LoggingConfig(
+        log_level="WARNING",
+        enable_access_log=False,
+        encoding="JSON" if writes_json() else "TEXT",
+    )
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         serve.start(

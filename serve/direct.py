@@ -23,8 +23,8 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from pinsage.base.errors import ResourceError
-from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import ServeSection
+from pinsage.cluster.worker_logs import set_up_worker
 from serve.api import build_api
 from serve.background import settle
 from serve.generation import Generation
@@ -245,7 +245,7 @@ def _work(
     told: Connection,
 ) -> None:
     """What one worker does."""
-    set_up_logging()
+    set_up_worker()
     parts = first_parts(generation, first=first, follow=section.follow)
     api = build_api(Generation.open(parts.path), section)
     settle()

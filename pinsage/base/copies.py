@@ -245,11 +245,12 @@ def _sweep(root: Path) -> None:
 
 
 def _copies(root: Path) -> Iterator[tuple[Path, int]]:
-    for path in root.rglob(MANIFEST):
-        directory = path.parent
-        if not any(part.startswith(".") for part in directory.relative_to(root).parts):
+    # Stages, and the states of trainings.
+    for pattern in ("[!.]*/[!.]*", "checkpoints/[!.]*/[!.]*"):
+        for path in root.glob(f"{pattern}/{MANIFEST}"):
             with suppress(FileNotFoundError):
-                yield directory, _size_of(Manifest.model_validate_json(path.read_bytes()).files)
+                files = Manifest.model_validate_json(path.read_bytes()).files
+                yield path.parent, _size_of(files)
 
 
 def _size_of(files: Mapping[str, FileEntry]) -> int:

@@ -20,6 +20,7 @@ from pinsage.base.addresses import (
     place_of,
 )
 from pinsage.base.config import Config
+from pinsage.base.logs import LogConfig
 from pinsage.cluster.boundary_config import BoundaryConfig, ScalingConfig
 from pinsage.cluster.stores import StoreConfig
 from pinsage.cluster.trials import SearchConfig
@@ -143,6 +144,7 @@ class RunConfig(Config):
     evaluate: EvaluationConfig = EvaluationConfig()
     serve: ServeSection = ServeSection()
     ray: RayConfig = RayConfig()
+    logs: LogConfig = LogConfig()
 
     @property
     def training_seed(self) -> int:

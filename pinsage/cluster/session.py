@@ -20,6 +20,7 @@ from pinsage.base.machine import available_cpus
 from pinsage.base.storage import filesystem_at
 from pinsage.cluster.metrics import tell_progress
 from pinsage.cluster.run_config import RayConfig
+from pinsage.cluster.worker_logs import worker_environment
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,12 @@ def _join(config: RayConfig) -> None:
         return
     try:
         with _native_output_hidden():
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=worker_environment(),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
@@ -90,6 +96,7 @@ def _start_here(config: RayConfig) -> None:
                     object_store_memory=config.object_store_bytes,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
+                    runtime_env=worker_environment(),
                 )
             return
         except Exception as error:
@@ -138,7 +145,7 @@ def require_lasting(output: Path) -> None:
         raise ConfigError(
             f"output: {output} would lie in this job's copy of the working dir ({working_dir}), "
             "which Ray deletes after the job; give a folder that all nodes see, as in --set "
-            "output=/shared/runs/books"
+            "output=/shared/runs/books, or an address in a bucket"
         )
 
 

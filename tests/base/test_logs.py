@@ -1,6 +1,10 @@
 import io
+import json
+import logging
 
-from pinsage.base.logs import Progress
+import pytest
+
+from pinsage.base.logs import LogConfig, Progress, set_up_logging
 
 
 def test_the_line_says_what_is_done_of_how_much() -> None:
@@ -31,3 +35,36 @@ def test_a_resumed_stage_counts_its_own_rate_only() -> None:
     progress.resume_at(90)
     progress._started -= 10
     assert "0.0/s" in progress.line()
+
+
+def test_a_json_log_has_one_object_a_line_with_the_run_and_numbers_of_progress(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = logging.getLogger("pinsage")
+    before = (root.handlers, root.level, root.propagate)
+    try:
+        set_up_logging(LogConfig(format="json", run_id="run-7"))
+        log = logging.getLogger("pinsage.cluster.walkers")
+        log.warning("a store was lost;\nwalking again from %d", 5)
+        with Progress("walk", 200, "items") as progress:
+            progress.advance(50, "note")
+        try:
+            raise ValueError("no such shard")
+        except ValueError:
+            log.exception("failed")
+    finally:
+        root.handlers, root.level, root.propagate = before
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["run"] for line in lines} == {"run-7"}
+    assert (lines[0]["level"], lines[0]["logger"]) == ("WARNING", "pinsage.cluster.walkers")
+    assert lines[0]["message"] == "a store was lost;\nwalking again from 5"
+    assert lines[-2]["progress"] == {
+        "stage": "walk", "done": 50, "total": 200, "unit": "items", "note": "note",
+    }  # fmt: skip
+    assert "no such shard" in lines[-1]["exception"]
+
+
+def test_runs_without_a_name_get_one_each_and_keep_it() -> None:
+    one, other = LogConfig().resolved(), LogConfig().resolved()
+    assert one.run_id != other.run_id
+    assert one.resolved() == one
