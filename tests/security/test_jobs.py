@@ -191,11 +191,6 @@ def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
     frozen = jobs.freeze(other, beside)
     worker = jobs.freeze(first, stopped)
 
-    refused = submitted(jobs.head, "--set", f"output={beside.output}", "--set", STEPS)
-    assert refused.returncode == 1
-    told = [line for line in refused.stdout.splitlines() if line.strip()]
-    assert "another process is writing it" in told[-1], refused.stdout
-
     jobs.client.stop_job(first)
     wait_until(lambda: "stopping" in jobs.client.get_job_logs(first), "the word that it stops")
     os.kill(worker, signal.SIGCONT)
@@ -207,6 +202,10 @@ def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
     wait_until_nothing_is_left(jobs, first)
 
     again = jobs.train(stopped.output)
+    refused = submitted(jobs.head, "--set", f"output={beside.output}", "--set", STEPS)
+    assert refused.returncode == 1
+    told = [line for line in refused.stdout.splitlines() if line.strip()]
+    assert "another process is writing it" in told[-1], refused.stdout
     os.kill(frozen, signal.SIGCONT)
     for job in (other, again):
         status, code, log = jobs.end_of(job)
