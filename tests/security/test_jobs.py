@@ -56,21 +56,24 @@ class Jobs:
         info = self.client.get_job_info(job)
         return info.status, info.driver_exit_code, self.client.get_job_logs(job)
 
-    def freeze(self, job: str, run: Run) -> int:
-        """Halt a job's only training worker in the middle; gives its process."""
-        workers: list[int] = []
+    def freeze(self, training: dict[str, Run]) -> list[int]:
+        """Halt each job's only training worker in the middle; gives their processes."""
+        frozen: dict[str, int] = {}
 
-        def is_there() -> bool:
-            mine = self.client.get_job_info(job).job_id
-            rows = self.listed("actors", class_name="RayTrainWorker", state="ALIVE", job_id=mine)
-            workers.extend(row["pid"] for row in rows)
-            return bool(workers)
+        def halt() -> bool:
+            for job in training.keys() - frozen.keys():
+                log = training[job].checkpoints / LOG
+                if log.exists() and log.read_text():
+                    mine = self.client.get_job_info(job).job_id
+                    (worker,) = self.listed(
+                        "actors", class_name="RayTrainWorker", state="ALIVE", job_id=mine
+                    )
+                    os.kill(worker["pid"], signal.SIGSTOP)
+                    frozen[job] = worker["pid"]
+            return len(frozen) == len(training)
 
-        wait_until(is_there, "a training worker")
-        log = run.checkpoints / LOG
-        wait_until(lambda: log.exists() and bool(log.read_text()), "the tenth step")
-        os.kill(workers[0], signal.SIGSTOP)
-        return workers[0]
+        wait_until(halt, "the tenth step of each job")
+        return [frozen[job] for job in training]
 
     def left_by(self, *jobs: str) -> list[dict[str, Any]]:
         """List the actors and placement groups of some jobs that are not gone."""
@@ -188,8 +191,7 @@ def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
 ) -> None:
     stopped, beside = (copy_of(walked, tmp_path / name) for name in ("stopped", "beside"))
     first, other = jobs.train(stopped.output), jobs.train(beside.output)
-    frozen = jobs.freeze(other, beside)
-    worker = jobs.freeze(first, stopped)
+    worker, frozen = jobs.freeze({first: stopped, other: beside})
 
     jobs.client.stop_job(first)
     wait_until(lambda: "stopping" in jobs.client.get_job_logs(first), "the word that it stops")
