@@ -144,8 +144,8 @@ def require_lasting(output: Path) -> None:
     if (working_dir / output).resolve().is_relative_to(working_dir.resolve()):
         raise ConfigError(
             f"output: {output} would lie in this job's copy of the working dir ({working_dir}), "
-            "which Ray deletes after the job; give a folder that all nodes see, as in --set "
-            "output=/shared/runs/books, or an address in a bucket"
+            "which Ray deletes after the job; give a folder that all nodes see, or a bucket, as in "
+            "--set output=/shared/runs/books"
         )
 
 

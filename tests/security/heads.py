@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+START_ATTEMPTS = 3
+
 
 @dataclass(frozen=True)
 class Head:
@@ -74,6 +76,29 @@ def free_port() -> int:
 @contextmanager
 def head() -> Iterator[Head]:
     """Start a head with a token, its dashboard on loopback; end it and all its processes."""
+    # Ray's sockets want a short path.
+    with tempfile.TemporaryDirectory(prefix="head", dir="/tmp") as folder:
+        process, made = _started(Path(folder))
+        try:
+            yield made
+        finally:
+            _end(process)
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes], Head]:
+    """Start a head until one is ready: Ray gives up after half a minute, on a busy machine too."""
+    told = ""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        process, made = _start(folder / str(attempt))
+        if _gets_ready(process, made):
+            return process, made
+        _end(process)
+        told = (made.folder / "start.log").read_text()
+    raise AssertionError(f"the head did not start: {told}")
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], Head]:
+    folder.mkdir()
     token = secrets.token_hex(32)
     dashboard, agent, gcs = free_port(), free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -81,44 +106,34 @@ def head() -> Iterator[Head]:
     environment |= {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
     # Jobs find the `python` of this environment.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    # Ray's sockets want a short path.
-    with tempfile.TemporaryDirectory(prefix="head", dir="/tmp") as folder:
-        command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={folder}"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-            *(f"--dashboard-agent-listen-port={agent}", "--num-cpus=2"),
-            *(f"--object-store-memory={128 * 2**20}", "--disable-usage-stats"),
-        ]
-        log = Path(folder) / "start.log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                command, env=environment, stdout=out, stderr=out, start_new_session=True
-            )
-        try:
-            made = Head(
-                f"http://127.0.0.1:{dashboard}",
-                f"http://127.0.0.1:{agent}",
-                f"127.0.0.1:{gcs}",
-                token,
-                Path(folder),
-            )
-            _wait_until_ready(process, made, log)
-            yield made
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={folder}"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        *(f"--dashboard-agent-listen-port={agent}", "--num-cpus=2"),
+        *(f"--object-store-memory={128 * 2**20}", "--disable-usage-stats"),
+    ]
+    with (folder / "start.log").open("w") as out:
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    urls = (f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}")
+    return process, Head(*urls, f"127.0.0.1:{gcs}", token, folder)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], head: Head, log: Path) -> None:
+def _gets_ready(process: subprocess.Popen[bytes], head: Head) -> bool:
+    urls = (f"{head.dashboard}/api/version", f"{head.agent}/api/local_raylet_healthz")
     for _ in range(240):
-        if process.poll() is not None:
-            break
-        urls = (f"{head.dashboard}/api/version", f"{head.agent}/api/local_raylet_healthz")
         if all(head.ask(url, "GET", **head.pass_) == 200 for url in urls):
-            return
+            return True
         try:
             process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             continue
-    raise AssertionError(f"the head did not start: {log.read_text()}")
+        return False
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.ray
 STEPS = "train.schedule.epochs=60"
 SELDOM = "train.checkpoint_steps=1000000"
 PACKAGE_BYTES = 20 * 2**20
+SHARED_ACTOR = "_AutoscalingCoordinatorActor"
+"""Ray Train makes one for all jobs of a cluster, within the first job, and keeps it."""
 
 
 class Jobs:
@@ -54,26 +56,33 @@ class Jobs:
         info = self.client.get_job_info(job)
         return info.status, info.driver_exit_code, self.client.get_job_logs(job)
 
-    def freeze(self, job: str, run: Run) -> int:
-        """Halt a job's only training worker in the middle; gives its process."""
-        workers: list[int] = []
+    def freeze(self, training: dict[str, Run]) -> list[int]:
+        """Halt each job's only training worker in the middle; gives their processes."""
+        frozen: dict[str, int] = {}
 
-        def is_there() -> bool:
-            mine = self.client.get_job_info(job).job_id
-            rows = self.listed("actors", class_name="RayTrainWorker", state="ALIVE", job_id=mine)
-            workers.extend(row["pid"] for row in rows)
-            return bool(workers)
+        def halt() -> bool:
+            for job in training.keys() - frozen.keys():
+                log = training[job].checkpoints / LOG
+                if log.exists() and log.read_text():
+                    mine = self.client.get_job_info(job).job_id
+                    (worker,) = self.listed(
+                        "actors", class_name="RayTrainWorker", state="ALIVE", job_id=mine
+                    )
+                    os.kill(worker["pid"], signal.SIGSTOP)
+                    frozen[job] = worker["pid"]
+            return len(frozen) == len(training)
 
-        wait_until(is_there, "a training worker")
-        log = run.checkpoints / LOG
-        wait_until(lambda: log.exists() and bool(log.read_text()), "the tenth step")
-        os.kill(workers[0], signal.SIGSTOP)
-        return workers[0]
+        wait_until(halt, "the tenth step of each job")
+        return [frozen[job] for job in training]
 
     def left_by(self, *jobs: str) -> list[dict[str, Any]]:
         """List the actors and placement groups of some jobs that are not gone."""
         ids = {self.client.get_job_info(job).job_id for job in jobs}
-        actors = [row for row in self.listed("actors") if row["state"] != "DEAD"]
+        actors = [
+            row
+            for row in self.listed("actors")
+            if row["state"] != "DEAD" and row["class_name"] != SHARED_ACTOR
+        ]
         groups = [row for row in self.listed("placement_groups") if row["state"] != "REMOVED"]
         return [row for row in actors if row["job_id"] in ids] + [
             row for row in groups if row["creator_job_id"] in ids
@@ -88,10 +97,17 @@ class Jobs:
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 120
     while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come within four minutes"
+        assert time.monotonic() < deadline, f"{what} did not come within two minutes"
         time.sleep(0.1)
+
+
+def wait_until_nothing_is_left(jobs: Jobs, *ended: str) -> None:
+    deadline = time.monotonic() + 60
+    while left := jobs.left_by(*ended):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +191,7 @@ def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
 ) -> None:
     stopped, beside = (copy_of(walked, tmp_path / name) for name in ("stopped", "beside"))
     first, other = jobs.train(stopped.output), jobs.train(beside.output)
-    frozen = jobs.freeze(other, beside)
-    worker = jobs.freeze(first, stopped)
-
-    refused = submitted(jobs.head, "--set", f"output={beside.output}", "--set", STEPS)
-    assert refused.returncode == 1
-    told = [line for line in refused.stdout.splitlines() if line.strip()]
-    assert "another process is writing it" in told[-1], refused.stdout
+    worker, frozen = jobs.freeze({first: stopped, other: beside})
 
     jobs.client.stop_job(first)
     wait_until(lambda: "stopping" in jobs.client.get_job_logs(first), "the word that it stops")
@@ -191,13 +201,17 @@ def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
     assert "saved and left" in log
     (checkpoint,) = stopped.checkpoints.glob("step-*/manifest.json")
     assert int(checkpoint.parent.name.removeprefix("step-")) >= 10
-    wait_until(lambda: not jobs.left_by(first), "the end of the stopped job's actors")
+    wait_until_nothing_is_left(jobs, first)
 
     again = jobs.train(stopped.output)
+    refused = submitted(jobs.head, "--set", f"output={beside.output}", "--set", STEPS)
+    assert refused.returncode == 1
+    told = [line for line in refused.stdout.splitlines() if line.strip()]
+    assert "another process is writing it" in told[-1], refused.stdout
     os.kill(frozen, signal.SIGCONT)
     for job in (other, again):
         status, code, log = jobs.end_of(job)
         assert (status, code) == (JobStatus.SUCCEEDED, 0), log
     files = [run.model.open().manifest.files for run in (stopped, beside)]
     assert files[0] == files[1]
-    wait_until(lambda: not jobs.left_by(other, again), "the end of all actors")
+    wait_until_nothing_is_left(jobs, other, again)
