@@ -21,7 +21,7 @@ _SPARSE = 4.0
 """Edges an item, below which a second convolution finds more than it costs."""
 
 _STEPS_AN_EPOCH = 30
-"""Fewer learn too little; more, each of fewer pairs, meet the same neighbors again in every step."""
+"""Fewer learn too little; more, each of fewer pairs, meet the same neighbors again and again."""
 
 _MANY_EDGES = 50_000_000
 _MANY_PAIRS = 1_000_000
