@@ -97,9 +97,9 @@ class Jobs:
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come within two minutes"
+        assert time.monotonic() < deadline, f"{what} did not come within four minutes"
         time.sleep(0.1)
 
 
@@ -186,6 +186,7 @@ def submitted(head: Head, *flags: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.timeout(600)
 def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
     jobs: Jobs, walked: Run, tmp_path: Path
 ) -> None:
