@@ -15,7 +15,7 @@ run: .venv/.installed
 	@$(BIN)/python -m serve --config $(RECIPE) --set serve.port=$(PORT)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .

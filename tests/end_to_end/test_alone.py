@@ -11,6 +11,8 @@ from pinsage.cluster.session import threads_for
 from tests.end_to_end.conftest import Finished
 from tests.runs import smoke_run
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(autouse=True)
 def threads_as_before():

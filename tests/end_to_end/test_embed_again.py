@@ -9,6 +9,8 @@ from pinsage.inference.export import read_embeddings
 from tests.end_to_end.conftest import Finished
 from tests.runs import smoke_run
 
+pytestmark = pytest.mark.ray
+
 
 def test_unchanged_items_are_taken_from_the_previous_embeddings(finished: Finished) -> None:
     output, model = finished.run.output, finished.run.model.directory.name

@@ -10,6 +10,8 @@ from pinsage.cluster.reproduce import reproduce
 from pinsage.cluster.run_config import RunConfig
 from tests.runs import ROOT, SMOKE
 
+pytestmark = pytest.mark.ray
+
 RECIPES = sorted((ROOT / "ray_jobs" / "recipes" / "reproduce").glob("*.yaml"))
 
 

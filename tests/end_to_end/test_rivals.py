@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pinsage.cluster import drivers
 from pinsage.cluster.methods import combined_run, factors_stage
 from tests.end_to_end.conftest import Finished
 from tests.runs import smoke_run
+
+pytestmark = pytest.mark.ray
 
 
 def test_factorizations_are_fitted_once_and_stand_in_the_report(
