@@ -1,5 +1,6 @@
 # make run    environment, the whole pipeline on the bundled books, then the server with its page
 # make test   environment, then the tests
+# make drill  environment, then the tests that lose nodes and stop jobs on whole clusters (minutes each)
 # make lint   environment, then format, lint, types and layers
 # Everything may be repeated: what is done is skipped.
 
@@ -8,7 +9,7 @@ PORT ?= 8000
 RECIPE ?= ray_jobs/recipes/goodbooks.yaml
 BIN := .venv/bin
 
-.PHONY: run test lint clean
+.PHONY: run test drill lint clean
 
 run: .venv/.installed
 	@$(BIN)/python -m ray_jobs.pipeline --config $(RECIPE)
@@ -16,6 +17,9 @@ run: .venv/.installed
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+drill: .venv/.installed-dev
+	$(BIN)/python -m pytest -m drill
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .

@@ -186,6 +186,7 @@ def submitted(head: Head, *flags: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(600)
 def test_a_stopped_job_saves_and_goes_on_and_another_beside_it_is_not_disturbed(
     jobs: Jobs, walked: Run, tmp_path: Path
