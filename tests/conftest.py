@@ -47,6 +47,7 @@ settings.register_profile("pinsage", deadline=None)
 settings.load_profile("pinsage")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one process run all that starts Ray: two clusters at once would starve each other."""
     for item in items:
