@@ -16,7 +16,8 @@ run: .venv/.installed
 	@$(BIN)/python -m serve --config $(RECIPE) --set serve.port=$(PORT)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not ray and not drill" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "ray and not drill"
 
 drill: .venv/.installed-dev
 	$(BIN)/python -m pytest -m drill

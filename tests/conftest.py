@@ -47,14 +47,6 @@ settings.register_profile("pinsage", deadline=None)
 settings.load_profile("pinsage")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all that starts Ray: two clusters at once would starve each other."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def buckets() -> Iterator[BucketServer]:
     """A server that speaks S3, on this machine."""
