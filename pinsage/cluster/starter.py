@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from pinsage.base.artifacts import whole_file
 from pinsage.base.errors import ConfigError
+from pinsage.base.files import whole_file
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.guess import Guess
 from pinsage.training.schedule import ScheduleConfig
@@ -109,8 +109,13 @@ def recipe_text(name: str, guess: Guess) -> str:
         f"name: {json.dumps(name)}\noutput: {json.dumps(f'runs/{name}')}\n",
         _section("data", data),
     ]
+    comments = dict(_COMMENTS)
+    if guess.num_pairs is not None:
+        comments["train"] += (
+            "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
+        )
     parts += [
-        f"# {_COMMENTS[section]}\n{_section(section, value)}" for section, value in settings.items()
+        f"# {comments[section]}\n{_section(section, value)}" for section, value in settings.items()
     ]
     text = "\n".join(parts)
     RunConfig.model_validate(yaml.safe_load(text))
