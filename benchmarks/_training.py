@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks._graphs import SIZES, cached_graph
-from pinsage.base.artifacts import whole_file
+from pinsage.base.files import whole_file
 from pinsage.base.machine import ALLOCATOR
 from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.graph.features import FeatureShard, FeatureStore

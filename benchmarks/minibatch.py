@@ -21,7 +21,7 @@ import numpy as np
 from numba import set_num_threads
 
 from benchmarks._timing import median_ratio, parser, report, take_turns
-from pinsage.base.artifacts import whole_file
+from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, stream
 from pinsage.graph.features import FEATURES_FILE, FeatureShard, FeatureStore
 from pinsage.graph.partition import shard_name

@@ -23,8 +23,8 @@ from typing import Any
 
 import orjson
 
-from pinsage.base.artifacts import sync_directory, whole_file
 from pinsage.base.errors import ArtifactError
+from pinsage.base.files import sync_directory, whole_file
 
 logger = logging.getLogger("pinsage.serve")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pinsage.base.addresses import place_of
-from pinsage.base.artifacts import sync_directory
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import read_shared, write_shared
 
@@ -71,8 +70,6 @@ def write_pointer(output: Path, pointer: Pointer) -> None:
         OSError: the folder cannot be written; nothing is changed then.
     """
     write_shared(output / POINTER, (pointer.model_dump_json(indent=2) + "\n").encode())
-    if place_of(output) is None:
-        sync_directory(output)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from pinsage.base.artifacts import sync_directory
+from pinsage.base.files import sync_directory
 from pinsage.evaluation.head_to_head import Choice
 
 _FILE = "votes.jsonl"

@@ -46,8 +46,6 @@ __all__ = [
     "open_artifact",
     "open_manifest",
     "publish",
-    "sync_directory",
-    "whole_file",
 ]
 
 

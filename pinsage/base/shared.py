@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pinsage.base.addresses import Place, place_of
 from pinsage.base.errors import ArtifactError
-from pinsage.base.files import whole_file
+from pinsage.base.files import sync_directory, whole_file
 from pinsage.base.storage import (
     Stored,
     fetch_file,
@@ -110,6 +110,7 @@ def write_shared(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+    sync_directory(path.parent)
 
 
 def list_shared(folder: Path) -> dict[str, Stored]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from pinsage.base import copies, shared
-from pinsage.base.artifacts import Draft, finish, publish, whole_file
+from pinsage.base.artifacts import Draft, finish, publish
 from pinsage.base.errors import DataError
+from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster import metrics
 from pinsage.cluster.builders import ClusterTasks

@@ -16,8 +16,9 @@ from jaxtyping import Float32, Int64
 from numba import set_num_threads
 
 from pinsage.base import shared
-from pinsage.base.artifacts import check_digests, whole_file
+from pinsage.base.artifacts import check_digests
 from pinsage.base.errors import WalkLostError
+from pinsage.base.files import whole_file
 from pinsage.cluster import metrics
 from pinsage.cluster.placement import STORE_CPUS
 from pinsage.graph import Graph

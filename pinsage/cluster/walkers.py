@@ -12,8 +12,9 @@ import ray
 from numba import get_num_threads, set_num_threads
 
 from pinsage.base import shared
-from pinsage.base.artifacts import Draft, whole_file
+from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
+from pinsage.base.files import whole_file
 from pinsage.base.logs import Progress
 from pinsage.base.machine import memory_bytes
 from pinsage.base.seeding import Stream, stream_key

@@ -20,9 +20,9 @@ from jaxtyping import Int
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pinsage.base.addresses import LocalPath
-from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config, dump_config
 from pinsage.base.errors import ConfigError
+from pinsage.base.files import whole_file
 from pinsage.base.logs import Progress
 from pinsage.base.seeding import Stream, stream, uniform_by_id
 from pinsage.graph.powerlaw import PowerLaw

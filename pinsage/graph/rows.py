@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from pinsage.base.artifacts import whole_file
+from pinsage.base.files import whole_file
 
 
 class RowFile:

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt
 
-from pinsage.base.artifacts import whole_file
 from pinsage.base.config import Config
+from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.graph.adjacency import AdjacencyShard, degrees_between, rows_between
 from pinsage.graph.features import FeatureStore

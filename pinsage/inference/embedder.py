@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pinsage.base.artifacts import whole_file
 from pinsage.base.errors import ArtifactError
+from pinsage.base.files import whole_file
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.graph.rows import RowFile

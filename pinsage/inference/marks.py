@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pinsage.base.artifacts import whole_file
+from pinsage.base.files import whole_file
 
 Chunk = tuple[int, int]
 """The first row of a group, and the one after its last."""

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, Int, Int64, UInt64
 
 from pinsage.base import shared
-from pinsage.base.artifacts import Artifact, open_artifact, whole_file
+from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
+from pinsage.base.files import whole_file
 from pinsage.inference.export import STAGE, PartsReader
 from pinsage.kernels.prints import row_prints, text_prints
 from pinsage.sampling.minibatch import FeatureSource

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pinsage.base.artifacts import whole_file
 from pinsage.base.errors import ConfigError
+from pinsage.base.files import whole_file
 
 LOG = "train-log.jsonl"
 """The file of JSON lines, one every ten steps and one a validation."""

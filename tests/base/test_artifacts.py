@@ -11,9 +11,9 @@ from pinsage.base.artifacts import (
     is_published,
     open_artifact,
     publish,
-    whole_file,
 )
 from pinsage.base.errors import ArtifactError
+from pinsage.base.files import whole_file
 
 
 def publish_numbers(directory: Path, numbers: list[int]) -> None:
