@@ -111,9 +111,7 @@ def recipe_text(name: str, guess: Guess) -> str:
     ]
     comments = dict(_COMMENTS)
     if guess.num_pairs is not None:
-        comments["train"] += (
-            "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
-        )
+        comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [
         f"# {comments[section]}\n{_section(section, value)}" for section, value in settings.items()
     ]
