@@ -1,4 +1,4 @@
-"""A server that speaks S3 on this machine, and that can be told to fail."""
+"""Servers on this machine that speak S3, and that can be told to fail, or Google's language."""
 
 import itertools
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
 import boto3
+from gcp_storage_emulator.server import create_server
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -78,3 +79,25 @@ class BucketServer:
             start_response(refusal[0], [("Content-Type", "application/xml")])
             return [refusal[1]]
         return self._app(environ, start_response)
+
+
+class GoogleServer:
+    """An emulator of Google's storage; every `run` is a new output folder of one bucket."""
+
+    def __init__(self) -> None:
+        self._server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="tests")
+        self._numbers = itertools.count()
+        self._port = 0
+
+    def __enter__(self) -> "GoogleServer":
+        self._server.start()
+        self._port = self._server._api._httpd.server_port
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.stop()
+
+    def new_run(self, bucket: str = "tests") -> str:
+        """The address of an output folder that is empty."""
+        server = f"endpoint_override=127.0.0.1:{self._port}&scheme=http"
+        return f"gs://anonymous@{bucket}/run-{next(self._numbers)}?{server}"

@@ -97,6 +97,9 @@ def without_credentials(address: str) -> str:
     """
     scheme, sign, rest = address.partition("://")
     host = rest.partition("/")[0]
+    if scheme == "gs":
+        # Says that there are none.
+        host = host.removeprefix("anonymous@")
     if sign and "@" in host and (scheme in SCHEMES or ":" in host.partition("@")[0]):
         raise ValueError(
             f"{scheme}://...@...: wanted an address without credentials, which would be written "

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
 _QUICK_ATTEMPTS = 3
+_QUICK_S = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 _PIECE_BYTES = 8 * 2**20
@@ -41,6 +42,9 @@ _NO_RETRY_MENDS = (
     "HTTP status 403",
     "HTTP Status Code: 403",
     "Anonymous users",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "retry.reason=permanent-error",
 )
 
 ResultT = TypeVar("ResultT")
@@ -184,9 +188,12 @@ def remove_tree(place: Place) -> None:
 
     def remove() -> None:
         filesystem, path = _where(place)
+        if filesystem.get_file_info(path).type == pa_fs.FileType.NotFound:
+            return
         try:
             filesystem.delete_dir(path)
         except FileNotFoundError:
+            # Google's has removed all there was, and then missed what would mark the folder.
             return
 
     _tried("remove", place, remove)
@@ -254,10 +261,13 @@ def filesystem_at(address: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=16)
 def _connected(address: str) -> tuple[Any, str]:
+    options = dict(parse_qsl(urlsplit(address).query))
+    # By themselves, both kinds of filesystem would try for minutes, and say nothing.
+    if urlsplit(address).scheme == "gs" and "retry_limit_seconds" not in options:
+        address += f"{'&' if options else '?'}retry_limit_seconds={_QUICK_S}"
     filesystem, path = pa_fs.FileSystem.from_uri(address)
     if filesystem.type_name == "s3":
-        # It knows the bucket's region now. By itself it would try for minutes, and say nothing.
-        options = dict(parse_qsl(urlsplit(address).query))
+        # It knows the bucket's region now.
         filesystem = pa_fs.S3FileSystem(
             region=filesystem.region,
             endpoint_override=options.get("endpoint_override") or _endpoint_of_environment(),
@@ -284,6 +294,8 @@ def _tried(doing: str, place: Place, act: Callable[[], ResultT]) -> ResultT:
         try:
             return act()
         except (OSError, pa.ArrowException) as error:
+            if doing == "write" and _has_no_bucket(error):
+                raise _explained(doing, place, error) from error
             if _is_local(error):
                 raise
             attempt += 1
@@ -307,6 +319,11 @@ def _explained(doing: str, place: Place, error: Exception) -> StorageError:
 def _is_local(error: Exception) -> bool:
     """Tell errors of this machine, such as a full disk, or a missing object, from the bucket's."""
     return getattr(error, "errno", None) is not None
+
+
+def _has_no_bucket(error: Exception) -> bool:
+    """Tell Google's missing bucket from a missing file of this machine, which is named."""
+    return isinstance(error, FileNotFoundError) and error.filename is None
 
 
 def _may_pass(error: Exception) -> bool:

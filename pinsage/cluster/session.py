@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,21 +55,30 @@ def connect(config: RayConfig) -> None:
         ResourceError: the cluster cannot be reached, or Ray does not start here.
     """
     _quiet_ray()
+    started = time.monotonic()
     try:
-        _join(config)
+        where = _join(config)
     finally:
         # Ray has put handlers of its own in their place.
         stop_on_signals()
+    _log.info(
+        "Ray: %s in %.1f s, %d node(s), %d CPUs",
+        where,
+        time.monotonic() - started,
+        sum(node["Alive"] for node in ray.nodes()),
+        ray.cluster_resources().get("CPU", 0),
+    )
     if tell_progress not in progress_watchers:
         progress_watchers.append(tell_progress)
 
 
-def _join(config: RayConfig) -> None:
+def _join(config: RayConfig) -> str:
+    """Connect; returns what was done, in words."""
     address = cluster_address(config)
     if address == "local":
         _start_here(config)
         _keep_token_private()
-        return
+        return "started on this machine"
     try:
         with _native_output_hidden():
             ray.init(
@@ -82,6 +92,7 @@ def _join(config: RayConfig) -> None:
             f"no Ray cluster answers at {address} ({error}); look at `ray status`, or set "
             "ray.address=local to run on this machine alone"
         ) from error
+    return "joined a cluster"
 
 
 def _start_here(config: RayConfig) -> None:

@@ -1,4 +1,6 @@
+import logging
 import os
+import re
 import signal
 
 import pytest
@@ -50,8 +52,13 @@ def test_threads_are_shared_out_and_never_none() -> None:
     ],
 )
 def test_ray_is_started_anew_where_it_gives_up_but_not_for_a_wrong_setting(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, failures: int, attempts: int
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    failures: int,
+    attempts: int,
 ) -> None:
+    caplog.set_level(logging.INFO)
     made = []
 
     def init(*_: object, **__: object) -> None:
@@ -61,8 +68,11 @@ def test_ray_is_started_anew_where_it_gives_up_but_not_for_a_wrong_setting(
 
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
     if failures < attempts:
         connect(RayConfig(address="local"))
+        assert re.search(r"Ray: started on this machine in \d+.\d s, 1 node.*2 CPUs", caplog.text)
     else:
         with pytest.raises(ResourceError, match=f"{attempts} attempt.*{error}.*ray_jobs.doctor"):
             connect(RayConfig(address="local"))
