@@ -80,7 +80,7 @@ class Answers:
         more = [further_words(row) for row in texts] or [""] * len(catalog)
         self._titles = TitleSearch(catalog.titles, more, degrees)
         # What is compiled or mapped on first use is so now, not in somebody's first request.
-        for item_id in self._starting.best_known(1):
+        for item_id in self._starting.best_known(1, self.items):
             for method in self.methods:
                 method.related([item_id], 1)
 
@@ -129,7 +129,7 @@ class Answers:
         Args:
             like: what is served now; the model is opened if it has opened its own.
         """
-        for item_id in self._starting.best_known(_WARMING_SEARCHES):
+        for item_id in self._starting.best_known(_WARMING_SEARCHES, self.items):
             self._methods[PINSAGE].related([item_id], self.default_k)
         if like.embedder.is_open:
             self.open_model()

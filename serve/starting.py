@@ -22,9 +22,10 @@ class StartingPoints:
         self._num_connected = int((degrees > 0).sum())
         self._reach = self._num_connected or len(degrees)
 
-    def best_known(self, limit: int) -> list[int]:
-        """Give ids of the most popular published items, whether they are still there or not."""
-        return self._by_degree[:limit].tolist()
+    def best_known(self, limit: int, items: Items) -> list[int]:
+        """Give ids of those of the most popular published items that are still there."""
+        found: list[int] = items.now(self._by_degree[:limit]).tolist()
+        return [item_id for item_id in found if item_id >= 0]
 
     def spread(self, limit: int, items: Items) -> list[int]:
         """Give ids of connected items, from the best known towards the rarer half."""

@@ -111,7 +111,9 @@ def write_generation(
     return publish_generation(output, parts)
 
 
-def write_further(output: Path, step: int, *, width: int = 2, group: str = "text") -> str:
+def write_further(
+    output: Path, step: int, *, width: int = 2, group: str = "text", with_model: bool = False
+) -> str:
     """Publish a further generation into the folder of another; returns its digest.
 
     Args:
@@ -120,6 +122,7 @@ def write_further(output: Path, step: int, *, width: int = 2, group: str = "text
             own; every step from 2 to 18 has other answers.
         width: width of the embeddings.
         group: what the feature group of the first generation is called in this one.
+        with_model: that embeds new items, which are 2 wide then.
     """
     image = f"https://covers.invalid/{step}/{{}}.jpg"
     parts = {
@@ -127,6 +130,8 @@ def write_further(output: Path, step: int, *, width: int = 2, group: str = "text
         "neighborhoods": _write_neighborhoods(output / "neighborhoods" / f"{step:012x}"),
         "index": _write_index(output / "index" / f"{step:012x}", step, width),
     }
+    if with_model:
+        parts["model"] = _write_model(output / "model" / f"{step:012x}", seed=step)
     return digest_of(publish_generation(output, parts).read_bytes())
 
 
@@ -211,9 +216,9 @@ def _write_index(directory: Path, step: int = 1, width: int = 2) -> Path:
     return directory
 
 
-def _write_model(directory: Path) -> Path:
+def _write_model(directory: Path, seed: int = 1) -> Path:
     """A model that nobody trained, as wide as the embeddings."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = ModelConfig(num_layers=2, projected_width=24, embedding_width=2)
     with publish(directory, stage="model", config={}, parents={}) as draft:
         save_model(PinSage(config, feature_width=3), draft)

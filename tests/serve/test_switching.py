@@ -15,6 +15,7 @@ from serve.api import build_api
 from serve.current import Current
 from serve.generation import Generation
 from serve.generations import decide, first_parts, newest_digest
+from serve.live import Writes
 from serve.metrics import Metrics
 from serve.pointer import POINTER, read_pointer
 from serve.switching import Opening, Switcher
@@ -31,6 +32,7 @@ class Server:
         parts = first_parts(output / GENERATION, follow=config.follow)
         app = build_api(Generation.open(parts.path), config)
         self.switcher: Switcher = app.state.switcher
+        self.writes: Writes = app.state.writes
         # Typed as anything: what type a test client's answers have hangs on the versions installed.
         self.client: Any = TestClient(app)
 
@@ -42,6 +44,11 @@ class Server:
         reply = self.client.get(f"/v1/items/{KEYS[ITEM]}/similar?k=2")
         assert reply.headers["x-pinsage-generation"] == self.served
         return {item["key"] for item in reply.json()["items"]}
+
+    def near(self, key: str) -> list[tuple[str, float]]:
+        """The published items nearest to one, and their scores."""
+        items = self.client.get(f"/v1/items/{key}/similar?k=100").json()["items"]
+        return [(item["key"], item["score"]) for item in items if item["key"] in KEYS]
 
     def ask(self, **wanted: object) -> tuple[int, str]:
         """Ask for a switch; gives the status, and what became of it."""
@@ -84,6 +91,32 @@ def test_a_switch_changes_everything_at_once_and_back_again(output: Path):
         one["generation"]: (one["is_served"], one["is_previous"]) for one in told["generations"]
     }
     assert marks == {first: (True, False), second: (False, True)}
+
+
+def test_what_is_written_outlasts_a_switch_and_the_way_back_and_is_embedded_anew(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    first = newest_digest(tmp_path)
+    server, other = Server(tmp_path), Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    new = {"title": "Villette", "features": {"text": [0.6, 0.8]}, "contexts": ["shelf-3"]}
+    assert server.client.put("/v1/items/new", json=new).status_code == 200
+    assert server.client.delete(f"/v1/items/{KEYS[2]}").json()["was_there"]
+    near = {first: server.near("new")}
+
+    assert server.ask(generation=second) == (200, "served")
+    near[second] = server.near("new")
+    assert server.client.put("/v1/items/late", json=new).status_code == 200
+    assert server.near("late") == near[second]
+    assert near[first] != near[second]
+    for _ in range(2):
+        other.switcher.follow()
+        other.writes.catch_up()
+        for one in (server, other):
+            assert one.near("new") == one.near("late") == near[one.served]
+            assert KEYS[2] not in dict(near[one.served])
+            assert one.client.get(f"/v1/items/{KEYS[2]}").status_code == 404
+            assert one.client.get("/v1/search?q=villette").json()["items"][0]["key"] == "new"
+        server.ask(previous=True)
 
 
 def test_a_server_that_is_started_again_serves_what_was_decided(output: Path):
