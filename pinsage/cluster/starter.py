@@ -1,6 +1,6 @@
 """A first recipe for tables that nobody has trained on yet: settings that follow their sizes.
 
-The rules were found on valid pairs of seven data sets, from 300 items to 900,000 edges, with and
+The rules were found on valid pairs of several data sets, from 300 items to 900,000 edges, with and
 without content, times and pairs (`python -m benchmarks.starter`, docs/quality.md). They fit a
 laptop; `ray_jobs/recipes/paper.yaml` has the paper's own settings.
 """
