@@ -200,7 +200,8 @@ def time_gathering(
         ("gather_share_4_shards", 256, 4),
     ):
         store = feature_store(folder, width, num_shards)
-        out, source = (np.ones((len(item_ids), width), np.float32) for _ in range(2))
+        out = store.gather(item_ids)
+        source = np.ones_like(out)
         target = np.zeros_like(source)
         candidates: dict[str, Callable[[], object]] = {
             "gather": partial(store.gather, item_ids, out),

@@ -6,7 +6,9 @@ ends with the same bytes as one that was not.
 """
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any
@@ -45,6 +47,9 @@ _log = logging.getLogger(__name__)
 
 _SMALL = 10**12
 """Multiplications of matrix products that one process does in less than about half a minute."""
+
+_SETTLING = 2
+"""Chunks that are written down at a time."""
 
 Batch = dict[str, npt.NDArray[Any]]
 
@@ -191,11 +196,22 @@ def _resume(progress: Progress, before: Sequence[Pass], now: Pass, todo: Sequenc
 def _run_here(
     spec: EmbedSpec, embedder: Embedder, each: Pass, todo: Sequence[Chunk]
 ) -> Iterator[int]:
-    """Do chunks in this process."""
-    marks = Marks(spec.folder)
-    for start, stop in todo:
-        marks.set(each.name, (start, stop), embedder.do(each.name, start, stop))
-        yield stop - start
+    """Do chunks in this process; some are written down while the next one is computed."""
+    marks, name = Marks(spec.folder), each.name
+
+    def settle(chunk: Chunk, rows: npt.NDArray[np.float32]) -> int:
+        marks.set(name, chunk, embedder.settle(name, *chunk, rows))
+        return chunk[1] - chunk[0]
+
+    with ThreadPoolExecutor(_SETTLING, thread_name_prefix="settle") as pool:
+        settling: deque[Future[int]] = deque()
+        for chunk in todo:
+            rows = embedder.compute(name, *chunk)
+            if len(settling) == _SETTLING:
+                yield settling.popleft().result()
+            settling.append(pool.submit(settle, chunk, rows))
+        while settling:
+            yield settling.popleft().result()
 
 
 def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterator[int]:
@@ -282,7 +298,7 @@ def _count(draft: Draft, embedder: Embedder, receipts: list[dict[str, Any]]) -> 
         "convolutions": sum(receipt["convolutions"] for receipt in receipts),
         "passes": receipts[: embedder.encoder.num_passes],
     }
-    if len(receipts) > embedder.encoder.num_passes + 1:
+    if len(receipts) > embedder.encoder.num_passes:
         draft.counts["contexts"] = receipts[-1]["rows"]
 
 

@@ -278,12 +278,12 @@ class _Part:
         pooled = size.items * model.num_layers * neighbors * model.projected_width * _FLOAT
         row = model.projected_width + model.embedding_width
         out = 2 if embed.dtype == "float16" else _FLOAT
-        block = BLOCK * (self.feature_width + 3 * row) * _FLOAT
+        block = BLOCK * (self.feature_width + 5 * row) * _FLOAT
         return Need(
             "embed",
             own_bytes=costs.driver_bytes
             + block
-            + min(size.items, PART_ROWS) * model.embedding_width * _FLOAT
+            + 3 * min(size.items, PART_ROWS) * model.embedding_width * _FLOAT
             + size.items * costs.embedded_item_bytes,
             mapped_bytes=size.items * (self.feature_width + row) * _FLOAT + self.table_bytes,
             disk_bytes=size.items * (model.embedding_width * out + size.key_bytes),

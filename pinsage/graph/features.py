@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from pinsage.graph.partition import rows_of, shard_name, shards_of
-from pinsage.kernels.gather import gather_rows
+from pinsage.kernels.gather import empty_rows, gather_rows
 
 FEATURES_FILE = "features.npy"
 
@@ -57,7 +57,7 @@ class FeatureShard:
         Raises:
             ValueError: there is no such row.
         """
-        gathered = np.empty((len(rows), self.values.shape[1]), np.float32)
+        gathered = empty_rows(len(rows), self.values.shape[1])
         gather_rows(self.values, rows, gathered)
         return gathered
 
@@ -114,7 +114,7 @@ class FeatureStore:
                 f"found {item_ids.min()} to {item_ids.max()}"
             )
         if out is None:
-            out = np.empty((len(item_ids), self.width), np.float32)
+            out = empty_rows(len(item_ids), self.width)
         num_shards = len(self._shards)
         if num_shards == 1:
             gather_rows(self._shards[0].values, item_ids, out)

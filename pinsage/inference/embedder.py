@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float32
 
 from pinsage.base.errors import ArtifactError
 from pinsage.base.files import whole_file
@@ -49,7 +50,7 @@ class EmbedSpec:
 
 
 class Embedder:
-    """All that the passes read and write, opened: `LayerwiseEncoder`, then files of results."""
+    """All that the passes read and write, opened: the `LayerwiseEncoder`, and files of results."""
 
     def __init__(self, spec: EmbedSpec, update: Update | None = None) -> None:
         """Open the model and the tables.
@@ -87,19 +88,18 @@ class Embedder:
         """List all passes in order."""
         items, config = self.graph.num_items, self._spec.config
         size = -(-config.items_per_chunk // BLOCK) * BLOCK
-        listed = [Pass(name, items, size) for name in self._convolutions]
-        listed.append(Pass("items", items, PART_ROWS))
+        *before, last = self._convolutions
+        listed = [*(Pass(name, items, size) for name in before), Pass(last, items, PART_ROWS)]
         if config.contexts:
             listed.append(Pass("contexts", self.graph.num_contexts, PART_ROWS))
         return listed
 
     def begin(self, name: str) -> None:
         """Make the files that a pass fills; those that are there already are kept."""
-        if name == self._convolutions[-1]:
-            width = self.model.config.embedding_width
-            self._embeddings.make(self.graph.num_items, width)
-        elif name in self._convolutions:
+        if name in self._convolutions:
             self.encoder.allocate(self._convolutions.index(name))
+        if name == self._convolutions[-1] and self._spec.config.contexts:
+            self._embeddings.make(self.graph.num_items, self.model.config.embedding_width)
 
     def end(self, name: str) -> None:
         """Drop what no later pass reads."""
@@ -111,7 +111,7 @@ class Embedder:
     def written_by(self, name: str) -> list[RowFile]:
         """List the files of rows that a pass fills."""
         if name == self._convolutions[-1]:
-            return [self._embeddings]
+            return [self._embeddings] if self._spec.config.contexts else []
         if name in self._convolutions:
             return self.encoder.files_of(self._convolutions.index(name))
         return []
@@ -125,32 +125,48 @@ class Embedder:
 
     def part_of(self, name: str, start: int, stop: int) -> Path | None:
         """Name the Parquet file that a chunk of a pass writes; None of passes that write rows."""
-        if name in self._convolutions:
+        if name in self._convolutions[:-1]:
             return None
         kind: Literal["part", "contexts"] = "contexts" if name == "contexts" else "part"
         return self._spec.parts / part_name(kind, start, stop)
 
     def do(self, name: str, start: int, stop: int) -> dict[str, Any]:
-        """Do one chunk of a pass.
+        """Do one chunk of a pass; returns its receipt, as `settle` gives it."""
+        return self.settle(name, start, stop, self.compute(name, start, stop))
+
+    def compute(self, name: str, start: int, stop: int) -> Float32[np.ndarray, "chunk width"]:
+        """Make the rows of one chunk of a pass.
+
+        Returns:
+            The rows, for `settle`, which may be busy with them while the next chunk is computed.
+        """
+        if name == "contexts":
+            return context_embeddings(self._shards, self._embeddings.read(), start, stop)
+        number = self._convolutions.index(name)
+        embeddings = self.encoder.run(number, start, stop)
+        return self.encoder.made(number, start, stop) if embeddings is None else embeddings
+
+    def settle(
+        self, name: str, start: int, stop: int, rows: Float32[np.ndarray, "chunk width"]
+    ) -> dict[str, Any]:
+        """See to it that what a chunk has made outlives this machine.
 
         Returns:
             Its receipt: `rows`, `convolutions`, and `digests` of every block of rows that it made.
         """
         receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
-        if name in self._convolutions:
-            number = self._convolutions.index(name)
-            embeddings = self.encoder.run(number, start, stop)
-            if embeddings is not None:
-                self._embeddings.write(start, embeddings)
-                self._embeddings.sync()
-            made = self.encoder.made(number, start, stop) if embeddings is None else embeddings
-            receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
-            receipt["digests"] = _digests(made)
-        elif name == "items":
-            self._write(ITEMS_FILE, ITEM_KEY, self._embeddings.read()[start:stop], start, stop)
-        else:
-            rows = context_embeddings(self._shards, self._embeddings.read(), start, stop)
+        if name == "contexts":
             self._write(CONTEXTS_FILE, CONTEXT_KEY, rows, start, stop)
+            return receipt
+        if name == self._convolutions[-1]:
+            self._write(ITEMS_FILE, ITEM_KEY, rows, start, stop)
+        for file in self.written_by(name):
+            if file is self._embeddings:
+                file.write(start, rows)
+            file.sync()
+        number = self._convolutions.index(name)
+        receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
+        receipt["digests"] = _digests(rows)
         return receipt
 
     def _write(

@@ -9,6 +9,9 @@ may do any range of items: each writes its own rows only.
 An update (`Update`) does the same passes, but computes only the rows that changes reach.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +33,9 @@ BLOCK = 8_192
 """Items whose rows are multiplied at a time. Matrix products of other sizes may round in other
 ways, so ranges that begin and end at multiples of it give the same bits however they are cut. For
 fewer, threads would wait for each other longer than they work."""
+
+_WAITING = 3
+"""Blocks of rows that wait to be written at a time."""
 
 
 class EmbedConfig(Config):
@@ -150,7 +156,7 @@ class LayerwiseEncoder:
 
     @torch.inference_mode()
     def run(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"] | None:
-        """Do one pass for the items in [start, stop); what it has written outlives this machine.
+        """Do one pass for the items in [start, stop), whose rows are not synced to the disk yet.
 
         Returns:
             Their embeddings from the last pass; None from the others, whose rows go to files.
@@ -158,11 +164,16 @@ class LayerwiseEncoder:
         blocks = [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
         if number == self.num_layers:
             return np.concatenate([self._embed(*block) for block in blocks])
-        for block in blocks:
-            self._hand_on(number, *block)
-        self._projected[number].sync()
-        if number > 0:
-            self._hidden[number].sync()
+        # Rows are written while the next ones are computed.
+        with ThreadPoolExecutor(1, thread_name_prefix="rows") as writer:
+            writing: deque[Future[None]] = deque()
+            for block in blocks:
+                for file, rows in self._hand_on(number, *block):
+                    if len(writing) == _WAITING:
+                        writing.popleft().result()
+                    writing.append(writer.submit(file.write, block[0], rows))
+            for written in writing:
+                written.result()
         return None
 
     def _embed(self, start: int, stop: int) -> Float32[np.ndarray, "block width"]:
@@ -176,29 +187,40 @@ class LayerwiseEncoder:
             rows[changed] = self._head(item_ids[changed])
         return rows
 
-    def _hand_on(self, number: int, start: int, stop: int) -> None:
-        """Do a pass before the last: hidden rows, and what the next convolution pools from."""
+    def _hand_on(
+        self, number: int, start: int, stop: int
+    ) -> Iterator[tuple[RowFile, Float32[np.ndarray, "block width"]]]:
+        """Do a pass before the last: hidden rows, and what the next convolution pools from.
+
+        Yields:
+            Rows, and the file that they go into from `start` on.
+        """
         item_ids = np.arange(start, stop)
         project = self._layers[number].project
         if self._update is None:
             hidden = self._hidden_rows(number, item_ids)
             if number > 0:
-                self._hidden[number].write(start, _array(hidden))
-            self._projected[number].write(start, _array(project(hidden)))
+                yield self._hidden[number], _array(hidden)
+            yield self._projected[number], _array(project(hidden))
             return
         if number > 0:
             rows = self._update.old_hidden(number, start, stop)
             changed = self._update.changed[number][start:stop]
             if changed.any():
                 rows[changed] = _array(self._hidden_rows(number, item_ids[changed]))
-            self._hidden[number].write(start, rows)
+            yield self._hidden[number], rows
         pooled_from = self._update.pooled_from[number][start:stop]
         if pooled_from.any():
-            known = self._known_rows(number, item_ids[pooled_from])
+            # The rows above may not be in their file yet.
+            known = (
+                to_tensor(rows[pooled_from], self._device)
+                if number > 0
+                else self._known_rows(0, item_ids[pooled_from])
+            )
             width = self._layers[number].neighbor.out_features
             projected = np.zeros((stop - start, width), np.float32)
             projected[pooled_from] = _array(project(known))
-            self._projected[number].write(start, projected)
+            yield self._projected[number], projected
 
     def _head(self, item_ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
         return _array(self._model.head(self._hidden_rows(self.num_layers, item_ids)))

@@ -5,9 +5,15 @@ from jaxtyping import Float32, Int
 from numba import get_num_threads, njit, prange
 
 from pinsage.kernels.checks import require_ids, require_vector
-from pinsage.kernels.intrinsics import prefetch_far
+from pinsage.kernels.intrinsics import (
+    copy_line,
+    copy_line_past_caches,
+    prefetch_far,
+    settle,
+)
 
-_FLOATS_PER_LINE = np.uint64(16)
+_LINE = 16
+_LINE_FLOATS = np.uint64(_LINE)
 
 _FLOATS_AHEAD = 3_072
 """How much is asked for ahead of what is copied: some 200 cache lines."""
@@ -15,8 +21,18 @@ _FLOATS_AHEAD = 3_072
 _SMALL_BYTES = 2**20
 """Below this, threads cost more than they bring."""
 
+_LARGE_BYTES = 2**25
+"""From this on, whoever reads the rows later does not find them in a cache anyway."""
+
 _BLOCKS_PER_THREAD = 4
 _ALL = np.empty(0, np.int64)
+
+
+def empty_rows(count: int, width: int) -> Float32[np.ndarray, "count width"]:
+    """Make room for rows, from the start of a cache line on: filling it is a sixth faster."""
+    room = np.empty(count * width + _LINE, np.float32)
+    first = _first_of_line(room)
+    return room[first : first + count * width].reshape(count, width)
 
 
 def gather_rows(
@@ -60,40 +76,65 @@ def gather_rows(
                 f" {array.strides}"
             )
     places = _ALL if places is None else places
+    nbytes = rows.size * values.shape[1] * values.itemsize
     num_blocks = 1
-    large = rows.size * values.shape[1] * values.itemsize >= _SMALL_BYTES
-    if large and get_num_threads() > 1:
+    if nbytes >= _SMALL_BYTES and get_num_threads() > 1:
         num_blocks = min(get_num_threads() * _BLOCKS_PER_THREAD, rows.size)
     copy = _copy_block if num_blocks == 1 else _copy_all
-    ahead = max(1, _FLOATS_AHEAD // max(1, values.shape[1]))
-    copy(values.reshape(-1), rows, out, places, ahead, 0, num_blocks)
+    ahead = np.uint64(max(1, _FLOATS_AHEAD // max(1, values.shape[1])))
+    lines = (np.uint64(_first_of_line(out)), nbytes >= _LARGE_BYTES)
+    copy(values.reshape(-1), rows, out, places, ahead, lines, 0, num_blocks)
+
+
+def _first_of_line(array: Float32[np.ndarray, "..."]) -> int:
+    """Which of an array's first numbers begins a cache line."""
+    return -(array.ctypes.data // array.itemsize) % _LINE
 
 
 @njit(cache=True, nogil=True)
-def _copy_block(values, rows, out, places, ahead, block, num_blocks):  # type: ignore[no-untyped-def]
-    """Copy one of the blocks that the rows are cut into, and ask for rows ahead all the while."""
+def _copy_block(values, rows, out, places, ahead, lines, block, num_blocks):  # type: ignore[no-untyped-def]
+    """Copy one of the blocks that the rows are cut into, and ask for rows ahead all the while.
+
+    Lines of the row ahead are asked for one by one, between the copies: all at once, more of them
+    would have to wait than the processor keeps count of.
+    """
     flat, width = out.reshape(-1), np.uint64(out.shape[1])
+    first_of_line, past_caches = lines
     first = np.uint64(rows.size * block // num_blocks)
     stop = np.uint64(rows.size * (block + 1) // num_blocks)
+    if width == 0:
+        return
     for number in range(first, stop):
-        if number + np.uint64(ahead) < stop:
-            source = np.uint64(rows[number + np.uint64(ahead)]) * width
-            for column in range(np.uint64(0), width, _FLOATS_PER_LINE):
-                prefetch_far(values, source + column)
-            prefetch_far(values, source + width - np.uint64(1))
-            if places.size:
-                # Rows written one after another are foreseen by the processor itself.
-                target = np.uint64(places[number + np.uint64(ahead)]) * width
-                for column in range(np.uint64(0), width, _FLOATS_PER_LINE):
-                    prefetch_far(flat, target + column)
-                prefetch_far(flat, target + width - np.uint64(1))
+        later = min(number + ahead, stop - np.uint64(1))
+        source_ahead = np.uint64(rows[later]) * width
+        target_ahead = (np.uint64(places[later]) if places.size else later) * width
+        # Rows written one after another are foreseen by the processor itself.
+        asks_for_target = places.size > 0 and not past_caches
         source = np.uint64(rows[number]) * width
         target = (np.uint64(places[number]) if places.size else number) * width
-        for column in range(width):
-            flat[target + column] = values[source + column]
+        column = min((first_of_line - target) % _LINE_FLOATS, width)
+        if (column | width) % _LINE_FLOATS:
+            # What the lines below leave out at either end.
+            prefetch_far(values, source_ahead)
+            prefetch_far(values, source_ahead + width - np.uint64(1))
+        for before in range(column):
+            flat[target + before] = values[source + before]
+        while column + _LINE_FLOATS <= width:
+            prefetch_far(values, source_ahead + column)
+            if asks_for_target:
+                prefetch_far(flat, target_ahead + column)
+            if past_caches:
+                copy_line_past_caches(flat, target + column, values, source + column)
+            else:
+                copy_line(flat, target + column, values, source + column)
+            column += _LINE_FLOATS
+        for after in range(column, width):
+            flat[target + after] = values[source + after]
+    if past_caches:
+        settle()
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _copy_all(values, rows, out, places, ahead, first_block, num_blocks):  # type: ignore[no-untyped-def]
+def _copy_all(values, rows, out, places, ahead, lines, first_block, num_blocks):  # type: ignore[no-untyped-def]
     for block in prange(first_block, num_blocks):
-        _copy_block(values, rows, out, places, ahead, block, num_blocks)
+        _copy_block(values, rows, out, places, ahead, lines, block, num_blocks)

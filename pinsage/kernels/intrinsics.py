@@ -9,6 +9,8 @@ from numba.extending import intrinsic
 _TO_READ = 0
 _INTO_ALL_BUT_THE_NEAREST = 2
 _DATA = 1
+_LINE_FLOATS = 16
+_FLOAT_BYTES = 4
 
 
 def _prefetch_far(_typing_context: Any, array: Any, index: Any) -> Any:
@@ -36,6 +38,36 @@ def _multiply_high(_typing_context: Any, left: Any, right: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
+def _copier(*, past_caches: bool) -> Any:
+    def copy(_typing_context: Any, target: Any, place: Any, values: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            line = ir.VectorType(ir.FloatType(), _LINE_FLOATS).as_pointer()
+            to, place, source, index = arguments
+            into = context.make_array(signature.args[0])(context, builder, to)
+            out_of = context.make_array(signature.args[2])(context, builder, source)
+            row = builder.load(builder.bitcast(builder.gep(out_of.data, [index]), line))
+            row.align = _FLOAT_BYTES
+            store = builder.store(row, builder.bitcast(builder.gep(into.data, [place]), line))
+            store.align = _FLOAT_BYTES
+            if past_caches:
+                store.align = _LINE_FLOATS * _FLOAT_BYTES
+                one = builder.module.add_metadata([ir.IntType(32)(1)])
+                store.set_metadata("nontemporal", one)
+            return context.get_dummy_value()
+
+        return types.void(target, types.uint64, values, types.uint64), generate
+
+    return copy
+
+
+def _settle(_typing_context: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 prefetch_far: Any = intrinsic(_prefetch_far)
 """`prefetch_far(array, index)` asks for the cache line of `array[index]`, and doesn't wait for it.
 
@@ -45,3 +77,15 @@ nearest: so more lines can be under way at a time.
 
 multiply_high: Any = intrinsic(_multiply_high)
 """`multiply_high(left, right)` gives the upper 64 bits of the 128-bit product of two uint64."""
+
+copy_line: Any = intrinsic(_copier(past_caches=False))
+"""`copy_line(target, place, values, index)` copies 16 float32 from `values[index]` on."""
+
+copy_line_past_caches: Any = intrinsic(_copier(past_caches=True))
+"""The same, written to memory without reading what was there into the caches first.
+
+`target[place]` must be the first of a cache line of 64 bytes. Call `settle` before others read.
+"""
+
+settle: Any = intrinsic(_settle)
+"""`settle()` waits until what was written past the caches is where everybody sees it."""

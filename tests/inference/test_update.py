@@ -90,7 +90,9 @@ def changed_world(
         elif kind == 1:
             ids[item] = rng.choice(len(rows), ids.shape[1], replace=False)
         else:
-            weights[item] = weights[item][::-1].copy()
+            # Absent neighbors, which come last, have no weight.
+            present = int((ids[item] >= 0).sum())
+            weights[item, :present] = weights[item, :present][::-1].copy()
     none = np.full((len(rows), 0), -1, np.int32)
     return Features(rows), Neighborhoods(ids, weights, none)
 

@@ -1,10 +1,12 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pinsage.kernels import gather_rows
+from pinsage.kernels import gather, gather_rows
 
 NUM_ROWS = 30
 
@@ -17,20 +19,35 @@ NUM_ROWS = 30
         st.integers(0, 40),
         elements=st.integers(0, NUM_ROWS - 1),
     ),
+    offset=st.integers(0, 16),
+    large_bytes=st.sampled_from([0, gather._LARGE_BYTES]),
     data=st.data(),
 )
-def test_gathering_equals_indexing(width, rows, data):
+def test_gathering_equals_indexing(width, rows, offset, large_bytes, data):
     values = np.arange(NUM_ROWS * width, dtype=np.float32).reshape(NUM_ROWS, width)
     values.flags.writeable = False
-    out = np.full((rows.size, width), np.nan, np.float32)
-    gather_rows(values, rows, out)
-    np.testing.assert_array_equal(out, values[rows])
+    around = np.full(offset + rows.size * width + 16, -2, np.float32)
+    out = around[offset : offset + rows.size * width].reshape(rows.size, width)
     places = np.array(data.draw(st.permutations(range(rows.size))), np.int64)[: rows.size // 2]
-    out[:] = -1
-    expected = out.copy()
-    expected[places] = values[rows[: places.size]]
-    gather_rows(values, rows[: places.size], out, places)
+    with mock.patch.object(gather, "_LARGE_BYTES", large_bytes):
+        gather_rows(values, rows, out)
+        np.testing.assert_array_equal(out, values[rows])
+        out[:] = -1
+        expected = out.copy()
+        expected[places] = values[rows[: places.size]]
+        gather_rows(values, rows[: places.size], out, places)
     np.testing.assert_array_equal(out, expected)
+    assert (around[:offset] == -2).all()
+    assert (around[offset + out.size :] == -2).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 897), (100, 64)])
+def test_empty_rows_begin_a_cache_line(shape):
+    rows = gather.empty_rows(*shape)
+    assert rows.shape == shape
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert rows.ctypes.data % 64 == 0
 
 
 VALUES = np.zeros((5, 4), np.float32)
