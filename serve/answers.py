@@ -13,7 +13,7 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
-from serve.embedding import Description, Embedder
+from serve.embedding import Description, Embedder, overflow
 from serve.filters import Condition, FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
@@ -61,6 +61,7 @@ class Answers:
         catalog = generation.catalog
         self.items = Items(catalog)
         self.num_writes = 0
+        self._published: Answers | None = None
         self._texts = ItemTexts(partial(published_item, catalog))
         self._filters = Filters(catalog.table)
         self._evidence = Evidence(generation.graph, generation.neighborhoods, self.items)
@@ -97,6 +98,7 @@ class Answers:
         items, change = self.items.written(puts, deleted)
         other = copy(self)
         other.__dict__.pop("map_text", None)
+        other._published = self.as_published
         other.items = items
         other.num_writes = num_writes
         other._evidence = self._evidence.over(items)
@@ -107,6 +109,11 @@ class Answers:
         is_long = isinstance(index, LiveIndex) and index.fresh_bytes > _QUICK_BYTES
         other._is_quick = _is_quick(self._generation.index) and not is_long
         return other
+
+    @property
+    def as_published(self) -> "Answers":
+        """The same generation without any write."""
+        return self._published or self
 
     def open_model(self) -> None:
         """Open the model, if there is one, before anybody waits for it."""
@@ -260,6 +267,8 @@ class Answers:
             ProblemError: there is no model, or the features don't fit it.
         """
         (found,) = self.embedder.embed([Description(request.features, request.contexts)])
+        if not found.is_finite:
+            raise overflow()
         return EmbedReply(
             generation=self.digest,
             embedding=found.embedding.astype(float).tolist(),

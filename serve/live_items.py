@@ -104,6 +104,10 @@ class Items:
         """Whether no write counts."""
         return not self.live and not self._moved
 
+    def is_written(self, key: str) -> bool:
+        """Tell whether a write to a key counts."""
+        return key in self._ids or self.catalog.id_of(key) in self._moved
+
     def is_published(self, key: str) -> bool:
         """Tell whether the graph has an item, hidden or not."""
         return self.catalog.id_of(key) is not None

@@ -41,6 +41,9 @@ class Maker:
 
         Args:
             requests: the items, by key.
+
+        Returns:
+            Them, but for those whose features make the model's numbers overflow.
         """
         keys, made = list(requests), {}
         for start in range(0, len(keys), _EMBEDDED_AT_ONCE):
@@ -52,6 +55,8 @@ class Maker:
                 for key in part
             ])
             for key, found in zip(part, embedded, strict=True):
+                if not found.is_finite:
+                    continue
                 made[key] = self._live(key, requests[key], found)
         return made
 

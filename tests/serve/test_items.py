@@ -91,6 +91,19 @@ def test_what_cannot_be_an_item_is_refused_and_nothing_is_kept(
     assert not (path.parent / "writes" / LOG_FILE).exists()
 
 
+def test_an_item_that_the_model_cannot_calculate_with_is_refused_and_nothing_is_kept(
+    tmp_path: Path,
+):
+    path = write_generation(tmp_path, with_model=True, deviation=1e-3)
+    client = open_client(path)
+    huge = {"features": {"text": [3e38, -3e38]}}
+    for reply in (client.put("/v1/items/new", json=huge), client.post("/v1/embed", json=huge)):
+        assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+        assert "smaller numbers" in reply.json()["detail"]
+    assert not (tmp_path / "writes" / LOG_FILE).exists()
+    assert client.put("/v1/items/new", json=ITEM).status_code == 200
+
+
 def test_a_server_that_takes_no_writes_says_so_and_follows_those_of_others(path: Path):
     other = open_client(path)
     with open_client(path, read_only=True) as closed:
