@@ -13,7 +13,7 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
-from serve.embedding import Description, Embedder, overflow
+from serve.embedding import Description, Embedder
 from serve.filters import Condition, FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
@@ -59,8 +59,7 @@ class Answers:
         self._generation = generation
         self._config = config
         catalog = generation.catalog
-        self.items = Items(catalog)
-        self.num_writes = 0
+        self.items, self.num_writes = Items(catalog), 0
         self._published: Answers | None = None
         self._texts = ItemTexts(partial(published_item, catalog))
         self._filters = Filters(catalog.table)
@@ -99,8 +98,7 @@ class Answers:
         other = copy(self)
         other.__dict__.pop("map_text", None)
         other._published = self.as_published
-        other.items = items
-        other.num_writes = num_writes
+        other.items, other.num_writes = items, num_writes
         other._evidence = self._evidence.over(items)
         other._methods = {
             name: method.written(items, change) for name, method in self._methods.items()
@@ -266,9 +264,7 @@ class Answers:
         Raises:
             ProblemError: there is no model, or the features don't fit it.
         """
-        (found,) = self.embedder.embed([Description(request.features, request.contexts)])
-        if not found.is_finite:
-            raise overflow()
+        found = self.embedder.embed_one(Description(request.features, request.contexts))
         return EmbedReply(
             generation=self.digest,
             embedding=found.embedding.astype(float).tolist(),

@@ -95,6 +95,17 @@ class Embedder:
         # Padding reads the first item with no weight, and no weight of infinity is NaN.
         return [one for alone in described for one in self._embedded([alone])]
 
+    def embed_one(self, described: Description) -> Embedded:
+        """Embed an item.
+
+        Raises:
+            ProblemError: there is no model, or the features don't fit it.
+        """
+        (found,) = self.embed([described])
+        if not found.is_finite:
+            raise overflow()
+        return found
+
     @property
     def is_open(self) -> bool:
         """Whether the model is open."""

@@ -127,13 +127,16 @@ class WriteLog:
             ArtifactError: there is damage; the log stays as it is.
             OSError: it could not be written; the log stays as it is.
         """
-        with self._locked(write=True):
-            with self._opened(os.O_RDONLY) as handle:
-                self._inode = 0
-                records, torn = self._catch_up(handle)
-            if torn:
-                _saved_beside(self._path, torn)
-            _publish(self._path, map(written_line, kept(records)))
+        try:
+            with self._locked(write=True):
+                with self._opened(os.O_RDONLY) as handle:
+                    self._inode = 0
+                    records, torn = self._catch_up(handle)
+                if torn:
+                    _saved_beside(self._path, torn)
+                _publish(self._path, map(written_line, kept(records)))
+        finally:
+            # What others have added is given to nobody here.
             self._inode = 0
 
     @contextmanager

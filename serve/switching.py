@@ -266,7 +266,12 @@ class Switcher:
             return
         # What was decided before, unless it could not be served.
         is_served = before is not None and self._trouble is None
-        previous = before.generation if before and is_served else self._current.now.digest
+        previous: str | None = self._current.now.digest
+        if before and is_served:
+            previous = before.generation
+        elif previous == digest:
+            # What is served is decided on, so that it stays: a rollback goes where it did before.
+            previous = before.previous if before and before.previous != digest else None
         decide(self._output, digest, previous=previous)
 
     def _opened(self, digest: str) -> Answers:

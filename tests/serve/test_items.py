@@ -1,5 +1,6 @@
 """Items put and deleted over HTTP."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,23 @@ def test_where_nothing_can_be_kept_nothing_is_put(path: Path):
     reply = client.put("/v1/items/new", json=ITEM)
     assert (reply.status_code, reply.json()["code"]) == (503, "writes_unavailable")
     assert client.get("/v1/items/new").status_code == 404
+
+
+def test_a_full_disk_keeps_no_server_from_starting(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serve.live._COMPACTED_FROM", 1)
+    client = open_client(path)
+    for title in ("One", "Two"):
+        client.put("/v1/items/new", json={"title": title})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("serve.log._publish", full)
+    anew = open_client(path)
+    client.put("/v1/items/late", json=ITEM)
+    anew.app.state.writes.catch_up()
+    assert anew.get("/v1/items/new").json()["title"] == "Two"
+    assert anew.get("/v1/items/late").status_code == 200
 
 
 def test_a_put_to_a_generation_without_a_model_is_a_problem(tmp_path: Path):

@@ -246,6 +246,27 @@ def test_a_rollback_does_not_go_to_what_could_not_be_served(output: Path):
     assert server.served == first
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_rollback_does_not_go_to_what_is_served(output: Path, *, is_lost: bool):
+    first = newest_digest(output)
+    server = Server(output)
+    if is_lost:
+        decide(output, "f" * 12, previous=first)
+        server.switcher.follow()
+    assert server.ask(generation=first) == (200, "served")
+    assert read_pointer(output).generation == first
+    assert server.ask(previous=True) == (409, "no_previous_generation")
+
+
+def test_what_cannot_be_found_is_told_without_where_the_folder_is(output: Path):
+    server = Server(output)
+    decide(output, "f" * 12, previous=None)
+    server.switcher.follow()
+    told = server.client.get("/v1/generations")
+    assert "f" * 12 in told.json()["trouble"]
+    assert str(output) not in told.text
+
+
 def test_a_damaged_decision_is_told_and_mended_by_the_next_one(output: Path):
     first = newest_digest(output)
     server = Server(output)
