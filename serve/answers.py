@@ -168,7 +168,7 @@ class Answers:
         Raises:
             ProblemError: there is no such item.
         """
-        return description(self._generation, self.items, self._ids([key])[0])
+        return description(self._generation, self.items, self._ids([key])[0], self._filters.columns)
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING

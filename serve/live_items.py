@@ -26,6 +26,7 @@ class LiveItem:
 
     Attributes:
         item: what answers show.
+        metadata: all that it was put with but nulls, as JSON.
         values: its metadata as filters compare it, by column.
         embedding: of unit length.
         features: its layer-0 row.
@@ -36,6 +37,7 @@ class LiveItem:
     """
 
     item: Item
+    metadata: Mapping[str, object]
     values: Mapping[str, object]
     embedding: Float32[np.ndarray, " width"] = field(repr=False)
     features: Float32[np.ndarray, " features"] = field(repr=False)
