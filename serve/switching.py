@@ -282,12 +282,14 @@ class Switcher:
             if (known := self._open.get(digest)) is not None:
                 return known
             began = time.monotonic()
-            parts = find(self._output, digest)
             try:
+                parts = find(self._output, digest)
                 with beside_requests():
                     answers = self._opening.open(parts)
                     answers.warm_up(self._current.now)
                     answers = self._opening.applied(answers)
+            except UnknownGenerationError:
+                raise
             except Exception as error:
                 # Whatever a damaged file makes its reader say.
                 raise DamagedGenerationError(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from pinsage.cluster.generations import GENERATION
+from pinsage.cluster.generations import GENERATION, GENERATIONS
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.api import build_api
@@ -190,6 +190,23 @@ def test_every_other_server_follows_a_decision(output: Path):
     other.ask(previous=True)
     server.switcher.follow()
     assert server.served == other.served != second
+
+
+@pytest.mark.parametrize("how", ["cut", "unpublished", "a folder"])
+def test_a_generation_whose_files_are_not_there_is_listed_and_refused(output: Path, how: str):
+    server = Server(output)
+    second = write_further(output, 3)
+    path = output / GENERATIONS / f"{second}.json"
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-7])
+    else:
+        path = output / "graph" / f"{3:012x}" / "manifest.json"
+        path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    told = server.client.get("/v1/generations").json()["generations"]
+    assert next(one["damage"] for one in told if one["generation"] == second)
+    assert server.ask(generation=second) == (409, "damaged_generation")
 
 
 @pytest.mark.parametrize("damage", ["index.json", "vectors.npy", "manifest.json"])
