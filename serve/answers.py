@@ -377,11 +377,7 @@ class Answers:
 
     def _search_all(self, text: str) -> list[int]:
         """Search published items that are as they were, and written ones."""
-        found = [
-            (score, item_id)
-            for score, item_id in self._titles.scored(text)
-            if self.items.now(np.array([item_id]))[0] == item_id
-        ]
+        found = self._titles.scored(text, self.items.hidden)
         found += search_written(self.items.live, self._further, text)
         return [item_id for _, item_id in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 

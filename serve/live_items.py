@@ -102,6 +102,11 @@ class Items:
         return len(self.catalog) - len(self._moved)
 
     @property
+    def hidden(self) -> Int64[np.ndarray, " hidden"]:
+        """Ids of published items that were changed or deleted, ascending."""
+        return self._hidden
+
+    @property
     def is_as_published(self) -> bool:
         """Whether no write counts."""
         return not self.live and not self._moved
