@@ -275,26 +275,30 @@ class Switcher:
         decide(self._output, digest, previous=previous)
 
     def _opened(self, digest: str) -> Answers:
-        """Give the answers of a generation: at once if it is open, else beside what is served."""
-        if (known := self._open.get(digest)) is not None:
-            return known
+        """Give the answers of a generation, up to date: it is open, or is opened now."""
+        try:
+            now = self._current.now
+            known = now if now.digest == digest else self._open.get(digest)
+            return self._newly_opened(digest) if known is None else self._opening.applied(known)
+        except UnknownGenerationError:
+            raise
+        except Exception as error:
+            # Whatever a damaged file makes its reader say.
+            raise DamagedGenerationError(
+                f"generation {digest} cannot be opened: {error}"
+            ) from error
+
+    def _newly_opened(self, digest: str) -> Answers:
+        """Open a generation beside what is served."""
         with self._one_opens:
             if (known := self._open.get(digest)) is not None:
                 return known
             began = time.monotonic()
-            try:
-                parts = find(self._output, digest)
-                with beside_requests():
-                    answers = self._opening.open(parts)
-                    answers.warm_up(self._current.now)
-                    answers = self._opening.applied(answers)
-            except UnknownGenerationError:
-                raise
-            except Exception as error:
-                # Whatever a damaged file makes its reader say.
-                raise DamagedGenerationError(
-                    f"generation {digest} cannot be opened: {error}"
-                ) from error
+            parts = find(self._output, digest)
+            with beside_requests():
+                answers = self._opening.open(parts)
+                answers.warm_up(self._current.now)
+                answers = self._opening.applied(answers)
             logger.info("generation %s opened in %.1f s", digest, time.monotonic() - began)
             return answers
 

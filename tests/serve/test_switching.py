@@ -223,6 +223,17 @@ def test_a_damaged_generation_is_refused_and_nothing_changes(output: Path, damag
     assert not server.switcher.follow()
 
 
+def test_a_rollback_to_a_generation_whose_model_is_gone_changes_nothing(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    server.ask(generation=second)
+    assert server.client.put("/v1/items/new", json={}).status_code == 200
+    (tmp_path / "model" / "456789abcdef" / "manifest.json").unlink()
+    assert server.ask(previous=True) == (409, "damaged_generation")
+    assert server.served == second == read_pointer(tmp_path).generation
+
+
 def test_what_cannot_be_switched_to_is_told_apart(output: Path):
     server = Server(output)
     assert server.ask(generation="f" * 12) == (404, "unknown_generation")
