@@ -59,8 +59,8 @@ class Answers:
         self._generation = generation
         self._config = config
         catalog = generation.catalog
-        self.items = Items(catalog)
-        self.num_writes = 0
+        self.items, self.num_writes = Items(catalog), 0
+        self._published: Answers | None = None
         self._texts = ItemTexts(partial(published_item, catalog))
         self._filters = Filters(catalog.table)
         self._evidence = Evidence(generation.graph, generation.neighborhoods, self.items)
@@ -97,8 +97,8 @@ class Answers:
         items, change = self.items.written(puts, deleted)
         other = copy(self)
         other.__dict__.pop("map_text", None)
-        other.items = items
-        other.num_writes = num_writes
+        other._published = self.as_published
+        other.items, other.num_writes = items, num_writes
         other._evidence = self._evidence.over(items)
         other._methods = {
             name: method.written(items, change) for name, method in self._methods.items()
@@ -107,6 +107,11 @@ class Answers:
         is_long = isinstance(index, LiveIndex) and index.fresh_bytes > _QUICK_BYTES
         other._is_quick = _is_quick(self._generation.index) and not is_long
         return other
+
+    @property
+    def as_published(self) -> "Answers":
+        """The same generation without any write."""
+        return self._published or self
 
     def open_model(self) -> None:
         """Open the model, if there is one, before anybody waits for it."""
@@ -163,7 +168,7 @@ class Answers:
         Raises:
             ProblemError: there is no such item.
         """
-        return description(self._generation, self.items, self._ids([key])[0])
+        return description(self._generation, self.items, self._ids([key])[0], self._filters.columns)
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING
@@ -259,7 +264,7 @@ class Answers:
         Raises:
             ProblemError: there is no model, or the features don't fit it.
         """
-        (found,) = self.embedder.embed([Description(request.features, request.contexts)])
+        found = self.embedder.embed_one(Description(request.features, request.contexts))
         return EmbedReply(
             generation=self.digest,
             embedding=found.embedding.astype(float).tolist(),
@@ -372,11 +377,7 @@ class Answers:
 
     def _search_all(self, text: str) -> list[int]:
         """Search published items that are as they were, and written ones."""
-        found = [
-            (score, item_id)
-            for score, item_id in self._titles.scored(text)
-            if self.items.now(np.array([item_id]))[0] == item_id
-        ]
+        found = self._titles.scored(text, self.items.hidden)
         found += search_written(self.items.live, self._further, text)
         return [item_id for _, item_id in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 

@@ -1,6 +1,7 @@
 """The API and its pages over one generation; plain FastAPI, so it runs without Ray too."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ from serve.schemas import (
 )
 from serve.schemas_items import DescriptionReply
 from serve.switching import Opening, Switcher
+
+logger = logging.getLogger("pinsage.serve")
 
 _DESCRIPTION = """\
 Related items from a graph convolutional network (PinSage), beside simpler methods to compare with.
@@ -153,7 +156,11 @@ def _opened_writes(folder: Path, current: Current, config: ServeConfig) -> Write
     """Put in force what was written before."""
     writes = Writes(folder, current, read_only=config.read_only)
     writes.catch_up()
-    writes.compact()
+    try:
+        writes.compact()
+    except OSError:
+        # A full disk is no reason not to answer; the log stays as long as it is.
+        logger.exception("%s: the log of writes can't be shortened", folder)
     return writes
 
 

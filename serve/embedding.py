@@ -54,6 +54,11 @@ class Embedded:
     context_ids: Int64[np.ndarray, " contexts"]
     unknown_contexts: list[str]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the model's numbers could hold it; huge features make them overflow."""
+        return bool(np.isfinite(self.embedding).all())
+
 
 class Embedder:
     """The model and the graph, opened when they are first asked for."""
@@ -79,11 +84,45 @@ class Embedder:
         return {name: _vector(name, values, widths) for name, values in features.items()}
 
     def embed(self, described: Sequence[Description]) -> list[Embedded]:
-        """Embed some items at once.
+        """Embed some items at once; of one that overflows, the embedding isn't finite.
 
         Raises:
             ProblemError: there is no model, or the features of one don't fit it.
         """
+        found = self._embedded(described)
+        if len(found) == 1 or all(one.is_finite for one in found):
+            return found
+        # Padding reads the first item with no weight, and no weight of infinity is NaN.
+        return [one for alone in described for one in self._embedded([alone])]
+
+    def embed_one(self, described: Description) -> Embedded:
+        """Embed an item.
+
+        Raises:
+            ProblemError: there is no model, or the features don't fit it.
+        """
+        (found,) = self.embed([described])
+        if not found.is_finite:
+            raise overflow()
+        return found
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is open."""
+        return self._opened is not None
+
+    def open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+        """Give the model and the contexts' keys, opened once.
+
+        Raises:
+            ProblemError: there is no model.
+        """
+        with self._opening:
+            if self._opened is None:
+                self._opened = _open(self._generation)
+            return self._opened
+
+    def _embedded(self, described: Sequence[Description]) -> list[Embedded]:
         encoder, context_keys = self.open()
         checked = [self.check(one.features) for one in described]
         given = [list(dict.fromkeys(one.contexts)) for one in described]
@@ -110,22 +149,6 @@ class Embedder:
                 )
             )
         return found
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the model is open."""
-        return self._opened is not None
-
-    def open(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
-        """Give the model and the contexts' keys, opened once.
-
-        Raises:
-            ProblemError: there is no model.
-        """
-        with self._opening:
-            if self._opened is None:
-                self._opened = _open(self._generation)
-            return self._opened
 
 
 def _open(generation: Generation) -> tuple[FreshEncoder, pa.ChunkedArray]:
@@ -158,6 +181,11 @@ def _ids_by_key(context_keys: pa.ChunkedArray, wanted: set[str]) -> dict[str, in
     return {
         keys[place]: int(i) for i, place in zip(ids, places.drop_null().to_pylist(), strict=True)
     }
+
+
+def overflow() -> ProblemError:
+    """Make the problem for an item whose embedding isn't finite."""
+    return invalid("body.features", "wanted smaller numbers, with which the model can calculate")
 
 
 def _vector(name: str, values: Sequence[float], widths: Mapping[str, int]) -> np.ndarray:

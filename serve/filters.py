@@ -224,11 +224,11 @@ def _read_value(where: str, kind: pa.DataType, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not -(2**63) < value < 2**63:
                 raise FilterError(where, "wanted a number between -2^63 and 2^63")
-            return value
+            # Arrow refuses whole numbers that a float can't hold, and rounds fractions.
+            return float(value) if pa.types.is_floating(kind) else value
     elif isinstance(value, str):
-        if pa.types.is_string(kind):
-            return _storable(where, value)
-        return _read_time(where, kind, value)
+        text = _storable(where, value)
+        return text if pa.types.is_string(kind) else _read_time(where, kind, text)
     wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else str(kind)
     raise FilterError(where, f"wanted {wanted}, found {_kind_of(value)}")
 
@@ -240,7 +240,7 @@ def _stored_value(where: str, kind: pa.DataType, value: Any) -> Any:
         if found != int(found):
             raise FilterError(where, f"wanted a whole number, found {found}")
         return int(found)
-    return float(found) if pa.types.is_floating(kind) else found
+    return found
 
 
 def _storable(where: str, text: str) -> str:
@@ -326,6 +326,9 @@ def _is_among(column: pa.Array, values: tuple[Any, ...]) -> Bool[np.ndarray, " r
     if pa.types.is_integer(column.type):
         # A fraction equals no whole number, and 2.0 equals 2.
         values = tuple(int(value) for value in values if value == int(value))
+    elif pa.types.is_floating(column.type) and 0.0 in values:
+        # Arrow tells the two zeros apart, which nobody asks for.
+        values = (*values, 0.0, -0.0)
     wanted = pa.array(list(values), column.type)
     return np.asarray(pc.is_in(column, wanted).to_numpy(zero_copy_only=False))
 

@@ -169,5 +169,5 @@ def _listed(digest: str, path: Path) -> Listed:
         counts = Graph.open(parts.directory("graph")).counts
         sizes = {"items": counts.items, "contexts": counts.contexts, "edges": counts.edges}
         return Listed(digest, at, sizes, quality_of(parts))
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         return Listed(digest, at, {}, {}, str(error))

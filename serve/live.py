@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.current import Current
+from serve.embedding import overflow
 from serve.live_items import LiveItem
 from serve.log import Record, WriteLog
 from serve.problems import Code, ProblemError
@@ -83,6 +84,8 @@ class Writes:
         def make(answers: Answers) -> Answers:
             answers.maker.check(key, request)
             made = answers.maker.make({key: request})
+            if not made:
+                raise overflow()
             content = request.model_dump(exclude_defaults=True)
             before, after = self._kept(answers, {"op": "put", "key": key, "item": content}, made)
             live = made[key]
@@ -114,7 +117,8 @@ class Writes:
             before = self._applied(answers)
             was_there = before.items.id_of(key) is not None
             told.append(DeleteReply(key=key, was_there=was_there))
-            if not was_there:
+            # What doesn't fit this generation may fit another one.
+            if not was_there and not self._is_put(key):
                 return before
             return self._kept(before, {"op": "delete", "key": key}, {})[1]
 
@@ -256,20 +260,20 @@ class Writes:
         due = self._due(answers.num_writes)
         if not due:
             return answers
-        puts: dict[str, PutRequest] = {}
-        deleted = []
-        for key, write in due.items():
-            if write.record["op"] == "delete":
-                deleted.append(key)
-            elif not _is_taken_in(write.record, answers):
-                request = _fitting(answers, key, write.record)
-                if request is not None:
-                    puts[key] = request
-        ready = {key: live for key, live in (made or {}).items() if key in puts}
-        rest = {key: request for key, request in puts.items() if key not in ready}
-        items = {**answers.maker.make(rest), **ready}
+        deleted = [key for key, write in due.items() if write.record["op"] == "delete"]
+        puts = {key: write.record for key, write in due.items() if write.record["op"] != "delete"}
+        items = _made(answers, puts, made or {})
+        if any(answers.items.is_written(key) for key in puts.keys() - items.keys()):
+            # The last write to a key counts no more, and the one before it is in force.
+            return self._applied(answers.as_published, made)
         last = max(write.number for write in due.values())
         return answers.written(items, deleted, num_writes=last)
+
+    def _is_put(self, key: str) -> bool:
+        """Tell whether the last write to a key has put it."""
+        with self._lock:
+            known = self._last.get(key)
+        return known is not None and known.record["op"] == "put"
 
     def _due(self, num_writes: int) -> dict[str, _Write]:
         """The last writes to their keys that are newer than what answers have."""
@@ -280,6 +284,28 @@ class Writes:
                     break
                 due[key] = write
         return dict(reversed(due.items()))
+
+
+def _made(
+    answers: Answers, puts: Mapping[str, Record], ready: Mapping[str, LiveItem]
+) -> dict[str, LiveItem]:
+    """Make the items of a generation that were put and count.
+
+    Args:
+        answers: the generation's.
+        puts: the last writes to their keys.
+        ready: items that need no embedding any more.
+    """
+    counted = {key: record for key, record in puts.items() if not _is_taken_in(record, answers)}
+    found = {
+        key: request
+        for key, record in counted.items()
+        if key not in ready and (request := _fitting(answers, key, record)) is not None
+    }
+    made = answers.maker.make(found)
+    for key in found.keys() - made.keys():
+        _tell_left_out(answers, key, counted[key], overflow().detail)
+    return {key: made.get(key) or ready[key] for key in counted if key in made or key in ready}
 
 
 def _is_taken_in(record: Record, answers: Answers) -> bool:
@@ -294,15 +320,19 @@ def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:
         answers.maker.check(key, request)
     except (ValidationError, ProblemError) as error:
         reason = error.detail if isinstance(error, ProblemError) else str(error)
-        logger.error(
-            "item %r, put at %s, doesn't fit generation %s and is left out (%s); put it again",
-            key,
-            record["at"],
-            answers.digest,
-            reason,
-        )
+        _tell_left_out(answers, key, record, reason)
         return None
     return request
+
+
+def _tell_left_out(answers: Answers, key: str, record: Record, reason: str) -> None:
+    logger.error(
+        "item %r, put at %s, doesn't fit generation %s and is left out (%s); put it again",
+        key,
+        record["at"],
+        answers.digest,
+        reason,
+    )
 
 
 def _last_by_key(records: list[Record]) -> list[Record]:

@@ -26,6 +26,7 @@ class LiveItem:
 
     Attributes:
         item: what answers show.
+        metadata: all that it was put with but nulls, as JSON.
         values: its metadata as filters compare it, by column.
         embedding: of unit length.
         features: its layer-0 row.
@@ -36,6 +37,7 @@ class LiveItem:
     """
 
     item: Item
+    metadata: Mapping[str, object]
     values: Mapping[str, object]
     embedding: Float32[np.ndarray, " width"] = field(repr=False)
     features: Float32[np.ndarray, " features"] = field(repr=False)
@@ -100,9 +102,18 @@ class Items:
         return len(self.catalog) - len(self._moved)
 
     @property
+    def hidden(self) -> Int64[np.ndarray, " hidden"]:
+        """Ids of published items that were changed or deleted, ascending."""
+        return self._hidden
+
+    @property
     def is_as_published(self) -> bool:
         """Whether no write counts."""
         return not self.live and not self._moved
+
+    def is_written(self, key: str) -> bool:
+        """Tell whether a write to a key counts."""
+        return key in self._ids or self.catalog.id_of(key) in self._moved
 
     def is_published(self, key: str) -> bool:
         """Tell whether the graph has an item, hidden or not."""

@@ -5,7 +5,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from pinsage.graph import Catalog
+from pinsage.graph.schema import ITEM_KEY
 from serve.embedding import Description, Embedded, Embedder
 from serve.filters import FilterError, Filters
 from serve.live_items import LiveItem, described
@@ -33,7 +36,7 @@ class Maker:
         """
         if self._catalog.id_of(key) is None:
             _check_key(key)
-        self._values(request)
+        self._values(key, request)
         self._embedder.check(request.features)
 
     def make(self, requests: Mapping[str, PutRequest]) -> dict[str, LiveItem]:
@@ -41,6 +44,9 @@ class Maker:
 
         Args:
             requests: the items, by key.
+
+        Returns:
+            Them, but for those whose features make the model's numbers overflow.
         """
         keys, made = list(requests), {}
         for start in range(0, len(keys), _EMBEDDED_AT_ONCE):
@@ -52,18 +58,21 @@ class Maker:
                 for key in part
             ])
             for key, found in zip(part, embedded, strict=True):
+                if not found.is_finite:
+                    continue
                 made[key] = self._live(key, requests[key], found)
         return made
 
     def _live(self, key: str, request: PutRequest, embedded: Embedded) -> LiveItem:
-        values = self._values(request)
+        values = self._values(key, request)
         shown = {
-            name: _shown(value, request.metadata[name])
-            for name, value in values.items()
-            if name in request.metadata
+            name: _shown(values[name], given)
+            for name, given in request.metadata.items()
+            if given is not None
         }
         return LiveItem(
             item=described(key, request.title or key, request.image, shown),
+            metadata=shown,
             values=values,
             embedding=embedded.embedding,
             features=embedded.features,
@@ -73,12 +82,14 @@ class Maker:
             neighbor_weights=embedded.neighbor_weights,
         )
 
-    def _values(self, request: PutRequest) -> dict[str, Any]:
+    def _values(self, key: str, request: PutRequest) -> dict[str, Any]:
         """Bring everything that filters compare to the catalog's types."""
         own = {self._catalog.title_column: "title", self._catalog.image_column: "image"}
         own.pop("", None)
         values: dict[str, Any] = {}
         for name, value in request.metadata.items():
+            if name == ITEM_KEY:
+                raise invalid(f"body.metadata.{name}", "wanted in the path alone")
             if name in own:
                 raise invalid(f"body.metadata.{name}", f"wanted as `{own[name]}` of the item")
             try:
@@ -87,7 +98,7 @@ class Maker:
                 raise invalid(f"body.metadata.{error.where}", error.message) from error
         for name, said in own.items():
             values[name] = request.title if said == "title" else request.image
-        return values
+        return {**values, ITEM_KEY: _stored_key(key, self._catalog.table[ITEM_KEY].type)}
 
 
 def _check_key(key: str) -> None:
@@ -97,6 +108,15 @@ def _check_key(key: str) -> None:
     odd = [char for char in key if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}]
     if odd:
         raise invalid("path.item_key", f"wanted no control characters, found {odd[0]!r}")
+
+
+def _stored_key(key: str, kind: pa.DataType) -> Any:
+    """Bring a key to the type of the catalog's keys; None if none of that type is written so."""
+    try:
+        found = pa.scalar(key).cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    return found.as_py() if str(found) == key else None
 
 
 def _shown(value: Any, given: Any) -> Any:

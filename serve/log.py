@@ -98,13 +98,19 @@ class WriteLog:
             ArtifactError: there is damage; nothing is added.
             OSError: the record could not be kept; then it isn't there.
         """
+        line = written_line(record)
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked(write=True), self._opened(os.O_RDWR | os.O_CREAT) as handle:
+            before = self._inode, self._read_bytes
             others, torn = self._catch_up(handle)
-            if torn:
-                self._cut(handle, torn)
-            line = written_line(record)
-            _append(handle, line, at=self._read_bytes)
+            try:
+                if torn:
+                    self._cut(handle, torn)
+                _append(handle, line, at=self._read_bytes)
+            except OSError:
+                # Nobody is given what others have added, so it is still to be read.
+                (self._inode, self._read_bytes), self._seen_bytes = before, -1
+                raise
             if self._read_bytes == 0:
                 sync_directory(self._folder)
             self._read_bytes += len(line)
@@ -121,13 +127,16 @@ class WriteLog:
             ArtifactError: there is damage; the log stays as it is.
             OSError: it could not be written; the log stays as it is.
         """
-        with self._locked(write=True):
-            with self._opened(os.O_RDONLY) as handle:
-                self._inode = 0
-                records, torn = self._catch_up(handle)
-            if torn:
-                _saved_beside(self._path, torn)
-            _publish(self._path, map(written_line, kept(records)))
+        try:
+            with self._locked(write=True):
+                with self._opened(os.O_RDONLY) as handle:
+                    self._inode = 0
+                    records, torn = self._catch_up(handle)
+                if torn:
+                    _saved_beside(self._path, torn)
+                _publish(self._path, map(written_line, kept(records)))
+        finally:
+            # What others have added is given to nobody here.
             self._inode = 0
 
     @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Response
 
+from pinsage.base.addresses import shown
 from serve.current import Asked
 from serve.generations import UnknownGenerationError, listed
 from serve.problems import Code, ProblemError, described
@@ -102,7 +103,9 @@ def _previous(switcher: Switcher) -> str:
 
 def _inside(output: Path, text: str | None) -> str | None:
     """Name files by their place in the run's folder: where that is concerns no caller."""
-    return text and text.replace(f"{output}/", "")
+    for place in (str(output), shown(output)):
+        text = text and text.replace(f"{place}/", "").replace(place, "the run's folder")
+    return text
 
 
 def _raise_problem(ended: Future[None], output: Path) -> None:

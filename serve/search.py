@@ -23,6 +23,7 @@ _LOOKED_AT = 250
 _SHORTEST_CORRECTED = 3
 """Shorter words are taken as typed."""
 
+_NONE: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 _LAST = "\U0010ffff"
 _ARTICLES = ("the ", "a ", "an ")
 _UNDECOMPOSED = str.maketrans(
@@ -70,6 +71,8 @@ class TitleSearch:
             degrees: how popular every item is.
         """
         self._order: Int64[np.ndarray, " items"] = np.argsort(-np.asarray(degrees), kind="stable")
+        self._rank_of = np.empty_like(self._order)
+        self._rank_of[self._order] = np.arange(len(self._order))
         self._popularity = np.log1p(np.asarray(degrees, dtype=np.float64)[self._order])
         self._titles = [normalize(titles[item_id]) for item_id in self._order]
         self._more = [normalize(more[item_id]) for item_id in self._order]
@@ -85,26 +88,37 @@ class TitleSearch:
         """
         return [item_id for _, item_id in self.scored(text)[: max(limit, 0)]]
 
-    def scored(self, text: str) -> list[tuple[float, int]]:
-        """Give the scores and ids of all matching items that are looked at, best first."""
+    def scored(
+        self, text: str, hidden: Int64[np.ndarray, " hidden"] = _NONE
+    ) -> list[tuple[float, int]]:
+        """Give the scores and ids of all matching items that are looked at, best first.
+
+        Args:
+            text: what was typed.
+            hidden: ids of items that aren't looked at.
+        """
         typed = normalize(text)
         if not typed:
             return []
         words = tuple(typed.split())
-        matches, as_typed = self._by_words(words)
+        passed = self._rank_of[hidden]
+        matches, as_typed = self._by_words(words, passed)
         if not as_typed:
             return [(float(self._popularity[rank]), int(self._order[rank])) for rank in matches]
-        candidates = np.union1d(matches, self._by_beginning(typed))
+        candidates = np.union1d(matches, self._by_beginning(typed, passed))
         found = [(self._score(int(rank), typed, words), -int(rank)) for rank in candidates]
         found.sort(reverse=True)
         return [(score, int(self._order[-rank])) for score, rank in found]
 
-    def _by_words(self, words: tuple[str, ...]) -> tuple[Int64[np.ndarray, " found"], bool]:
+    def _by_words(
+        self, words: tuple[str, ...], passed: Int64[np.ndarray, " passed"]
+    ) -> tuple[Int64[np.ndarray, " found"], bool]:
         """The most popular items that have a word for each one typed, and whether as it was typed.
 
         A word that begins no item's word may be one slip away from one that does.
         """
         left = np.ones(len(self._titles), dtype=bool)
+        left[passed] = False
         as_typed = True
         for word in set(words):
             ranges = [self._begins_with(word)]
@@ -129,11 +143,16 @@ class TitleSearch:
             last = first + (first < last and self._words[first] == other)
         return first, last
 
-    def _by_beginning(self, text: str) -> Int64[np.ndarray, " found"]:
+    def _by_beginning(
+        self, text: str, passed: Int64[np.ndarray, " passed"]
+    ) -> Int64[np.ndarray, " found"]:
         """The most popular items whose title begins so."""
         first = bisect_left(self._sorted_titles, text)
         last = bisect_left(self._sorted_titles, text + _LAST)
-        return np.sort(self._title_ranks[first:last])[:_LOOKED_AT]
+        found = self._title_ranks[first:last]
+        if len(passed):
+            found = found[~np.isin(found, passed)]
+        return np.sort(found)[:_LOOKED_AT]
 
     def _score(self, rank: int, text: str, words: tuple[str, ...]) -> float:
         """Popularity, on a scale where doubling it adds 0.7, plus how well the title matches."""

@@ -266,28 +266,39 @@ class Switcher:
             return
         # What was decided before, unless it could not be served.
         is_served = before is not None and self._trouble is None
-        previous = before.generation if before and is_served else self._current.now.digest
+        previous: str | None = self._current.now.digest
+        if before and is_served:
+            previous = before.generation
+        elif previous == digest:
+            # What is served is decided on, so that it stays: a rollback goes where it did before.
+            previous = before.previous if before and before.previous != digest else None
         decide(self._output, digest, previous=previous)
 
     def _opened(self, digest: str) -> Answers:
-        """Give the answers of a generation: at once if it is open, else beside what is served."""
-        if (known := self._open.get(digest)) is not None:
-            return known
+        """Give the answers of a generation, up to date: it is open, or is opened now."""
+        try:
+            now = self._current.now
+            known = now if now.digest == digest else self._open.get(digest)
+            return self._newly_opened(digest) if known is None else self._opening.applied(known)
+        except UnknownGenerationError:
+            raise
+        except Exception as error:
+            # Whatever a damaged file makes its reader say.
+            raise DamagedGenerationError(
+                f"generation {digest} cannot be opened: {error}"
+            ) from error
+
+    def _newly_opened(self, digest: str) -> Answers:
+        """Open a generation beside what is served."""
         with self._one_opens:
             if (known := self._open.get(digest)) is not None:
                 return known
             began = time.monotonic()
             parts = find(self._output, digest)
-            try:
-                with beside_requests():
-                    answers = self._opening.open(parts)
-                    answers.warm_up(self._current.now)
-                    answers = self._opening.applied(answers)
-            except Exception as error:
-                # Whatever a damaged file makes its reader say.
-                raise DamagedGenerationError(
-                    f"generation {digest} cannot be opened: {error}"
-                ) from error
+            with beside_requests():
+                answers = self._opening.open(parts)
+                answers.warm_up(self._current.now)
+                answers = self._opening.applied(answers)
             logger.info("generation %s opened in %.1f s", digest, time.monotonic() - began)
             return answers
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from pinsage.base.files import sync_directory
 from pinsage.evaluation.head_to_head import Choice
@@ -50,6 +51,9 @@ class Vote:
         return self.voter, self.generation, self.query, pair, self.num_items
 
 
+_VOTE = TypeAdapter(Vote)
+
+
 class DuplicateVoteError(Exception):
     """The question was answered before, and differently or by the same person."""
 
@@ -67,6 +71,7 @@ class VoteLog:
         self._lock = threading.Lock()
         self._votes: dict[str, Vote] = {}
         self._questions: set[tuple[object, ...]] = set()
+        self._inode = 0
         self._read_bytes = 0
         self._damaged = 0
 
@@ -156,13 +161,18 @@ class VoteLog:
 
     def _catch_up(self, handle: int) -> None:
         """Read the whole lines that were added since."""
-        added = os.pread(handle, os.fstat(handle).st_size - self._read_bytes, self._read_bytes)
+        found = os.fstat(handle)
+        if found.st_ino != self._inode or found.st_size < self._read_bytes:
+            # Somebody has begun anew: what stood in the file before counts no more.
+            self._inode, self._read_bytes, self._damaged = found.st_ino, 0, 0
+            self._votes, self._questions = {}, set()
+        added = os.pread(handle, found.st_size - self._read_bytes, self._read_bytes)
         whole = added[: added.rfind(b"\n") + 1]
         self._read_bytes += len(whole)
         for line in whole.splitlines():
             try:
-                vote = Vote(**orjson.loads(line))
-            except (ValueError, TypeError):
+                vote = _VOTE.validate_json(line)
+            except ValidationError:
                 self._damaged += 1
                 continue
             self._votes.setdefault(vote.duel, vote)

@@ -96,9 +96,18 @@ def write_generation(
     *,
     with_report: bool = True,
     with_model: bool = False,
+    deviation: float = 1.0,
     image: str = "https://covers.invalid/{}.jpg",
 ) -> Path:
-    """Publish every part into `output`; returns the path of its generation.json."""
+    """Publish every part into `output`; returns the path of its generation.json.
+
+    Args:
+        output: the run's folder.
+        with_report: whether there is one.
+        with_model: that embeds new items.
+        deviation: what the model divides features by.
+        image: where item {} has its picture.
+    """
     parts = {
         "graph": _write_graph(output / "graph" / "0123456789ab", image),
         "neighborhoods": _write_neighborhoods(output / "neighborhoods" / "123456789abc"),
@@ -107,12 +116,18 @@ def write_generation(
     if with_report:
         parts["report"] = _write_report(output / "report" / "3456789abcde")
     if with_model:
-        parts["model"] = _write_model(output / "model" / "456789abcdef")
+        parts["model"] = _write_model(output / "model" / "456789abcdef", deviation=deviation)
     return publish_generation(output, parts)
 
 
 def write_further(
-    output: Path, step: int, *, width: int = 2, group: str = "text", with_model: bool = False
+    output: Path,
+    step: int,
+    *,
+    width: int = 2,
+    group: str = "text",
+    with_model: bool = False,
+    deviation: float = 1.0,
 ) -> str:
     """Publish a further generation into the folder of another; returns its digest.
 
@@ -123,6 +138,7 @@ def write_further(
         width: width of the embeddings.
         group: what the feature group of the first generation is called in this one.
         with_model: that embeds new items, which are 2 wide then.
+        deviation: what the model divides features by.
     """
     image = f"https://covers.invalid/{step}/{{}}.jpg"
     parts = {
@@ -131,7 +147,7 @@ def write_further(
         "index": _write_index(output / "index" / f"{step:012x}", step, width),
     }
     if with_model:
-        parts["model"] = _write_model(output / "model" / f"{step:012x}", seed=step)
+        parts["model"] = _write_model(output / "model" / f"{step:012x}", step, deviation)
     return digest_of(publish_generation(output, parts).read_bytes())
 
 
@@ -216,12 +232,14 @@ def _write_index(directory: Path, step: int = 1, width: int = 2) -> Path:
     return directory
 
 
-def _write_model(directory: Path, seed: int = 1) -> Path:
+def _write_model(directory: Path, seed: int = 1, deviation: float = 1.0) -> Path:
     """A model that nobody trained, as wide as the embeddings."""
     torch.manual_seed(seed)
     config = ModelConfig(num_layers=2, projected_width=24, embedding_width=2)
     with publish(directory, stage="model", config={}, parents={}) as draft:
-        save_model(PinSage(config, feature_width=3), draft)
+        model = PinSage(config, feature_width=3)
+        model.set_feature_scale(torch.zeros(3), torch.full((3,), deviation))
+        save_model(model, draft)
     return directory
 
 

@@ -188,3 +188,27 @@ def test_the_same_filter_is_compiled_once(books: Filters):
 def test_a_filter_in_a_query_string_is_a_json_object(text: str):
     with pytest.raises(FilterError):
         read_filter(text)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.uint64(), pa.list_(pa.float32())])
+def test_a_whole_number_that_a_float_cannot_hold_is_rounded_as_a_fraction_is(kind: pa.DataType):
+    is_list = pa.types.is_list(kind)
+    values = [[2.0**62], [1.0]] if is_list else pa.array([2**62, 1]).cast(kind, safe=False)
+    made = Filters(pa.table({"n": pa.array(values, kind)}))
+    for how in ("eq", "in") if is_list else ("eq", "in", "gte"):
+        number = 2**62 + 1
+        wanted = {"n": {how: [number] if how == "in" else number}}
+        assert made.mask(made.parse(wanted)).tolist() == [True, False]
+
+
+def test_zeros_of_both_signs_are_equal():
+    for zero in (-0.0, 0.0, 0):
+        made = Filters(pa.table({"n": [0.0, -0.0, 1.0]}))
+        assert made.mask(made.parse({"n": zero})).tolist() == [True, True, False]
+
+
+def test_a_time_with_half_of_a_character_in_it_is_refused():
+    made = Filters(pa.table({"at": pa.array([None], pa.timestamp("us"))}))
+    # Any character may stand between the date and the time.
+    with pytest.raises(FilterError, match="surrogate"):
+        made.value_of("at", "2020-01-01\ud80000:00")

@@ -1,5 +1,6 @@
 """Items put and deleted over HTTP."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pinsage.cluster.run_config import ServeConfig
+from pinsage.graph import Catalog
 from serve.api import build_api
 from serve.generation import Generation
 from serve.log import LOG_FILE, WriteLog
-from tests.serve.fakes import KEYS, write_generation
+from tests.serve.fakes import KEYS, title_of, write_generation
 
 ITEM = {
     "title": "Vilette",
@@ -75,6 +77,7 @@ def test_a_deleted_item_is_unknown_and_deleting_again_changes_nothing(
         ("new", {"metadata": {"year": 1.5}}, "whole number"),
         ("new", {"metadata": {"year": "1853"}}, "metadata.year"),
         ("new", {"metadata": {"title": "x"}}, "as `title`"),
+        ("new", {"metadata": {"item_key": "x"}}, "in the path"),
         ("new", {"image": "javascript:alert(1)"}, "image"),
         ("new", {"titel": "x"}, "titel"),
         ("%0a", {}, "control"),
@@ -89,6 +92,19 @@ def test_what_cannot_be_an_item_is_refused_and_nothing_is_kept(
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
     assert told in reply.json()["detail"]
     assert not (path.parent / "writes" / LOG_FILE).exists()
+
+
+def test_an_item_that_the_model_cannot_calculate_with_is_refused_and_nothing_is_kept(
+    tmp_path: Path,
+):
+    path = write_generation(tmp_path, with_model=True, deviation=1e-3)
+    client = open_client(path)
+    huge = {"features": {"text": [3e38, -3e38]}}
+    for reply in (client.put("/v1/items/new", json=huge), client.post("/v1/embed", json=huge)):
+        assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+        assert "smaller numbers" in reply.json()["detail"]
+    assert not (tmp_path / "writes" / LOG_FILE).exists()
+    assert client.put("/v1/items/new", json=ITEM).status_code == 200
 
 
 def test_a_server_that_takes_no_writes_says_so_and_follows_those_of_others(path: Path):
@@ -110,6 +126,23 @@ def test_where_nothing_can_be_kept_nothing_is_put(path: Path):
     reply = client.put("/v1/items/new", json=ITEM)
     assert (reply.status_code, reply.json()["code"]) == (503, "writes_unavailable")
     assert client.get("/v1/items/new").status_code == 404
+
+
+def test_a_full_disk_keeps_no_server_from_starting(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serve.live._COMPACTED_FROM", 1)
+    client = open_client(path)
+    for title in ("One", "Two"):
+        client.put("/v1/items/new", json={"title": title})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("serve.log._publish", full)
+    anew = open_client(path)
+    client.put("/v1/items/late", json=ITEM)
+    anew.app.state.writes.catch_up()
+    assert anew.get("/v1/items/new").json()["title"] == "Two"
+    assert anew.get("/v1/items/late").status_code == 200
 
 
 def test_a_put_to_a_generation_without_a_model_is_a_problem(tmp_path: Path):
@@ -138,6 +171,35 @@ def test_a_description_is_what_was_put_and_putting_it_again_changes_nothing(
     assert client.put(path, json=told).status_code == 200
     assert client.get(path).json() == before
     assert client.get(f"{path}/description").json() == told
+
+
+def test_a_description_has_what_an_answer_says_only_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    published = Catalog.metadata
+
+    def with_title(self: Catalog, item_id: int) -> dict[str, object]:
+        return {**published(self, item_id), "authors": self.title(item_id), "blob": {"x": 1}}
+
+    monkeypatch.setattr(Catalog, "metadata", with_title)
+    for key, title in (("new", "Emma"), (KEYS[2], title_of(2))):
+        if key == "new":
+            client.put("/v1/items/new", json={"title": title, "metadata": {"authors": title}})
+        told = client.get(f"/v1/items/{key}/description").json()
+        assert told["title"] == told["metadata"]["authors"] == title
+        assert client.put(f"/v1/items/{key}", json=told).status_code == 200
+        query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"authors": title}}
+        (reply,) = client.post("/v1/similar", json=query).json()["results"]
+        assert key in {item["key"] for item in reply["items"]}
+
+
+def test_a_filter_on_the_key_judges_written_items_too(client: TestClient):
+    client.put("/v1/items/new", json=ITEM)
+    client.put(f"/v1/items/{KEYS[3]}", json=ITEM)
+    wanted = ["new", KEYS[3], KEYS[4]]
+    query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"item_key": wanted}}
+    (reply,) = client.post("/v1/similar", json=query).json()["results"]
+    assert sorted(item["key"] for item in reply["items"]) == sorted(wanted)
 
 
 def test_an_unknown_item_has_no_description(client: TestClient):

@@ -1,5 +1,6 @@
 """The log of writes: nothing that was kept is lost, nothing that is torn is taken for whole."""
 
+import errno
 import multiprocessing
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def test_everyone_reads_a_compacted_log_from_its_beginning(tmp_path: Path):
     assert other.read() == log.read() == RECORDS[1:]
     assert other.append({"key": "new"}) == []
     assert log.read() == [{"key": "new"}]
+
+
+def test_what_others_have_added_is_still_read_after_a_write_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log, other = WriteLog(tmp_path), WriteLog(tmp_path)
+    log.append(RECORDS[0])
+    other.append(RECORDS[1])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            log.append(RECORDS[2])
+    assert log.has_changed
+    assert log.read() == [RECORDS[1]]
+    assert not log.has_changed
 
 
 def test_what_many_processes_append_at_once_is_all_there_and_whole(tmp_path: Path):

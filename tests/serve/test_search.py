@@ -106,3 +106,11 @@ def test_every_item_is_found_by_its_whole_title(items: list[tuple[str, int]]):
 def test_normalizing_twice_changes_nothing_more(text: str):
     once = normalize(text)
     assert normalize(once) == once
+
+
+def test_items_that_are_hidden_leave_their_places_to_rarer_ones():
+    titles = [f"the book {number}" for number in range(600)]
+    books = TitleSearch(titles, [""] * 600, np.arange(600, 0, -1))
+    hidden = np.arange(300)
+    for text in ("book", "the", "the b"):
+        assert [item_id for _, item_id in books.scored(text, hidden)[:2]] == [300, 301]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from pinsage.cluster.generations import GENERATION
+from pinsage.cluster.generations import GENERATION, GENERATIONS
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.api import build_api
@@ -19,7 +19,7 @@ from serve.live import Writes
 from serve.metrics import Metrics
 from serve.pointer import POINTER, read_pointer
 from serve.switching import Opening, Switcher
-from tests.serve.fakes import KEYS, beside, write_further, write_generation
+from tests.serve.fakes import KEYS, beside, title_of, write_further, write_generation
 
 ITEM = 5
 
@@ -119,6 +119,55 @@ def test_what_is_written_outlasts_a_switch_and_the_way_back_and_is_embedded_anew
         server.ask(previous=True)
 
 
+def test_a_generation_that_was_kept_open_is_as_one_that_is_opened_anew(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    gone, changed = (f"/v1/items/{KEYS[place]}" for place in (2, 3))
+    server.client.delete(gone)
+    server.client.delete(changed)
+    server.ask(generation=second)
+    assert server.client.get(gone).status_code == 404
+    server.ask(previous=True)
+    # The second one's graph has the key: what is put beside another graph doesn't count there.
+    assert server.client.put(changed, json={"title": "Changed"}).status_code == 200
+    assert server.client.get(changed).json()["title"] == "Changed"
+    server.ask(generation=second)
+    anew = Server(tmp_path)
+    assert anew.served == server.served == second
+    for address in (gone, changed, f"{changed}/similar?k=100", "/v1/items?limit=100"):
+        assert server.client.get(address).content == anew.client.get(address).content
+    assert server.client.get(changed).json()["title"] == title_of(3)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_an_item_that_overflows_the_next_model_is_left_out_alone(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    huge = {"features": {"text": [3e38, -3e38]}}
+    for key, item in (("huge", huge), ("cold", {})):
+        assert server.client.put(f"/v1/items/{key}", json=item).status_code == 200
+    second = write_further(tmp_path, 3, with_model=True, deviation=1e-3)
+    assert server.ask(generation=second) == (200, "served")
+    assert server.client.get("/v1/items/huge").status_code == 404
+    assert server.client.get("/v1/items/cold/similar").json()["items"]
+    server.ask(previous=True)
+    assert server.client.get("/v1/items/huge").status_code == 200
+
+
+def test_an_item_that_does_not_fit_a_generation_can_be_deleted_for_the_way_back(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    new = {"features": {"text": [0.6, 0.8]}}
+    assert server.client.put("/v1/items/new", json=new).status_code == 200
+    second = write_further(tmp_path, 3, group="words", with_model=True)
+    server.ask(generation=second)
+    for _ in range(2):
+        assert not server.client.delete("/v1/items/new").json()["was_there"]
+    server.ask(previous=True)
+    assert server.client.get("/v1/items/new").status_code == 404
+
+
 def test_a_server_that_is_started_again_serves_what_was_decided(output: Path):
     first = newest_digest(output)
     second = write_further(output, 3)
@@ -143,6 +192,23 @@ def test_every_other_server_follows_a_decision(output: Path):
     assert server.served == other.served != second
 
 
+@pytest.mark.parametrize("how", ["cut", "unpublished", "a folder"])
+def test_a_generation_whose_files_are_not_there_is_listed_and_refused(output: Path, how: str):
+    server = Server(output)
+    second = write_further(output, 3)
+    path = output / GENERATIONS / f"{second}.json"
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-7])
+    else:
+        path = output / "graph" / f"{3:012x}" / "manifest.json"
+        path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    told = server.client.get("/v1/generations").json()["generations"]
+    assert next(one["damage"] for one in told if one["generation"] == second)
+    assert server.ask(generation=second) == (409, "damaged_generation")
+
+
 @pytest.mark.parametrize("damage", ["index.json", "vectors.npy", "manifest.json"])
 def test_a_damaged_generation_is_refused_and_nothing_changes(output: Path, damage: str):
     first = newest_digest(output)
@@ -155,6 +221,17 @@ def test_a_damaged_generation_is_refused_and_nothing_changes(output: Path, damag
     assert server.nearest() == beside(ITEM, 1)
     assert read_pointer(output) is None
     assert not server.switcher.follow()
+
+
+def test_a_rollback_to_a_generation_whose_model_is_gone_changes_nothing(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    server.ask(generation=second)
+    assert server.client.put("/v1/items/new", json={}).status_code == 200
+    (tmp_path / "model" / "456789abcdef" / "manifest.json").unlink()
+    assert server.ask(previous=True) == (409, "damaged_generation")
+    assert server.served == second == read_pointer(tmp_path).generation
 
 
 def test_what_cannot_be_switched_to_is_told_apart(output: Path):
@@ -195,6 +272,27 @@ def test_a_rollback_does_not_go_to_what_could_not_be_served(output: Path):
     server.ask(generation=write_further(output, 4))
     assert server.ask(previous=True) == (200, "served")
     assert server.served == first
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_rollback_does_not_go_to_what_is_served(output: Path, *, is_lost: bool):
+    first = newest_digest(output)
+    server = Server(output)
+    if is_lost:
+        decide(output, "f" * 12, previous=first)
+        server.switcher.follow()
+    assert server.ask(generation=first) == (200, "served")
+    assert read_pointer(output).generation == first
+    assert server.ask(previous=True) == (409, "no_previous_generation")
+
+
+def test_what_cannot_be_found_is_told_without_where_the_folder_is(output: Path):
+    server = Server(output)
+    decide(output, "f" * 12, previous=None)
+    server.switcher.follow()
+    told = server.client.get("/v1/generations")
+    assert "f" * 12 in told.json()["trouble"]
+    assert str(output) not in told.text
 
 
 def test_a_damaged_decision_is_told_and_mended_by_the_next_one(output: Path):

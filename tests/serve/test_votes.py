@@ -1,7 +1,8 @@
 import multiprocessing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from serve.votes import DuplicateVoteError, Vote, VoteLog
@@ -63,6 +64,30 @@ def test_a_line_cut_short_by_a_crash_is_counted_and_harms_no_later_vote(tmp_path
     assert log.cast(later)
     assert log.read() == ([VOTE, later], 1)
     assert VoteLog(tmp_path).read() == ([VOTE, later], 1)
+
+
+@pytest.mark.parametrize("how", ["emptied", "replaced"])
+def test_a_file_of_votes_that_somebody_begins_anew_is_read_anew(tmp_path: Path, how: str):
+    log, path = VoteLog(tmp_path), tmp_path / "votes.jsonl"
+    for number in range(3):
+        log.cast(replace(VOTE, duel=f"d{number}"))
+    if how == "replaced":
+        (tmp_path / "fresh").touch()
+        (tmp_path / "fresh").replace(path)
+    else:
+        path.write_bytes(b"")
+    assert log.read() == ([], 0)
+    assert log.cast(VOTE)
+    assert log.read() == VoteLog(tmp_path).read() == ([VOTE], 0)
+
+
+def test_a_line_that_is_no_vote_is_counted_as_damaged(tmp_path: Path):
+    log = VoteLog(tmp_path)
+    log.cast(VOTE)
+    for wrong in ({"duel": []}, {"choice": "neither"}, {"num_items": None}):
+        with (tmp_path / "votes.jsonl").open("ab") as file:
+            file.write(orjson.dumps({**asdict(VOTE), "duel": "d1", **wrong}) + b"\n")
+    assert log.read() == VoteLog(tmp_path).read() == ([VOTE], 3)
 
 
 def test_processes_that_vote_at_once_lose_nothing_and_share_one_secret(tmp_path: Path):
