@@ -102,10 +102,13 @@ def recipe_text(name: str, guess: Guess) -> str:
     settings = starter_settings(guess)
     data = guess.data.model_dump(mode="json", exclude_defaults=True)
     pairs = "pairs from the edges" if guess.num_pairs is None else f"{guess.num_pairs:,} pairs"
+    # A column's name may have line breaks, a comment may not.
+    unused = "".join(f"# Not used of {' '.join(text.split())}\n" for text in guess.unused)
     parts = [
         f"# Made by `python -m ray_jobs.recipe` for {guess.num_items:,} items, "
         f"{guess.num_edges:,} edges, {pairs}.\n"
         "# Columns were found by their types, values and names: look them over.\n"
+        f"{unused}"
         f"name: {json.dumps(name)}\noutput: {json.dumps(f'runs/{name}')}\n",
         _section("data", data),
     ]

@@ -4,7 +4,7 @@ What the tables do not decide is asked for, not guessed.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -62,12 +62,14 @@ class Guess:
         num_items: rows of the items table.
         num_edges: rows of the edges table.
         num_pairs: rows of the pairs table; None if there is none.
+        unused: a text for every table that has columns which are not used, naming them.
     """
 
     data: DataConfig
     num_items: int
     num_edges: int
     num_pairs: int | None
+    unused: tuple[str, ...] = ()
 
 
 def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess:
@@ -94,16 +96,37 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     )
     keys = pc.unique(items_table.texts(key))
     described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
+    data = DataConfig(
+        items=_items(items_table, key, told.npy or {}),
+        edges=(EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp),),
+        pairs=described,
+    )
+    unused = [
+        _unused(items_table, _used_of_items(data.items)),
+        _unused(edges_table, {item, context, timestamp}),
+    ]
+    if pairs_table and described:
+        used = {described.query, described.positive, described.split, described.timestamp}
+        unused.append(_unused(pairs_table, used))
     return Guess(
-        data=DataConfig(
-            items=_items(items_table, key, told.npy or {}),
-            edges=(EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp),),
-            pairs=described,
-        ),
+        data=data,
         num_items=items_table.num_rows,
         num_edges=edges_table.num_rows,
         num_pairs=pairs_table.num_rows if pairs_table else None,
+        unused=tuple(text for text in unused if text),
     )
+
+
+def _used_of_items(config: ItemsConfig) -> set[str | None]:
+    vectors = {group.column for group in config.features}
+    return {config.key, config.title, config.image, *config.metadata, *vectors}
+
+
+def _unused(table: Glance, used: Collection[str | None]) -> str:
+    """Name the columns that are not used, with their types; empty if there are none."""
+    left = [name for name in table.columns if name not in used]
+    more = ", ..." if len(left) > _MOST_METADATA else ""
+    return f"{table.path}: {table.with_types(left[:_MOST_METADATA])}{more}" if left else ""
 
 
 def _filled(path: str) -> Glance:

@@ -1,5 +1,7 @@
 """Whatever the sizes, the recipe made for them is one."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -28,6 +30,13 @@ def test_the_recipe_is_one_for_any_sizes(num_items, edges_an_item, num_pairs) ->
     assert (config.name, config.data) == ("a: name", guess.data)
     assert config.hard_negatives.first_rank < config.hard_negatives.last_rank
     assert (config.model.num_layers == 2) == (edges_an_item < 4)
+
+
+def test_columns_that_are_not_used_are_told_in_comments() -> None:
+    guess = replace(tables(9, 90), unused=("items: a (list<int64>), b\nname: x (date32)",))
+    text = recipe_text("mine", guess)
+    assert "\n# Not used of items: a (list<int64>), b name: x (date32)\n" in text
+    assert yaml.safe_load(text)["name"] == "mine"
 
 
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:

@@ -61,6 +61,8 @@ def test_columns_of_other_names_are_found_by_their_values(guess) -> None:
     assert [(group.name, group.column) for group in items.features] == [("a_vector", "a vector")]
     assert (edges.item, edges.context, edges.timestamp) == ("pinned", "board", "created_at")
     assert edges.weight is None
+    told = [text.partition(".parquet: ")[2] for text in found.unused]
+    assert told == ["long (string)", "rating (int8)"]
     assert (found.num_items, found.num_edges, found.num_pairs) == (NUM_ITEMS, 2 * NUM_ITEMS, None)
 
 
