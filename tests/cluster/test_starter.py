@@ -10,6 +10,7 @@ from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
 from pinsage.graph.guess import Guess
 from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig
+from ray_jobs import recipe
 
 
 def tables(num_items: int, num_edges: int, num_pairs: int | None = None) -> Guess:
@@ -55,3 +56,13 @@ def test_a_recipe_that_is_there_stays(tmp_path) -> None:
     with pytest.raises(ConfigError, match="there already"):
         write_recipe(path, "yours")
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["structure", "a b", ""])
+def test_a_feature_group_of_a_taken_or_odd_name_is_refused_in_one_line(
+    name, monkeypatch, capsys
+) -> None:
+    flags = ["--items", "no", "--edges", "no", "--npy", f"{name}=visual.npy"]
+    monkeypatch.setattr("sys.argv", ["recipe", *flags])
+    assert recipe.main() == 2
+    assert "error: --npy: wanted a name of letters, digits and _" in capsys.readouterr().err
