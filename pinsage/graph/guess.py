@@ -62,6 +62,7 @@ class Guess:
         num_items: rows of the items table.
         num_edges: rows of the edges table.
         num_pairs: rows of the pairs table; None if there is none.
+        has_shared_contexts: a context has more than one edge, as far as was looked.
         unused: a text for every table that has columns which are not used, naming them.
     """
 
@@ -69,6 +70,7 @@ class Guess:
     num_items: int
     num_edges: int
     num_pairs: int | None
+    has_shared_contexts: bool = True
     unused: tuple[str, ...] = ()
 
 
@@ -113,6 +115,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
         num_items=items_table.num_rows,
         num_edges=edges_table.num_rows,
         num_pairs=pairs_table.num_rows if pairs_table else None,
+        has_shared_contexts=_repeats(edges_table.sample(context)),
         unused=tuple(text for text in unused if text),
     )
 

@@ -40,6 +40,12 @@ def test_columns_that_are_not_used_are_told_in_comments() -> None:
     assert yaml.safe_load(text)["name"] == "mine"
 
 
+def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
+    guess = replace(tables(9, 9, num_pairs=90), has_shared_contexts=False)
+    config = RunConfig.model_validate(yaml.safe_load(recipe_text("mine", guess)))
+    assert config.train.minibatch.fresh_pairs is None
+
+
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
     sizes = [starter_settings(tables(items, items * 20)) for items in (100, 10_000, 10_000_000)]
     ranks = [one["hard_negatives"]["last_rank"] for one in sizes]

@@ -164,6 +164,13 @@ def test_keys_that_repeat_are_told_and_taken_when_named(guess) -> None:
     assert guess({"id": [*keys, keys[0]]}, edges, key="id", item="id").data.items.key == "id"
 
 
+@pytest.mark.parametrize("board", [["x"] * NUM_ITEMS, text_keys()], ids=["one", "one each"])
+def test_it_is_told_whether_contexts_have_more_than_one_edge(guess, board) -> None:
+    keys = text_keys()
+    found = guess({"pin": keys}, {"pin": keys, "board": board}, item="pin", context="board")
+    assert found.has_shared_contexts == (board[0] == "x")
+
+
 def test_a_table_without_rows_is_told(guess) -> None:
     with pytest.raises(DataError, match=r"items.parquet: there are no rows"):
         guess({"id": pa.array([], pa.string())}, {"id": ["a"], "board": ["x"]})
