@@ -18,7 +18,8 @@ _FEW_ROWS = 1_000
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 """What pandas calls the numbers of rows that it writes beside them."""
 
-_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
+"""A date in any order, or seconds since 1970."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _TIMES = re.compile(r"\w*time(stamp)?|(?!candi|man|up|vali)\w*date|ts")
 _AMOUNTS = re.compile(r"(?!account)\w*(weight|count|quantity|rating|score|price|amount)s?")
@@ -53,6 +54,11 @@ class Glance:
     def columns(self) -> list[str]:
         """The columns of the first file, but for the row numbers that pandas writes."""
         return [name for name in self._schemas[0].names if not _PANDAS_INDEX.fullmatch(name)]
+
+    def folder_columns(self) -> list[str]:
+        """List what folders called `name=value` tell of the files in them; ingest reads files."""
+        parts = [part for source in self._sources for part in Path(source.path).parts[:-1]]
+        return list(dict.fromkeys(part.partition("=")[0] for part in parts if "=" in part))
 
     def names(self, *kinds: str) -> list[str]:
         """List the columns that are of some kinds, and of one kind, in all files.

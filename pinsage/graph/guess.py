@@ -243,6 +243,9 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
     if len(left) != 1:
         others = [name for name in edges.columns if name not in {*left, *taken}]
         hint = f"; not of text or whole numbers: {edges.with_types(others)}" if others else ""
+        if edges.folder_columns():
+            folders = listed(edges.folder_columns())
+            hint += f"; told by names of folders, not by columns in the files: {folders}"
         raise DataError(
             f"{edges.path}: wanted one column that says which context (user, basket, board) an "
             f"item was in, found {listed(left)}; say with --context which it is{hint}"
@@ -314,6 +317,11 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
 
 def _split(table: Glance) -> str | None:
     """Find the column of splits by its values; refuse one that is so called and has others."""
+    if "split" in table.folder_columns():
+        raise DataError(
+            f"{table.path}: folders are called split=..., wanted a column 'split' in the files; "
+            "write the tables with it"
+        )
     for name in table.names("text"):
         values = pc.unique(table.sample(name)).drop_null().to_pylist()
         if values and set(values) <= set(SPLITS):

@@ -124,12 +124,13 @@ def test_numbers_named_like_a_time_are_times(guess, name) -> None:
     assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == name
 
 
-def test_times_as_text_are_refused_unless_they_are_not_wanted(guess) -> None:
+@pytest.mark.parametrize("time", ["2024-05-01", "1.5.24 9:30", "1700000000"])
+def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> None:
     keys = text_keys()
     edges = {
         "id": keys * 2,
         "board": ["x", "y"] * NUM_ITEMS,
-        "time": ["2024-05-01"] * len(keys * 2),
+        "time": [time] * len(keys * 2),
     }
     with pytest.raises(DataError, match=r"'time' holds times as text.*--timestamp ''"):
         guess({"id": keys}, edges)
@@ -191,6 +192,22 @@ def test_files_may_differ_in_order_width_and_extra_columns(guess, tmp_path: Path
     found = guess_tables(str(tmp_path / "items"), str(edges), None, Told())
     assert (found.data.items.key, found.data.items.metadata) == ("id", ("name",))
     assert found.num_items == NUM_ITEMS
+
+
+def test_what_only_names_of_folders_tell_is_refused(guess, tmp_path: Path) -> None:
+    keys = text_keys()
+    for name in ("edges/board=x", "pairs/split=train"):
+        (tmp_path / name).mkdir(parents=True)
+        table = pa.table({"id": keys, "query": keys, "positive": keys[::-1]})
+        columns = ["id"] if "board" in name else ["query", "positive"]
+        pq.write_table(table.select(columns), tmp_path / name / "0.parquet")
+    items, edges = tmp_path / "items.parquet", tmp_path / "edges.parquet"
+    pq.write_table(pa.table({"id": keys}), items)
+    pq.write_table(pa.table({"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}), edges)
+    with pytest.raises(DataError, match="names of folders, not by columns in the files: board"):
+        guess_tables(str(items), str(tmp_path / "edges"), None, Told())
+    with pytest.raises(DataError, match=r"folders are called split=\.\.\., wanted a column"):
+        guess_tables(str(items), str(edges), str(tmp_path / "pairs"), Told())
 
 
 def test_a_column_is_not_taken_for_another_whose_name_goes_on_after_a_dot(guess) -> None:
