@@ -1,12 +1,14 @@
 """A recipe for your tables: their columns found out, its settings by their sizes."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.starter import recipe_text, write_recipe
 from pinsage.graph.guess import Told, guess_tables
+from pinsage.graph.schema import GROUP_NAME, TAKEN_GROUP_NAMES
 from ray_jobs._exit import exit_code
 
 
@@ -40,6 +42,11 @@ def _name_and_path(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not equals or not path:
         raise ConfigError(f"--npy: wanted NAME=PATH, found {text!r}")
+    if not re.fullmatch(GROUP_NAME, name) or name in TAKEN_GROUP_NAMES:
+        raise ConfigError(
+            f"--npy: wanted a name of letters, digits and _, and none of "
+            f"{', '.join(sorted(TAKEN_GROUP_NAMES))}; found {name!r}"
+        )
     return name, path
 
 
@@ -57,7 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--key", help="column of the items' key")
     parser.add_argument("--item", help="column of the edges' item")
     parser.add_argument("--context", help="column of the edges' context")
-    parser.add_argument("--timestamp", help="column of the edges' time")
+    parser.add_argument("--timestamp", help="column of the edges' time; '' if none")
     return parser.parse_args()
 
 

@@ -57,6 +57,9 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
         "max_hard_negatives": 6,
         "fresh_pairs": "",
     }
+    if guess.num_pairs is not None and not guess.has_shared_contexts:
+        # There is nothing to draw pairs from.
+        minibatch["fresh_pairs"] = None
     if layers > 1 and edges > _MANY_PAIRS:
         minibatch["num_neighbors"] = 10
     widest = 512 if edges <= _MANY_EDGES else 128
@@ -102,15 +105,20 @@ def recipe_text(name: str, guess: Guess) -> str:
     settings = starter_settings(guess)
     data = guess.data.model_dump(mode="json", exclude_defaults=True)
     pairs = "pairs from the edges" if guess.num_pairs is None else f"{guess.num_pairs:,} pairs"
+    # A column's name may have line breaks, a comment may not.
+    unused = "".join(f"# Not used of {' '.join(text.split())}\n" for text in guess.unused)
     parts = [
         f"# Made by `python -m ray_jobs.recipe` for {guess.num_items:,} items, "
         f"{guess.num_edges:,} edges, {pairs}.\n"
         "# Columns were found by their types, values and names: look them over.\n"
+        f"{unused}"
         f"name: {json.dumps(name)}\noutput: {json.dumps(f'runs/{name}')}\n",
         _section("data", data),
     ]
     comments = dict(_COMMENTS)
-    if guess.num_pairs is not None:
+    if settings["train"]["minibatch"]["fresh_pairs"] is None:
+        comments["train"] = "Pairs are those of the table: no context has two items to draw from."
+    elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [
         f"# {comments[section]}\n{_section(section, value)}" for section, value in settings.items()

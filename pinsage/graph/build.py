@@ -186,7 +186,8 @@ def build_training_graph(
     # What a step has read is in its pieces now: no more disk is taken than two copies need.
     shutil.rmtree(build.folder / "grouped", ignore_errors=True)
     graph = TrainingGraph(build, labeled)
-    check_labels(graph.pair_counts(), graph.num_merged_edges, graph.left_out, findings)
+    counts = graph.pair_counts()
+    check_labels(counts, graph.num_merged_edges, graph.left_out, holdout, findings)
     findings.raise_if_any()
     if not build.is_done("gathered"):
         numbers = range(len(build.folders("gathered")))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pinsage.base.errors import DataError
@@ -12,9 +13,16 @@ from pinsage.graph.sources import Source, find_sources
 from pinsage.graph.tables import key_texts
 
 _SAMPLE_ROWS = 200_000
+_FEW_ROWS = 1_000
 
-_TIMES = re.compile(r"time|date|_at$|^ts$", re.IGNORECASE)
-_AMOUNTS = re.compile(r"weight|count|quantity|rating|score|price|amount", re.IGNORECASE)
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
+"""What pandas calls the numbers of rows that it writes beside them."""
+
+_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
+"""A date in any order, or seconds since 1970."""
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_TIMES = re.compile(r"\w*time(stamp)?|(?!candi|man|up|vali)\w*date|ts")
+_AMOUNTS = re.compile(r"(?!account)\w*(weight|count|quantity|rating|score|price|amount)s?")
 
 
 class Glance:
@@ -22,7 +30,6 @@ class Glance:
 
     Attributes:
         path: as it was given.
-        schema: of its first file.
         num_rows: of all its files.
 
     Raises:
@@ -32,28 +39,64 @@ class Glance:
     def __init__(self, path: str) -> None:
         self.path = path
         self._sources = find_sources(path)
-        with _opened(self._sources[0]) as first:
-            self.schema: pa.Schema = first.schema_arrow
-        self.num_rows = sum(_num_rows(source) for source in self._sources)
+        schemas, sizes = [], []
+        for source in self._sources:
+            with _opened(source) as file:
+                schemas.append(file.schema_arrow)
+                sizes.append(int(file.metadata.num_rows))
+        self.num_rows = sum(sizes)
+        self._schemas: list[pa.Schema] = schemas
+        # Files without rows say nothing of types, unless there are no others.
+        filled = [schema for schema, size in zip(schemas, sizes, strict=True) if size] or schemas
+        self._kinds = {name: _common_kind(name, filled) for name in self.columns}
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the first file, but for the row numbers that pandas writes."""
+        return [name for name in self._schemas[0].names if not _PANDAS_INDEX.fullmatch(name)]
+
+    def folder_columns(self) -> list[str]:
+        """List what folders called `name=value` tell of the files in them; ingest reads files."""
+        parts = [part for source in self._sources for part in Path(source.path).parts[:-1]]
+        return list(dict.fromkeys(part.partition("=")[0] for part in parts if "=" in part))
 
     def names(self, *kinds: str) -> list[str]:
-        """List the columns of some kinds: text, integer, float, bool, time, vector."""
-        return [field.name for field in self.schema if _kind(field.type) in kinds]
+        """List the columns that are of some kinds, and of one kind, in all files.
 
-    def sample(self, column: str, rows: int = _SAMPLE_ROWS) -> pa.ChunkedArray:
-        """Read the first rows of a column."""
-        with _opened(self._sources[0]) as file:
-            batches = file.iter_batches(batch_size=rows, columns=[column])
-            first = next(batches, None)
-        return pa.chunked_array([first.column(0)] if first is not None else [], self._type(column))
+        Kinds: text, integer, float, bool, time, vector, scalar (others that hold one value) and
+        other.
+        """
+        return [name for name, kind in self._kinds.items() if kind in kinds]
+
+    def type_of(self, column: str) -> str:
+        """Tell a column's type, or types where the files differ."""
+        fields = [field for schema in self._schemas for field in schema if field.name == column]
+        return " and ".join(dict.fromkeys(str(field.type) for field in fields))
+
+    def with_types(self, columns: Sequence[str]) -> str:
+        """Write columns and their types for an error."""
+        return listed([f"{name} ({self.type_of(name)})" for name in columns])
+
+    def sample(self, column: str, rows: int = _SAMPLE_ROWS) -> pa.Array:
+        """Read the first rows of a column, as text."""
+        chunks: list[pa.Array] = []
+        for source in self._sources:
+            with _opened(source) as file:
+                for batch in file.iter_batches(batch_size=rows, columns=[column]):
+                    chunks.append(key_texts(batch.column(column)))
+                    rows -= len(batch)
+                    if rows <= 0:
+                        return _together(chunks)
+        return _together(chunks)
 
     def texts(self, column: str) -> pa.Array:
         """Read a column of keys, as text."""
-        chunks = []
+        chunks: list[pa.Array] = []
         for source in self._sources:
             with _opened(source) as file:
-                chunks += file.read([column]).column(0).chunks
-        return key_texts(pa.chunked_array(chunks, self._type(column)).combine_chunks())
+                # By its name: the reader takes `a.b` too where it is asked for `a`.
+                chunks += file.read([column])[column].cast(pa.large_string()).chunks
+        return _together(chunks)
 
     def require(self, column: str, flag: str) -> str:
         """Give a column's name back if there is such a column.
@@ -61,43 +104,95 @@ class Glance:
         Raises:
             DataError: there is not; it names the flag that gave it.
         """
-        if column not in self.schema.names:
-            raise DataError(
-                f"{flag}: {self.path} has no column {column!r}; found {listed(self.schema.names)}"
-            )
+        known = self._schemas[0].names
+        if column not in known:
+            raise DataError(f"{flag}: {self.path} has no column {column!r}; found {listed(known)}")
         return column
 
-    def key_like(self) -> list[str]:
-        """List the columns that may hold keys: neither times nor amounts by their names."""
-        names = self.names("text", "integer")
-        return [name for name in names if not _TIMES.search(name) and not _AMOUNTS.search(name)]
+    def key_like(self, *kinds: str) -> list[str]:
+        """List the columns that may hold keys: neither times nor amounts by their names.
+
+        Args:
+            kinds: of such kinds; none stands for those that keys can be of, text and integer.
+        """
+        names = self.names(*(kinds or ("text", "integer")))
+        return [name for name in names if not _is_time(name) and not _is_amount(name)]
 
     def first_time(self) -> str | None:
         """Find a column of times: one of such a type, or of numbers and named like one."""
-        named = [name for name in self.names("integer", "float") if _TIMES.search(name)]
+        named = [name for name in self.names("integer", "float") if _is_time(name)]
         return next(iter([*self.names("time"), *named]), None)
 
-    def _type(self, column: str) -> pa.DataType:
-        return self.schema.field(column).type
+    def time_as_text(self) -> str | None:
+        """Find a column named like a time whose values are texts such as `2024-05-01 09:30`."""
+        for name in self.names("text"):
+            if _is_time(name) and _are_dates(self.sample(name, _FEW_ROWS)):
+                return name
+        return None
+
+
+def _common_kind(column: str, schemas: Sequence[pa.Schema]) -> str:
+    """Tell a column's kind in all files; `other` if they differ, or one has not just one such."""
+    kinds = set()
+    for schema in schemas:
+        places = schema.get_all_field_indices(column)
+        kinds.add(_kind(schema.field(places[0]).type) if len(places) == 1 else "other")
+    if len(kinds) > 1:
+        # A file whose values are all null says nothing of their type.
+        kinds.discard("null")
+    return kinds.pop() if len(kinds) == 1 else "other"
 
 
 def _kind(found: pa.DataType) -> str:
-    if pa.types.is_dictionary(found):
+    types = pa.types
+    if types.is_dictionary(found):
         found = found.value_type
-    if pa.types.is_string(found) or pa.types.is_large_string(found):
+    if types.is_null(found):
+        return "null"
+    if types.is_string(found) or types.is_large_string(found) or types.is_string_view(found):
         return "text"
-    if pa.types.is_integer(found):
+    if types.is_integer(found):
         return "integer"
-    if pa.types.is_floating(found):
+    if types.is_floating(found):
         return "float"
-    if pa.types.is_boolean(found):
+    if types.is_boolean(found):
         return "bool"
-    if pa.types.is_timestamp(found) or pa.types.is_date(found):
+    if types.is_timestamp(found) or types.is_date(found):
         return "time"
-    is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
-    if (is_list or pa.types.is_fixed_size_list(found)) and pa.types.is_floating(found.value_type):
+    is_list = types.is_list(found) or types.is_large_list(found) or types.is_list_view(found)
+    if (is_list or types.is_fixed_size_list(found)) and types.is_floating(found.value_type):
         return "vector"
-    return "other"
+    return "other" if types.is_nested(found) else "scalar"
+
+
+def _is_time(name: str) -> bool:
+    words = _words(name)
+    return not _names_a_key(words) and (
+        words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
+    )
+
+
+def _is_amount(name: str) -> bool:
+    words = _words(name)
+    return not _names_a_key(words) and any(_AMOUNTS.fullmatch(word) for word in words)
+
+
+def _names_a_key(words: Sequence[str]) -> bool:
+    return words[-1:] in (["id"], ["key"])
+
+
+def _are_dates(texts: pa.Array) -> bool:
+    seen = texts.drop_null()
+    return len(seen) > 0 and bool(pc.all(pc.match_substring_regex(seen, _DATE)).as_py())
+
+
+def _words(name: str) -> list[str]:
+    """Cut a column's name into words: `boughtAt`, `bought_at` and `BOUGHT AT` are alike."""
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def _together(chunks: Sequence[pa.Array]) -> pa.Array:
+    return pa.chunked_array(chunks, pa.large_string()).combine_chunks()
 
 
 def _opened(source: Source) -> pq.ParquetFile:
@@ -114,11 +209,6 @@ def _hint(path: str) -> str:
     if Path(path).suffix.lower() in {".csv", ".tsv", ".json"}:
         return "docs/data.md shows how to turn CSV into Parquet"
     return "look at the file"
-
-
-def _num_rows(source: Source) -> int:
-    with _opened(source) as file:
-        return int(file.metadata.num_rows)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ What the tables do not decide is asked for, not guessed.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,18 +13,22 @@ import pyarrow.compute as pc
 from pinsage.base.errors import DataError
 from pinsage.graph.glance import Glance, listed
 from pinsage.graph.schema import (
+    ITEM_KEY,
     SPLITS,
+    TAKEN_GROUP_NAMES,
     DataConfig,
     EdgesConfig,
     FeatureConfig,
     ItemsConfig,
     PairsConfig,
 )
-from pinsage.graph.tables import key_texts
+from pinsage.graph.tables import no_rows
 
 _FEW_ROWS = 1_000
 _LONG_TEXT = 200
 _MOST_METADATA = 12
+_MOST = 0.5
+_SHOWN = 5
 
 _TITLES = ("title", "name", "label")
 _IMAGES = ("image_url", "image", "picture", "thumbnail", "cover")
@@ -38,7 +42,7 @@ class Told:
         key: of the items table, the unique key.
         item: of the edges table, the item's key.
         context: of the edges table, the context's key.
-        timestamp: of the edges table, the time.
+        timestamp: of the edges table, the time; empty if there is none.
         npy: feature group to its .npy file.
     """
 
@@ -58,12 +62,16 @@ class Guess:
         num_items: rows of the items table.
         num_edges: rows of the edges table.
         num_pairs: rows of the pairs table; None if there is none.
+        has_shared_contexts: a context has more than one edge, as far as was looked.
+        unused: a text for every table that has columns which are not used, naming them.
     """
 
     data: DataConfig
     num_items: int
     num_edges: int
     num_pairs: int | None
+    has_shared_contexts: bool = True
+    unused: tuple[str, ...] = ()
 
 
 def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess:
@@ -79,50 +87,90 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
         DataError: a table cannot be read, or does not decide what a column is; it says which
             columns there are, and the flag that tells.
     """
-    items_table, edges_table = Glance(items), Glance(edges)
+    items_table, edges_table = _filled(items), _filled(edges)
+    pairs_table = _filled(pairs) if pairs else None
     key, item = _matching_keys(items_table, edges_table, told)
-    timestamp = (
-        edges_table.require(told.timestamp, "--timestamp")
-        if told.timestamp
-        else edges_table.first_time()
-    )
+    timestamp = _timestamp(edges_table, told.timestamp)
     context = (
         edges_table.require(told.context, "--context")
         if told.context
         else _context(edges_table, {item, timestamp})
     )
     keys = pc.unique(items_table.texts(key))
-    described = pairs and _pairs(Glance(pairs), keys, by_time=timestamp is not None)
+    described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
+    data = DataConfig(
+        items=_items(items_table, key, told.npy or {}),
+        edges=(EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp),),
+        pairs=described,
+    )
+    unused = [
+        _unused(items_table, _used_of_items(data.items)),
+        _unused(edges_table, {item, context, timestamp}),
+    ]
+    if pairs_table and described:
+        used = {described.query, described.positive, described.split, described.timestamp}
+        unused.append(_unused(pairs_table, used))
     return Guess(
-        data=DataConfig(
-            items=_items(items_table, key, told.npy or {}),
-            edges=(EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp),),
-            pairs=described or None,
-        ),
+        data=data,
         num_items=items_table.num_rows,
         num_edges=edges_table.num_rows,
-        num_pairs=Glance(pairs).num_rows if pairs else None,
+        num_pairs=pairs_table.num_rows if pairs_table else None,
+        has_shared_contexts=_repeats(edges_table.sample(context)),
+        unused=tuple(text for text in unused if text),
     )
+
+
+def _used_of_items(config: ItemsConfig) -> set[str | None]:
+    vectors = {group.column for group in config.features}
+    return {config.key, config.title, config.image, *config.metadata, *vectors}
+
+
+def _unused(table: Glance, used: Collection[str | None]) -> str:
+    """Name the columns that are not used, with their types; empty if there are none."""
+    left = [name for name in table.columns if name not in used]
+    more = ", ..." if len(left) > _MOST_METADATA else ""
+    return f"{table.path}: {table.with_types(left[:_MOST_METADATA])}{more}" if left else ""
+
+
+def _filled(path: str) -> Glance:
+    table = Glance(path)
+    if table.num_rows == 0:
+        raise DataError(no_rows(path, ()))
+    return table
 
 
 def _matching_keys(items: Glance, edges: Glance, told: Told) -> tuple[str, str]:
     """Find the items' key, and the edges' column that has those keys."""
     keys = [items.require(told.key, "--key")] if told.key else items.names("text", "integer")
     columns = [edges.require(told.item, "--item")] if told.item else edges.key_like()
+    if told.key and told.item:
+        return told.key, told.item
+    samples = {column: edges.sample(column) for column in columns if _may_be_key(edges, column)}
     best: list[tuple[float, str, str]] = []
+    unfit: list[str] = []
     for key in keys:
-        values = items.texts(key)
-        if values.null_count or len(pc.unique(values)) < len(values):
+        fault, values = "", pa.array([], pa.large_string())
+        if not _may_be_key(items, key):
+            fault = f"is {items.type_of(key)}"
+        else:
+            values = items.texts(key)
+            fault = "" if told.key else _fault(values)
+        if fault:
+            unfit.append(f"{key!r} {fault}")
             continue
-        for column in columns:
-            share = _share_of(key_texts(edges.sample(column).combine_chunks()), values)
-            # Where several fit, equal names decide.
-            best.append((share + (key == column), key, column))
+        for column, sample in samples.items():
+            share = _share_of(sample, values.drop_null())
+            if share > 0:
+                best.append((share + _bonus(key == column, share, sample), key, column))
     best.sort(reverse=True)
-    if not best or (best[0][0] % 1 == 0 and best[0][0] < 1):
+    if not (told.key or told.item or any(key == column for _, key, column in best)):
+        _refuse_odd_keys(items, edges)
+    if not best:
+        why = f"; unfit as keys: {listed(unfit)}" if unfit else ""
         raise DataError(
-            f"no column of {edges.path} ({listed(columns)}) has the unique keys of {items.path} "
-            f"({listed(keys)}); say with --key and --item which they are"
+            f"no column of {edges.path} ({edges.with_types(edges.columns)}) has the unique keys of "
+            f"{items.path} ({items.with_types(items.columns)}){why}; say with --key and --item "
+            "which they are: text or whole numbers"
         )
     if len(best) > 1 and best[0][0] == best[1][0]:
         fitting = [f"--key {k} --item {c}" for share, k, c in best if share == best[0][0]]
@@ -133,20 +181,81 @@ def _matching_keys(items: Glance, edges: Glance, told: Told) -> tuple[str, str]:
     return best[0][1:]
 
 
+def _may_be_key(table: Glance, column: str) -> bool:
+    return column in table.names("text", "integer")
+
+
+def _fault(keys: pa.Array) -> str:
+    """Say why values cannot be the items' keys; empty if they can."""
+    if keys.null_count:
+        return f"is null in {keys.null_count} of {len(keys)} rows"
+    repeats = len(keys) - len(pc.unique(keys))
+    return f"repeats in {repeats} of {len(keys)} rows" if repeats else ""
+
+
+def _bonus(names_are_equal: bool, share: float, sample: pa.Array) -> bool:  # noqa: FBT001
+    """Let equal names decide where several columns fit; but not those of the rows' numbers."""
+    return names_are_equal and (share > _MOST or _repeats(sample))
+
+
+def _repeats(values: pa.Array) -> bool:
+    return len(pc.unique(values)) < len(values)
+
+
+def _refuse_odd_keys(items: Glance, edges: Glance) -> None:
+    """Refuse columns of one name in both tables that look like the key but for their types.
+
+    Left alone, another column whose values happen to fit would be taken for the key.
+    """
+    for column in edges.columns:
+        odd = [table for table in (items, edges) if column in table.key_like("float", "scalar")]
+        plain = [table for table in (items, edges) if column in table.key_like()]
+        never_keys = [table for table in odd if column in table.names("scalar")]
+        if (odd and plain) or len(never_keys) > 1:
+            raise DataError(
+                f"{odd[0].path}: {column!r} is {odd[0].type_of(column)}, wanted a key of text or "
+                f"whole numbers, because {items.path} and {edges.path} both have a column of that "
+                "name; cast it (pandas turns integers to floats where some are missing: use "
+                "Int64), or say with --key and --item which columns are the keys"
+            )
+
+
+def _timestamp(edges: Glance, told: str | None) -> str | None:
+    """Find the edges' time; refuse one that is written as text, lest the split go without it."""
+    if told is not None:
+        return edges.require(told, "--timestamp") if told else None
+    found = edges.first_time()
+    as_text = edges.time_as_text() if found is None else None
+    if as_text is not None:
+        raise DataError(
+            f"{edges.path}: {as_text!r} holds times as text, wanted timestamps or numbers, so that "
+            "pairs can be split by time; parse it to a timestamp, or give --timestamp '' to split "
+            "without times"
+        )
+    return found
+
+
 def _context(edges: Glance, taken: Iterable[str | None]) -> str:
     left = [name for name in edges.key_like() if name not in taken]
+    if len(left) > 1:
+        # Numbers of the edges' own rows, or contexts of one edge each, say nothing.
+        left = [name for name in left if _repeats(edges.sample(name))] or left
     if len(left) != 1:
+        others = [name for name in edges.columns if name not in {*left, *taken}]
+        hint = f"; not of text or whole numbers: {edges.with_types(others)}" if others else ""
+        if edges.folder_columns():
+            folders = listed(edges.folder_columns())
+            hint += f"; told by names of folders, not by columns in the files: {folders}"
         raise DataError(
             f"{edges.path}: wanted one column that says which context (user, basket, board) an "
-            f"item was in, found {listed(left)}; say with --context which it is"
+            f"item was in, found {listed(left)}; say with --context which it is{hint}"
         )
     return left[0]
 
 
 def _items(table: Glance, key: str, npy: dict[str, str]) -> ItemsConfig:
-    features = [
-        FeatureConfig(name=_group_name(name), column=name) for name in table.names("vector")
-    ]
+    names = _group_names(table.names("vector"), npy)
+    features = [FeatureConfig(name=name, column=column) for column, name in names.items()]
     features += [FeatureConfig(name=name, npy=path) for name, path in npy.items()]
     texts = table.names("text")
     return ItemsConfig(
@@ -161,14 +270,16 @@ def _items(table: Glance, key: str, npy: dict[str, str]) -> ItemsConfig:
 
 def _metadata(table: Glance, key: str) -> list[str]:
     """Choose columns to keep beside the graph: short ones."""
-    shown = [name for name in table.names("text", "integer", "float", "bool") if name != key]
+    # The key is published as `item_key`, so no other column can be.
+    hidden = {key, ITEM_KEY}
+    shown = [n for n in table.names("text", "integer", "float", "bool") if n not in hidden]
     return [name for name in shown if not _is_long(table, name)][:_MOST_METADATA]
 
 
 def _is_long(table: Glance, column: str) -> bool:
     if column not in table.names("text"):
         return False
-    length = pc.mean(pc.utf8_length(key_texts(table.sample(column, _FEW_ROWS).combine_chunks())))
+    length = pc.mean(pc.utf8_length(table.sample(column, _FEW_ROWS)))
     return (length.as_py() or 0) > _LONG_TEXT
 
 
@@ -177,35 +288,53 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
 
     Where edges have times too, time does: then no edge from after the cut stays in the graph.
     """
-    split = next((name for name in table.names("text") if _is_split(table, name)), None)
+    timestamp = table.first_time() if by_time else None
+    split = None if timestamp else _split(table)
     sides = [
         name
         for name in table.names("text", "integer")
-        if name != split
-        and _share_of(key_texts(table.sample(name, _FEW_ROWS).combine_chunks()), keys) > 0
+        if name != split and _share_of(table.sample(name, _FEW_ROWS), keys) > 0
     ]
     named = {side: _first_named(sides, (side,)) for side in ("query", "positive")}
     query, positive = named["query"], named["positive"]
     if query is None or positive is None:
         if len(sides) != 2:
             raise DataError(
-                f"{table.path}: wanted two columns with the items' keys, found {listed(sides)}; "
-                "name them query_item and positive_item"
+                f"{table.path}: wanted two columns with the items' keys, found {listed(sides)} "
+                f"among {table.with_types(table.columns)}; name them query_item and positive_item"
             )
         query, positive = sides
-    timestamp = table.first_time() if by_time or split is None else None
+    if split is None:
+        timestamp = table.first_time()
     return PairsConfig(
         path=table.path,
         query=query,
         positive=positive,
-        split=split if timestamp is None else None,
+        split=split,
         timestamp=timestamp,
     )
 
 
-def _is_split(table: Glance, column: str) -> bool:
-    values = set(pc.unique(table.sample(column)).to_pylist())
-    return bool(values) and values <= set(SPLITS)
+def _split(table: Glance) -> str | None:
+    """Find the column of splits by its values; refuse one that is so called and has others."""
+    if "split" in table.folder_columns():
+        raise DataError(
+            f"{table.path}: folders are called split=..., wanted a column 'split' in the files; "
+            "write the tables with it"
+        )
+    for name in table.names("text"):
+        values = pc.unique(table.sample(name)).drop_null().to_pylist()
+        if values and set(values) <= set(SPLITS):
+            return name
+    for name in table.columns:
+        if name.lower() == "split" and name in table.names("text", "integer", "float", "bool"):
+            values = pc.unique(table.sample(name)).drop_null().to_pylist()
+            raise DataError(
+                f"{table.path}: {name!r} holds {listed(values[:_SHOWN])}, wanted "
+                f"{listed(SPLITS)}; write these instead, or call the column something else if it "
+                "is no split"
+            )
+    return None
 
 
 def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -223,5 +352,16 @@ def _share_of(values: pa.Array, keys: pa.Array) -> float:
     return float(pc.mean(pc.is_in(values, keys).cast(pa.float64())).as_py() or 0.0)
 
 
-def _group_name(column: str) -> str:
-    return re.sub(r"\W+", "_", column, flags=re.ASCII)
+def _group_names(columns: Sequence[str], used: Iterable[str]) -> dict[str, str]:
+    """Name a feature group for each column, all different and none of those used or taken."""
+    taken = {*used, *TAKEN_GROUP_NAMES}
+    names = {}
+    for column in columns:
+        name = base = re.sub(r"\W+", "_", column, flags=re.ASCII)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        names[column] = name
+        taken.add(name)
+    return names

@@ -33,15 +33,16 @@ Filter: TypeAlias = tuple[str, FilterOperator, Scalar | list[Scalar]]
 
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
+GROUP_NAME = r"^[A-Za-z0-9_]+$"
 
-_TAKEN_NAMES = {LOG_DEGREE, STRUCTURE, "pinsage", "popularity", "item_cosine", "walk"}
+TAKEN_GROUP_NAMES = {LOG_DEGREE, STRUCTURE, "pinsage", "popularity", "item_cosine", "walk"}
 """Groups made here, and methods that reports and servers name beside the groups."""
 
 
 class FeatureConfig(Config):
     """One named group of content features: exactly one of `column` and `npy`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    name: str = Field(pattern=GROUP_NAME)
     """What the group is called, as in `visual` or `text`."""
 
     column: str | None = None
@@ -54,7 +55,7 @@ class FeatureConfig(Config):
     def _one_source(self) -> "FeatureConfig":
         if (self.column is None) == (self.npy is None):
             raise ValueError(f"feature group {self.name!r}: give exactly one of `column` and `npy`")
-        if self.name in _TAKEN_NAMES:
+        if self.name in TAKEN_GROUP_NAMES:
             raise ValueError(f"feature group {self.name!r}: the name is taken; choose another")
         return self
 

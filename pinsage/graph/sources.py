@@ -56,7 +56,7 @@ def find_sources(path: str) -> list[Source]:
             f"{path}: cannot be reached ({error}); check the path and access"
         ) from error
     if not infos:
-        raise DataError(f"{path}: no such file{_beside(path)}; check data.*.path")
+        raise DataError(f"{path}: {_none_there(path)}; check data.*.path")
     return [
         Source(info.path, filesystem, info.size, info.mtime_ns or 0)
         for info in sorted(infos, key=lambda info: info.path)
@@ -184,11 +184,14 @@ def _is_marker(inner_path: str) -> bool:
     return any(part.startswith((".", "_")) for part in inner_path.split("/") if part)
 
 
-def _beside(path: str) -> str:
-    """Say what is in the folder where a local file was looked for."""
-    folder = Path(path).expanduser().parent
+def _none_there(path: str) -> str:
+    """Say what is where local files were looked for."""
+    inner = Path(path).expanduser()
+    is_folder = "://" not in path and inner.is_dir()
+    what = "no file in this folder is called *.parquet" if is_folder else "no such file"
+    folder = inner if is_folder else inner.parent
     if "://" in path or not folder.is_dir():
-        return ""
+        return what
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     more = ", ..." if len(names) > 5 else ""
-    return f" ({folder} has: {', '.join(names[:5]) or 'nothing'}{more})"
+    return f"{what} ({folder} has: {', '.join(names[:5]) or 'nothing'}{more})"

@@ -204,7 +204,11 @@ def _label_edges(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> R
 
 
 def check_labels(
-    counts: dict[str, int], edges: int, left_out: dict[str, int], findings: Findings
+    counts: dict[str, int],
+    edges: int,
+    left_out: dict[str, int],
+    holdout: Holdout,
+    findings: Findings,
 ) -> None:
     """Note a training graph without edges, and a train or test split without pairs.
 
@@ -212,14 +216,24 @@ def check_labels(
         counts: split to number of pairs.
         edges: how many edges there are, the ones left out included.
         left_out: why edges are not in the training graph, to how many.
+        holdout: how pairs were split.
         findings: takes what is missing.
     """
+    total = sum(counts.values())
+    fix = "give more pairs, or change data.split"
+    if holdout.derives_pairs and total == 0:
+        fix = (
+            "no context has two items to make a pair of; name another column as the context, or "
+            "give data.pairs"
+        )
+    elif holdout.derives_pairs and holdout.cuts is None:
+        fix = (
+            "whole contexts are held out, and a few of them may leave none; change data.split, "
+            "give data.edges a timestamp, or give data.pairs"
+        )
     for name in ("train", "test"):
         if not counts[name]:
-            findings.add(
-                f"data.split: no pairs are left for {name} out of {sum(counts.values())}; "
-                "give more pairs, or change data.split"
-            )
+            findings.add(f"data.split: no pairs are left for {name} out of {total}; {fix}")
     if edges == sum(left_out.values()):
         findings.add(
             f"data.edges: none of {edges} edges is left for the training graph "

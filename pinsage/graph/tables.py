@@ -161,7 +161,13 @@ def open_file(
     missing = [column for column in settings if column not in known]
     for column in missing:
         findings.missing_column(label, column, known, settings[column])
-    if missing:
+    repeated = [column for column in settings if known.count(column) > 1]
+    for column in repeated:
+        findings.add(
+            f"{label}: {known.count(column)} columns are called {column!r}, wanted one for "
+            f"{settings[column]}; rename or drop the others"
+        )
+    if missing or repeated:
         return None
     for one in columns.values():
         found = file.schema_arrow.field(one.column).type
@@ -189,6 +195,7 @@ def read_rows(
     except (OSError, pa.ArrowException) as error:
         findings.add(_unreadable(file.label, error))
         return None
+    table = without_views(table)
     row_numbers: Sequence[int] | np.ndarray = range(first, first + table.num_rows)
     if where:
         passed = _passing(table, file.label, where, findings)
@@ -202,6 +209,25 @@ def read_rows(
             return None
         arrays[column] = array
     return ReadRows(pa.table(arrays), row_numbers)
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """Turn views to plain text, bytes or lists: Arrow takes and filters no rows of a view."""
+    plain = pa.schema([field.with_type(_without_views(field.type)) for field in table.schema])
+    return table if plain.equals(table.schema) else table.cast(plain)
+
+
+def _without_views(found: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_string_view(found):
+        return pa.large_string()
+    if types.is_binary_view(found):
+        return pa.large_binary()
+    if types.is_list_view(found) or types.is_large_list_view(found):
+        return pa.large_list(_without_views(found.value_type))
+    is_list = types.is_list(found) or types.is_large_list(found)
+    value = _without_views(found.value_type) if is_list else None
+    return found if value is None or value.equals(found.value_type) else pa.large_list(value)
 
 
 def null_rows(column: pa.Array) -> Bool[np.ndarray, " rows"]:

@@ -1,5 +1,7 @@
 """Whatever the sizes, the recipe made for them is one."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -8,6 +10,7 @@ from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
 from pinsage.graph.guess import Guess
 from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig
+from ray_jobs import recipe
 
 
 def tables(num_items: int, num_edges: int, num_pairs: int | None = None) -> Guess:
@@ -30,6 +33,19 @@ def test_the_recipe_is_one_for_any_sizes(num_items, edges_an_item, num_pairs) ->
     assert (config.model.num_layers == 2) == (edges_an_item < 4)
 
 
+def test_columns_that_are_not_used_are_told_in_comments() -> None:
+    guess = replace(tables(9, 90), unused=("items: a (list<int64>), b\nname: x (date32)",))
+    text = recipe_text("mine", guess)
+    assert "\n# Not used of items: a (list<int64>), b name: x (date32)\n" in text
+    assert yaml.safe_load(text)["name"] == "mine"
+
+
+def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
+    guess = replace(tables(9, 9, num_pairs=90), has_shared_contexts=False)
+    config = RunConfig.model_validate(yaml.safe_load(recipe_text("mine", guess)))
+    assert config.train.minibatch.fresh_pairs is None
+
+
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
     sizes = [starter_settings(tables(items, items * 20)) for items in (100, 10_000, 10_000_000)]
     ranks = [one["hard_negatives"]["last_rank"] for one in sizes]
@@ -46,3 +62,13 @@ def test_a_recipe_that_is_there_stays(tmp_path) -> None:
     with pytest.raises(ConfigError, match="there already"):
         write_recipe(path, "yours")
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["structure", "a b", ""])
+def test_a_feature_group_of_a_taken_or_odd_name_is_refused_in_one_line(
+    name, monkeypatch, capsys
+) -> None:
+    flags = ["--items", "no", "--edges", "no", "--npy", f"{name}=visual.npy"]
+    monkeypatch.setattr("sys.argv", ["recipe", *flags])
+    assert recipe.main() == 2
+    assert "error: --npy: wanted a name of letters, digits and _" in capsys.readouterr().err

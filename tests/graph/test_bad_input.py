@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pinsage.base.artifacts import Draft
@@ -248,6 +249,16 @@ def test_bad_input_is_refused_with_a_message_for(bench, changed, monkeypatch, ca
         position = message.index(piece, position) + len(piece)
     assert message.count("\n  - ") == 1, message
     assert not draft.path.exists()
+
+
+def test_a_column_name_that_stands_for_two_columns_is_refused(bench):
+    config = bench.six()
+    twice = pa.table(
+        [list("abcbde"), list("xxxyyz"), list("uuuvvw")], ["item_id", *["context_id"] * 2]
+    )
+    pq.write_table(twice, bench.folder / "edges.parquet")
+    with pytest.raises(DataError, match="2 columns are called 'context_id', wanted one for data"):
+        bench.ingest(config)
 
 
 def test_more_shards_than_items_are_refused(bench):

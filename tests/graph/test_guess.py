@@ -61,6 +61,8 @@ def test_columns_of_other_names_are_found_by_their_values(guess) -> None:
     assert [(group.name, group.column) for group in items.features] == [("a_vector", "a vector")]
     assert (edges.item, edges.context, edges.timestamp) == ("pinned", "board", "created_at")
     assert edges.weight is None
+    told = [text.partition(".parquet: ")[2] for text in found.unused]
+    assert told == ["long (string)", "rating (int8)"]
     assert (found.num_items, found.num_edges, found.num_pairs) == (NUM_ITEMS, 2 * NUM_ITEMS, None)
 
 
@@ -90,6 +92,158 @@ def test_equal_names_decide_where_values_fit_twice(guess) -> None:
 def test_what_is_not_decided_is_asked_for(guess, edges, told, words) -> None:
     with pytest.raises(DataError, match=words):
         guess({"id": text_keys()}, edges, **told)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"__index_level_0__": np.arange(2 * NUM_ITEMS)[::-1]},
+        {"id": np.arange(2 * NUM_ITEMS)},
+        {"an event": [f"event {row}" for row in range(2 * NUM_ITEMS)]},
+    ],
+    ids=["of pandas", "called as the key", "of text"],
+)
+def test_numbers_of_rows_are_neither_items_nor_contexts(guess, index) -> None:
+    items = {"id": np.arange(NUM_ITEMS), "__index_level_0__": np.arange(NUM_ITEMS)[::-1]}
+    edges = {"pin": [*range(NUM_ITEMS)] * 2, "board": ["x", "y"] * NUM_ITEMS}
+    found = guess(items, index | edges).data
+    assert (found.items.key, found.items.metadata) == ("id", ())
+    assert (found.edges[0].item, found.edges[0].context) == ("pin", "board")
+
+
+@pytest.mark.parametrize("context", ["account_id", "country", "candidate", "sentiment"])
+def test_names_that_only_sound_like_times_or_amounts_may_be_keys(guess, context) -> None:
+    edges = {"id": text_keys() * 2, context: [7, 8] * NUM_ITEMS}
+    (found,) = guess({"id": text_keys()}, edges).data.edges
+    assert (found.context, found.timestamp) == (context, None)
+
+
+@pytest.mark.parametrize("name", ["ts", "boughtAt", "unixReviewTime", "ORDER_DATE", "timestamp_ms"])
+def test_numbers_named_like_a_time_are_times(guess, name) -> None:
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, name: [7, 8] * NUM_ITEMS}
+    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == name
+
+
+@pytest.mark.parametrize("time", ["2024-05-01", "1.5.24 9:30", "1700000000"])
+def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> None:
+    keys = text_keys()
+    edges = {
+        "id": keys * 2,
+        "board": ["x", "y"] * NUM_ITEMS,
+        "time": [time] * len(keys * 2),
+    }
+    with pytest.raises(DataError, match=r"'time' holds times as text.*--timestamp ''"):
+        guess({"id": keys}, edges)
+    assert guess({"id": keys}, edges, timestamp="").data.edges[0].timestamp is None
+
+
+@pytest.mark.parametrize(
+    ("of_items", "of_edges", "words"),
+    [
+        (pa.int64(), pa.float64(), "edges.parquet: 'id' is double, wanted a key"),
+        (pa.binary(), pa.binary(), "items.parquet: 'id' is binary, wanted a key"),
+    ],
+    ids=str,
+)
+def test_a_key_of_a_wrong_type_is_refused_though_others_fit(
+    guess, of_items, of_edges, words
+) -> None:
+    def keys(kind: pa.DataType) -> pa.Array:
+        numbers = pa.array(range(NUM_ITEMS))
+        return (numbers.cast(pa.string()) if kind == pa.binary() else numbers).cast(kind)
+
+    others = {"shelf": np.arange(NUM_ITEMS), "reader": [str(n) for n in range(NUM_ITEMS)]}
+    with pytest.raises(DataError, match=words):
+        guess({"id": keys(of_items), "rank": np.arange(NUM_ITEMS)}, {"id": keys(of_edges)} | others)
+
+
+def test_keys_that_repeat_are_told_and_taken_when_named(guess) -> None:
+    keys = text_keys()
+    edges = {"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}
+    with pytest.raises(DataError, match="unfit as keys: 'id' repeats in 1 of 51 rows"):
+        guess({"id": [*keys, keys[0]]}, edges)
+    assert guess({"id": [*keys, keys[0]]}, edges, key="id", item="id").data.items.key == "id"
+
+
+@pytest.mark.parametrize("board", [["x"] * NUM_ITEMS, text_keys()], ids=["one", "one each"])
+def test_it_is_told_whether_contexts_have_more_than_one_edge(guess, board) -> None:
+    keys = text_keys()
+    found = guess({"pin": keys}, {"pin": keys, "board": board}, item="pin", context="board")
+    assert found.has_shared_contexts == (board[0] == "x")
+
+
+def test_a_table_without_rows_is_told(guess) -> None:
+    with pytest.raises(DataError, match=r"items.parquet: there are no rows"):
+        guess({"id": pa.array([], pa.string())}, {"id": ["a"], "board": ["x"]})
+
+
+def test_files_may_differ_in_order_width_and_extra_columns(guess, tmp_path: Path) -> None:
+    keys = list(range(NUM_ITEMS))
+    parts = [
+        {"id": pa.array([], pa.string()), "name": pa.array([], pa.string())},
+        {"id": pa.array(keys[:9], pa.int32()), "name": ["a"] * 9, "extra": [1] * 9},
+        {"name": pa.array(["b"] * 41).dictionary_encode(), "id": pa.array(keys[9:], pa.int64())},
+    ]
+    (tmp_path / "items").mkdir()
+    for number, part in enumerate(parts):
+        pq.write_table(pa.table(part), tmp_path / "items" / f"{number}.parquet")
+    edges = tmp_path / "edges.parquet"
+    pq.write_table(pa.table({"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}), edges)
+    found = guess_tables(str(tmp_path / "items"), str(edges), None, Told())
+    assert (found.data.items.key, found.data.items.metadata) == ("id", ("name",))
+    assert found.num_items == NUM_ITEMS
+
+
+def test_what_only_names_of_folders_tell_is_refused(guess, tmp_path: Path) -> None:
+    keys = text_keys()
+    for name in ("edges/board=x", "pairs/split=train"):
+        (tmp_path / name).mkdir(parents=True)
+        table = pa.table({"id": keys, "query": keys, "positive": keys[::-1]})
+        columns = ["id"] if "board" in name else ["query", "positive"]
+        pq.write_table(table.select(columns), tmp_path / name / "0.parquet")
+    items, edges = tmp_path / "items.parquet", tmp_path / "edges.parquet"
+    pq.write_table(pa.table({"id": keys}), items)
+    pq.write_table(pa.table({"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}), edges)
+    with pytest.raises(DataError, match="names of folders, not by columns in the files: board"):
+        guess_tables(str(items), str(tmp_path / "edges"), None, Told())
+    with pytest.raises(DataError, match=r"folders are called split=\.\.\., wanted a column"):
+        guess_tables(str(items), str(edges), str(tmp_path / "pairs"), Told())
+
+
+def test_a_column_is_not_taken_for_another_whose_name_goes_on_after_a_dot(guess) -> None:
+    items = {"id.old": np.arange(NUM_ITEMS), "id": text_keys()}
+    found = guess(items, {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS})
+    assert found.data.items.key == "id"
+
+
+def test_feature_groups_get_names_that_are_free(guess) -> None:
+    vectors = pa.array(np.ones((NUM_ITEMS, 3)).tolist(), pa.list_(pa.float32()))
+    names = ("structure", "a b", "a-b", "visual")
+    found = guess(
+        {"id": text_keys(), "item_key": [1] * NUM_ITEMS} | dict.fromkeys(names, vectors),
+        {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS},
+        npy={"visual": "visual.npy"},
+    )
+    groups = [group.name for group in found.data.items.features]
+    assert groups == ["structure_2", "a_b", "a_b_2", "visual_2", "visual"]
+    assert found.data.items.metadata == ()
+
+
+@pytest.mark.parametrize("values", [["train", "dev"], [0, 1], ["Train", "Test"]], ids=str)
+def test_a_split_of_other_words_is_refused_not_passed_over(guess, values) -> None:
+    keys = text_keys()
+    pairs = {"query": keys, "positive": keys[::-1], "split": values * (NUM_ITEMS // 2)}
+    with pytest.raises(DataError, match=r"'split' holds .*, wanted train, valid, test"):
+        guess({"id": keys}, {"id": keys, "board": keys[::-1]}, pairs, item="id", context="board")
+
+
+def test_a_split_with_nulls_is_still_the_split(guess) -> None:
+    keys = text_keys()
+    pairs = {"query": keys, "positive": keys[::-1], "split": ["train", None] * (NUM_ITEMS // 2)}
+    edges = {"id": keys, "board": keys[::-1]}
+    found = guess({"id": keys}, edges, pairs, item="id", context="board").data.pairs
+    assert found is not None
+    assert found.split == "split"
 
 
 def test_another_file_than_parquet_is_told(tmp_path: Path) -> None:

@@ -90,6 +90,23 @@ def test_a_shard_finished_by_an_earlier_run_is_not_written_again(bench):
     assert finished.stat().st_ino == before
 
 
+def test_views_are_read_as_the_text_and_lists_that_they_show(bench, changed):
+    items = {
+        "item_id": pa.array(list("abcdef"), pa.string_view()),
+        "title": pa.array(list("ABCDEF"), pa.string_view()),
+        "size": pa.array([[v, v] for v in range(6)], pa.list_view(pa.float32())),
+        "shop": pa.array(list("uuuvvv"), pa.string_view()),
+        "tags": pa.array([["t"]] * 6, pa.list_(pa.string_view())),
+    }
+    edges = {"item_id": list("abcbde"), "context_id": pa.array(list("xxxyyz"), pa.string_view())}
+    config = bench.six(items=items, edges=edges)
+    changes = {"items.metadata": ["shop", "tags"], "edges.0.where": [["context_id", "!=", "z"]]}
+    graph = bench.ingest(changed(config, changes))
+    assert (graph.num_items, graph.num_edges) == (6, 5)
+    assert graph.catalog().metadata(3) == {"title": "D", "shop": "v", "tags": ["t"]}
+    assert graph.features().gather(np.array([4]))[0, :2].tolist() == [4, 4]
+
+
 def test_a_repeated_edge_counts_once(bench):
     config = bench.six(edges={"item_id": list("aab"), "context_id": list("xxx")})
     graph = bench.ingest(config)

@@ -61,6 +61,14 @@ def test_a_path_that_means_nothing_is_an_error_that_names_it(folder, path):
     assert str(caught.value).startswith(f"{wanted}: ")
 
 
+def test_a_folder_without_parquet_files_is_told_from_one_that_is_not_there(tmp_path):
+    (tmp_path / "edges.csv").write_text("item,context\n")
+    with pytest.raises(
+        DataError, match=r"in this folder is called \*\.parquet \(.* has: edges\.csv"
+    ):
+        find_sources(str(tmp_path))
+
+
 def test_facts_change_with_any_byte_of_any_input(bench, changed):
     path = str(bench.folder / "visual.npy")
     np.save(path, np.zeros((6, 3), np.float32))

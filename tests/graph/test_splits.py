@@ -335,5 +335,11 @@ def test_times_that_are_all_equal_leave_no_train_pairs_and_say_so(bench):
 
 def test_too_few_contexts_to_hold_one_out_is_an_error(bench):
     edges = {"item_id": KEYS[:6], "context_id": ["x"] * 6}
-    with pytest.raises(DataError, match=r"no pairs are left for (test|train)"):
+    with pytest.raises(DataError, match=r"no pairs are left for (test|train).*whole contexts"):
+        make(bench, edges)
+
+
+def test_contexts_of_one_item_each_give_no_pairs_and_the_error_says_why(bench):
+    edges = {"item_id": KEYS[:6], "context_id": list("uvwxyz")}
+    with pytest.raises(DataError, match="out of 0; no context has two items"):
         make(bench, edges)
