@@ -83,6 +83,8 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     """What no dropping of rows can mend."""
     tallies: dict[tuple[str, str, str], Tally] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+    """What was said to be dropped."""
 
     @property
     def exist(self) -> bool:
@@ -166,15 +168,17 @@ class Findings:
             self._count(tally)
 
     def raise_if_any(self) -> None:
-        """Report all findings at once; say what is dropped.
+        """Report all findings at once; say once what is dropped.
 
         Raises:
             DataError: there are findings.
         """
         bad = list(self._bad())
         if self.drop_rows:
-            for tally in bad:
-                _log.warning("%s; dropped", tally.message())
+            for message in [tally.message() for tally in bad]:
+                if message not in self._told:
+                    _log.warning("%s; dropped", message)
+                    self._told.add(message)
         problems = list(self.problems)
         if not self.drop_rows:
             problems += [f"{tally.message()}; {tally.fix}, {_MEND}" for tally in bad]

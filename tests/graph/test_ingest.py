@@ -248,6 +248,8 @@ def test_dropping_bad_rows_counts_them_and_gives_the_graph_of_the_good_rows(benc
         "pairs.unknown_item": 1,
         "pairs.self_pair": 1,
     }
+    told = [record.getMessage() for record in caplog.records]
+    assert len(set(told)) == len(told) >= len(graph.counts.dropped)
 
 
 def test_npy_rows_of_dropped_items_are_left_out(bench, changed):
