@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import ray
@@ -44,33 +45,23 @@ def main() -> None:
     flags = arguments.parse_args()
     graph = cached_graph(flags.graphs, "M")
     num_items = graph.num_items
-    # Ray's shared memory has room for the messages of all three sides' walks.
+    whole_us: list[float] = []
+    walk_whole = _whole(graph)
+
+    def whole() -> None:
+        started = time.process_time()
+        walk_whole()
+        whole_us.append((time.process_time() - started) / num_items * 1e6)
+
+    sides: dict[int, _Side] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(session(RayConfig(address="local", object_store_bytes=3 * 2**30)))
-        sides = {
-            num_shards: stack.enter_context(_stores(folder, graph, num_shards))
-            for num_shards in SHARDS
-        }
-        spent: dict[int, list[_Cost]] = {num_shards: [] for num_shards in SHARDS}
-        whole_us: list[float] = []
-        walk_whole = _whole(graph)
-
-        def whole() -> None:
-            started = time.process_time()
-            walk_whole()
-            whole_us.append((time.process_time() - started) / num_items * 1e6)
-
-        def sharded(num_shards: int) -> Callable[[], None]:
-            return lambda: spent[num_shards].append(_walk_by_rounds(sides[num_shards], num_items))
-
-        seconds = take_turns(
-            {"whole": whole} | {str(number): sharded(number) for number in SHARDS},
-            rounds=flags.rounds,
-            clock=time.perf_counter,
-        )
-    last = {number: costs[-1] for number, costs in spent.items()}
-    rows, figures = _table(seconds, last, statistics.median(whole_us[1:]), num_items)
+        for number in SHARDS:
+            # One side at a time: what other stores hold would be in the way.
+            with _stores(folder, graph, number) as stores:
+                sides[number] = _compare(whole, stores, num_items, rounds=flags.rounds)
+    rows, figures = _table(sides, statistics.median(whole_us), num_items)
     title = (
         f"M graph, whole table: {NUM_WALKS} walks of {WALK_LENGTH} steps, T={NUM_NEIGHBORS}; CPU "
         "seconds a seed over all stores"
@@ -78,15 +69,33 @@ def main() -> None:
     report(title, rows, figures, as_json=flags.json)
 
 
+class _Side(NamedTuple):
+    """What walks over shards took, and those over the whole graph in turn with them."""
+
+    seconds: Seconds
+    cost: "_Cost"
+
+
+def _compare(whole: Callable[[], None], stores: Stores, num_items: int, *, rounds: int) -> _Side:
+    costs: list[_Cost] = []
+    seconds = take_turns(
+        {"whole": whole, "shards": lambda: costs.append(_walk_by_rounds(stores, num_items))},
+        rounds=rounds,
+        clock=time.perf_counter,
+    )
+    return _Side(seconds, costs[-1])
+
+
 def _table(
-    seconds: Seconds, costs: dict[int, "_Cost"], whole_us: float, num_items: int
+    sides: dict[int, _Side], whole_us: float, num_items: int
 ) -> tuple[list[list[object]], dict[str, object]]:
     """Lay the results out as rows to print, and as figures."""
+    whole_s = statistics.median(took for side in sides.values() for took in side.seconds["whole"])
     rows: list[list[object]] = [
         ["shards", "items/s", "of whole", "by CPU s", "bytes/seed", "walk us/seed", "transport us"],
         [
             "whole",
-            f"{num_items / statistics.median(seconds['whole']):,.0f}",
+            f"{num_items / whole_s:,.0f}",
             "",
             "",
             "",
@@ -94,14 +103,12 @@ def _table(
             "",
         ],
     ]
-    figures: dict[str, object] = {
-        "seeds_per_s": round(num_items / statistics.median(seconds["whole"]))
-    }
+    figures: dict[str, object] = {"seeds_per_s": round(num_items / whole_s)}
     for number in SHARDS:
-        ratio = median_ratio(seconds["whole"], seconds[str(number)])
-        cost = costs[number]
+        seconds, cost = sides[number]
+        ratio = median_ratio(seconds["whole"], seconds["shards"])
         cpu_ratio = whole_us / (cost.walk_us + cost.transport_us)
-        rate = num_items / statistics.median(seconds[str(number)])
+        rate = num_items / statistics.median(seconds["shards"])
         rows.append([
             number,
             f"{rate:,.0f}",

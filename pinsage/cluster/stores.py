@@ -56,10 +56,10 @@ class StoreConfig(Config):
     threads: PositiveInt | None = None
     """Cores a store walks with, or the one process; none shares a node's cores out among its
     stores, and gives the one process all."""
-    visits_per_round: PositiveInt = 2**26
-    """Visits that the seeds of a node's shards may make in walks that go together; fewer where they
-    would fill half of Ray's object store. Each takes about 12 bytes of memory, times two more than
-    a store's threads."""
+    visits_per_round: PositiveInt = 2**25
+    """Visits that the seeds of a shard may make in walks that go together; fewer where they would
+    fill half of Ray's object store. Each takes about 12 bytes of memory, times one more than a
+    store's threads. Larger rounds send fewer messages, smaller ones suit the caches better."""
     max_attempts: PositiveInt = 5
     """How often to walk from the same items, if stores are lost meanwhile."""
 
@@ -70,8 +70,8 @@ class Share:
 
     Attributes:
         threads: cores that it walks with.
-        under_way: walks that move at a time: two more than threads, for while some threads work,
-            other walks' messages travel.
+        under_way: walks that move at a time: one more than threads, for while all threads work,
+            another walk's messages travel.
         visits: visits of its seeds in walks that go together.
     """
 
@@ -242,9 +242,9 @@ def share_of(num_shards: int, config: StoreConfig) -> Share:
     cores = int(min(node.get("CPU", 1) for node in nodes))
     threads = config.threads or max(cores // stores_a_node, 1)
     object_store_bytes = min(node["object_store_memory"] for node in nodes)
-    under_way = threads + 2
-    visits = int(object_store_bytes / 2 / _BYTES_A_VISIT / under_way)
-    return Share(threads, under_way, max(min(visits, config.visits_per_round) // stores_a_node, 1))
+    under_way = threads + 1
+    fitting = int(object_store_bytes / 2 / _BYTES_A_VISIT / under_way / stores_a_node)
+    return Share(threads, under_way, max(min(fitting, config.visits_per_round), 1))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def walk(graph: Path, folder: Path, choice: str, size: int, stores: StoreConfig)
         (3, 100, "chances", {"mode": "local", "threads": 2}),
         (1, 350, "chances", {"mode": "sharded"}),
         (3, 65_536, "uniform", {"mode": "sharded", "threads": 2}),
-        (3, 200, "chances", {"mode": "sharded", "visits_per_round": 60_000}),
+        (3, 200, "chances", {"mode": "sharded", "visits_per_round": 20_000}),
         (8, 333, "uniform", {"mode": "sharded", "visits_per_round": 400_000}),
     ],
 )
