@@ -63,22 +63,15 @@ class Nodes:
         node = self.cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
         self.workers.append(node)
 
-    def lose(self, title: str = "") -> None:
-        """Kill all processes of the first worker node that has one called so.
-
-        Raises:
-            RuntimeError: no node has one.
-        """
-        node = self.find(title)
-        if node is None:
-            raise RuntimeError(f"no worker node has a process called {title!r}")
+    def lose(self, node: Any) -> None:
+        """Kill all processes of a worker node."""
         self.workers.remove(node)
         self.cluster.remove_node(node, allow_graceful=False)
 
     def find(self, title: str) -> Any:
         """Give the first worker node that has a process called so; None if there is none."""
         for node in self.workers:
-            if not title or _count(node, title):
+            if _count(node, title):
                 return node
         return None
 

@@ -213,12 +213,13 @@ def _losing_a_node(cluster: Nodes, run: Run, stage: str, title: str) -> float:
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(drivers.JOBS[stage], run)
-        while not (is_under_way(run, stage) and cluster.find(title)):
+        # Found once: the process may end before its node does.
+        while not (is_under_way(run, stage) and (node := cluster.find(title))):
             if working.done():
                 working.result()
                 raise RuntimeError(f"{stage} ended before a node could be lost")
             time.sleep(_LOOK_S)
-        cluster.lose(title)
+        cluster.lose(node)
         working.result()
     return time.monotonic() - started
 
@@ -253,7 +254,7 @@ def train_elastic(scene: Scene, cluster: Nodes) -> None:
         grown = training.wait_for(lambda: training.find("with 2 worker(s)"), "two workers")
         _wait_for_steps(training, run, 20)
         lost_at = time.monotonic()
-        cluster.lose("ray::RayTrainWorker")
+        cluster.lose(cluster.find("ray::RayTrainWorker"))
         shrunk = training.wait_for(lambda: training.find("with 1 worker(s)"), "one worker")
         _wait_for_steps(training, run, 20)
         training.process.send_signal(signal.SIGINT)
@@ -299,7 +300,7 @@ def serve_losing_a_node(scene: Scene, cluster: Nodes) -> None:
                 load, server.port, questions, connections=_CONNECTIONS, seconds=scene.size.load_s
             )
             time.sleep(scene.size.load_s / 4)
-            cluster.lose("ServeReplica")
+            cluster.lose(cluster.find("ServeReplica"))
             lost_at = time.monotonic()
             back = _wait_until(lambda: sum(cluster.spread("ServeReplica")) == NUM_WORKERS)
             back_s = round(time.monotonic() - lost_at, 1) if back else None
