@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import actors, is_alive
 
@@ -179,6 +180,31 @@ def by_kind(kills: Iterable[Kill]) -> dict[str, list[float]]:
     for kill in kills:
         found[kill.kind].append(kill.back_s)
     return found
+
+
+def figures_of(
+    kills: Sequence[Kill], chaos: KilledJob, *, is_equal: bool, alone_s: float, chaos_s: float
+) -> dict[str, Any]:
+    """Say what kills cost, and whether they changed anything.
+
+    Args:
+        kills: of the job.
+        chaos: the job.
+        is_equal: whether it published what the one that was left alone did.
+        alone_s: how long that one took.
+        chaos_s: how long the killed one took.
+    """
+    return {
+        "bit_equal": int(is_equal),
+        "kills": len(kills),
+        "seconds_lost_per_kill": round((chaos_s - alone_s) / max(len(kills), 1), 2),
+        "seconds_alone": round(alone_s, 1),
+        "seconds_killed": round(chaos_s, 1),
+        "driver_starts": chaos.starts,
+        "seconds_back": {
+            kind: round(statistics.median(found), 2) for kind, found in by_kind(kills).items()
+        },
+    }
 
 
 def rows_of(kills: Iterable[Kill]) -> list[list[object]]:

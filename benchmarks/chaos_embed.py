@@ -10,7 +10,6 @@ chunks, of those that were marked as done when a kill came, were written once mo
 
 import itertools
 import random
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import yaml
 from benchmarks._killed import (
     Kill,
     KilledJob,
-    by_kind,
+    figures_of,
     kill_when,
     published,
     rows_of,
@@ -103,19 +102,8 @@ def _run(
     chaos.wait_for_end()
     chaos_s = time.monotonic() - started
     is_equal = published(alone.output, "embeddings") == published(chaos.output, "embeddings")
-    return {
-        "bit_equal": int(is_equal),
-        "kills": len(done),
-        "chunks": total,
-        "chunks_done_again": repeated,
-        "seconds_lost_per_kill": round((chaos_s - alone_s) / max(len(done), 1), 2),
-        "seconds_alone": round(alone_s, 1),
-        "seconds_killed": round(chaos_s, 1),
-        "driver_starts": chaos.starts,
-        "seconds_back": {
-            kind: round(statistics.median(found), 2) for kind, found in by_kind(done).items()
-        },
-    }, done
+    figures = figures_of(done, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s)
+    return figures | {"chunks": total, "chunks_done_again": repeated}, done
 
 
 def _job(output: Path, recipe: Path) -> KilledJob:

@@ -10,7 +10,6 @@ costs.
 import itertools
 import json
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from benchmarks._killed import (
     Kill,
     KilledJob,
-    by_kind,
+    figures_of,
     kill_when,
     published,
     rows_of,
@@ -103,17 +102,7 @@ def _report(
     as_json: bool,
 ) -> None:
     is_equal = published(alone.output, "model") == published(chaos.output, "model")
-    figures = {
-        "bit_equal": int(is_equal),
-        "kills": len(done),
-        "seconds_lost_per_kill": round((chaos_s - alone_s) / max(len(done), 1), 2),
-        "seconds_alone": round(alone_s, 1),
-        "seconds_killed": round(chaos_s, 1),
-        "driver_starts": chaos.starts,
-        "seconds_back": {
-            kind: round(statistics.median(found), 2) for kind, found in by_kind(done).items()
-        },
-    }
+    figures = figures_of(done, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s)
     equal = "equal in every byte" if is_equal else "NOT EQUAL"
     title = (
         f"Killed {len(done)} times: the model is {equal}; {chaos_s:.0f} s instead of {alone_s:.0f} "

@@ -29,7 +29,7 @@ _ALL = np.empty(0, np.int64)
 
 
 def empty_rows(count: int, width: int) -> Float32[np.ndarray, "count width"]:
-    """Make room for rows, from the start of a cache line on: filling it is a sixth faster."""
+    """Make room for rows, from the start of a cache line on, which is filled faster."""
     room = np.empty(count * width + _LINE, np.float32)
     first = _first_of_line(room)
     return room[first : first + count * width].reshape(count, width)

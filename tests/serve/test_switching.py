@@ -3,59 +3,20 @@ import threading
 from collections.abc import Callable, Iterator
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from pinsage.cluster.generations import GENERATION, GENERATIONS
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
-from serve.api import build_api
 from serve.current import Current
 from serve.generation import Generation
-from serve.generations import decide, first_parts, newest_digest
-from serve.live import Writes
+from serve.generations import decide, newest_digest
 from serve.metrics import Metrics
 from serve.pointer import POINTER, read_pointer
 from serve.switching import Opening, Switcher
-from tests.serve.fakes import KEYS, beside, title_of, write_further, write_generation
-
-ITEM = 5
-
-
-class Server:
-    """One replica of a run's folder."""
-
-    def __init__(self, output: Path, **settings: object) -> None:
-        config = ServeConfig.model_validate(settings)
-        parts = first_parts(output / GENERATION, follow=config.follow)
-        app = build_api(Generation.open(parts.path), config)
-        self.switcher: Switcher = app.state.switcher
-        self.writes: Writes = app.state.writes
-        # Typed as anything: what type a test client's answers have hangs on the versions installed.
-        self.client: Any = TestClient(app)
-
-    @property
-    def served(self) -> str:
-        return self.client.get("/v1/generation").json()["generation"]
-
-    def nearest(self) -> set[str]:
-        reply = self.client.get(f"/v1/items/{KEYS[ITEM]}/similar?k=2")
-        assert reply.headers["x-pinsage-generation"] == self.served
-        return {item["key"] for item in reply.json()["items"]}
-
-    def near(self, key: str) -> list[tuple[str, float]]:
-        """The published items nearest to one, and their scores."""
-        items = self.client.get(f"/v1/items/{key}/similar?k=100").json()["items"]
-        return [(item["key"], item["score"]) for item in items if item["key"] in KEYS]
-
-    def ask(self, **wanted: object) -> tuple[int, str]:
-        """Ask for a switch; gives the status, and what became of it."""
-        reply = self.client.post("/v1/generation", json=wanted)
-        body = reply.json()
-        assert str(self.switcher.output) not in reply.text
-        return reply.status_code, body.get("state") or body.get("code")
+from tests.serve.fakes import KEYS, beside, write_further, write_generation
+from tests.serve.replica import ITEM, Server
 
 
 @pytest.fixture
@@ -91,81 +52,6 @@ def test_a_switch_changes_everything_at_once_and_back_again(output: Path):
         one["generation"]: (one["is_served"], one["is_previous"]) for one in told["generations"]
     }
     assert marks == {first: (True, False), second: (False, True)}
-
-
-def test_what_is_written_outlasts_a_switch_and_the_way_back_and_is_embedded_anew(tmp_path: Path):
-    write_generation(tmp_path, with_model=True)
-    first = newest_digest(tmp_path)
-    server, other = Server(tmp_path), Server(tmp_path)
-    second = write_further(tmp_path, 3, with_model=True)
-    new = {"title": "Villette", "features": {"text": [0.6, 0.8]}, "contexts": ["shelf-3"]}
-    assert server.client.put("/v1/items/new", json=new).status_code == 200
-    assert server.client.delete(f"/v1/items/{KEYS[2]}").json()["was_there"]
-    near = {first: server.near("new")}
-
-    assert server.ask(generation=second) == (200, "served")
-    near[second] = server.near("new")
-    assert server.client.put("/v1/items/late", json=new).status_code == 200
-    assert server.near("late") == near[second]
-    assert near[first] != near[second]
-    for _ in range(2):
-        other.switcher.follow()
-        other.writes.catch_up()
-        for one in (server, other):
-            assert one.near("new") == one.near("late") == near[one.served]
-            assert KEYS[2] not in dict(near[one.served])
-            assert one.client.get(f"/v1/items/{KEYS[2]}").status_code == 404
-            assert one.client.get("/v1/search?q=villette").json()["items"][0]["key"] == "new"
-        server.ask(previous=True)
-
-
-def test_a_generation_that_was_kept_open_is_as_one_that_is_opened_anew(tmp_path: Path):
-    write_generation(tmp_path, with_model=True)
-    server = Server(tmp_path)
-    second = write_further(tmp_path, 3, with_model=True)
-    gone, changed = (f"/v1/items/{KEYS[place]}" for place in (2, 3))
-    server.client.delete(gone)
-    server.client.delete(changed)
-    server.ask(generation=second)
-    assert server.client.get(gone).status_code == 404
-    server.ask(previous=True)
-    # The second one's graph has the key: what is put beside another graph doesn't count there.
-    assert server.client.put(changed, json={"title": "Changed"}).status_code == 200
-    assert server.client.get(changed).json()["title"] == "Changed"
-    server.ask(generation=second)
-    anew = Server(tmp_path)
-    assert anew.served == server.served == second
-    for address in (gone, changed, f"{changed}/similar?k=100", "/v1/items?limit=100"):
-        assert server.client.get(address).content == anew.client.get(address).content
-    assert server.client.get(changed).json()["title"] == title_of(3)
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered")
-def test_an_item_that_overflows_the_next_model_is_left_out_alone(tmp_path: Path):
-    write_generation(tmp_path, with_model=True)
-    server = Server(tmp_path)
-    huge = {"features": {"text": [3e38, -3e38]}}
-    for key, item in (("huge", huge), ("cold", {})):
-        assert server.client.put(f"/v1/items/{key}", json=item).status_code == 200
-    second = write_further(tmp_path, 3, with_model=True, deviation=1e-3)
-    assert server.ask(generation=second) == (200, "served")
-    assert server.client.get("/v1/items/huge").status_code == 404
-    assert server.client.get("/v1/items/cold/similar").json()["items"]
-    server.ask(previous=True)
-    assert server.client.get("/v1/items/huge").status_code == 200
-
-
-def test_an_item_that_does_not_fit_a_generation_can_be_deleted_for_the_way_back(tmp_path: Path):
-    write_generation(tmp_path, with_model=True)
-    server = Server(tmp_path)
-    new = {"features": {"text": [0.6, 0.8]}}
-    assert server.client.put("/v1/items/new", json=new).status_code == 200
-    second = write_further(tmp_path, 3, group="words", with_model=True)
-    server.ask(generation=second)
-    for _ in range(2):
-        assert not server.client.delete("/v1/items/new").json()["was_there"]
-    server.ask(previous=True)
-    assert server.client.get("/v1/items/new").status_code == 404
 
 
 def test_a_server_that_is_started_again_serves_what_was_decided(output: Path):

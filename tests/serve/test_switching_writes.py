@@ -1,0 +1,84 @@
+"""What is written while serving, across switches and the ways back."""
+
+from pathlib import Path
+
+import pytest
+
+from serve.generations import newest_digest
+from tests.serve.fakes import KEYS, title_of, write_further, write_generation
+from tests.serve.replica import Server
+
+
+def test_what_is_written_outlasts_a_switch_and_the_way_back_and_is_embedded_anew(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    first = newest_digest(tmp_path)
+    server, other = Server(tmp_path), Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    new = {"title": "Villette", "features": {"text": [0.6, 0.8]}, "contexts": ["shelf-3"]}
+    assert server.client.put("/v1/items/new", json=new).status_code == 200
+    assert server.client.delete(f"/v1/items/{KEYS[2]}").json()["was_there"]
+    near = {first: server.near("new")}
+
+    assert server.ask(generation=second) == (200, "served")
+    near[second] = server.near("new")
+    assert server.client.put("/v1/items/late", json=new).status_code == 200
+    assert server.near("late") == near[second]
+    assert near[first] != near[second]
+    for _ in range(2):
+        other.switcher.follow()
+        other.writes.catch_up()
+        for one in (server, other):
+            assert one.near("new") == one.near("late") == near[one.served]
+            assert KEYS[2] not in dict(near[one.served])
+            assert one.client.get(f"/v1/items/{KEYS[2]}").status_code == 404
+            assert one.client.get("/v1/search?q=villette").json()["items"][0]["key"] == "new"
+        server.ask(previous=True)
+
+
+def test_a_generation_that_was_kept_open_is_as_one_that_is_opened_anew(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    gone, changed = (f"/v1/items/{KEYS[place]}" for place in (2, 3))
+    server.client.delete(gone)
+    server.client.delete(changed)
+    server.ask(generation=second)
+    assert server.client.get(gone).status_code == 404
+    server.ask(previous=True)
+    # The second one's graph has the key: what is put beside another graph doesn't count there.
+    assert server.client.put(changed, json={"title": "Changed"}).status_code == 200
+    assert server.client.get(changed).json()["title"] == "Changed"
+    server.ask(generation=second)
+    anew = Server(tmp_path)
+    assert anew.served == server.served == second
+    for address in (gone, changed, f"{changed}/similar?k=100", "/v1/items?limit=100"):
+        assert server.client.get(address).content == anew.client.get(address).content
+    assert server.client.get(changed).json()["title"] == title_of(3)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_an_item_that_overflows_the_next_model_is_left_out_alone(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    huge = {"features": {"text": [3e38, -3e38]}}
+    for key, item in (("huge", huge), ("cold", {})):
+        assert server.client.put(f"/v1/items/{key}", json=item).status_code == 200
+    second = write_further(tmp_path, 3, with_model=True, deviation=1e-3)
+    assert server.ask(generation=second) == (200, "served")
+    assert server.client.get("/v1/items/huge").status_code == 404
+    assert server.client.get("/v1/items/cold/similar").json()["items"]
+    server.ask(previous=True)
+    assert server.client.get("/v1/items/huge").status_code == 200
+
+
+def test_an_item_that_does_not_fit_a_generation_can_be_deleted_for_the_way_back(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    new = {"features": {"text": [0.6, 0.8]}}
+    assert server.client.put("/v1/items/new", json=new).status_code == 200
+    second = write_further(tmp_path, 3, group="words", with_model=True)
+    server.ask(generation=second)
+    for _ in range(2):
+        assert not server.client.delete("/v1/items/new").json()["was_there"]
+    server.ask(previous=True)
+    assert server.client.get("/v1/items/new").status_code == 404
