@@ -10,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from pinsage.base.text_table import text_table
+
 Seconds = dict[str, list[float]]
 
 
@@ -60,17 +62,7 @@ def report(
     as_json: bool,
 ) -> None:
     """Print a table, its first row the heading, and with `as_json` the figures as the last line."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in texts
-    ]
-    rule = "-" * max(map(len, lines))
-    print("\n".join([title, "", lines[0], rule, *lines[1:], ""]))
+    print(f"{title}\n\n{text_table(rows)}\n")
     if as_json:
         print(json.dumps(dict(figures)))
 

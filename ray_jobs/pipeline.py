@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pinsage.base.addresses import shown
 from pinsage.base.shared import read_shared
+from pinsage.base.text_table import text_table
 from pinsage.cluster.drivers import JOBS, StageResult, check_evaluation
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
@@ -49,12 +50,8 @@ def closing_table(results: list[StageResult], output: Path, *, seconds: float) -
         )
         for result in results
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(["", *lines, "", f"{seconds:.0f} s in all", "", _quality(results[-1])])
+    stages = text_table(rows, left=4)
+    return "\n".join(["", stages, "", f"{seconds:.0f} s in all", "", _quality(results[-1])])
 
 
 def _content(result: StageResult) -> str:
@@ -69,14 +66,13 @@ def _quality(report: StageResult) -> str:
     metrics: dict[str, dict[str, float]] = content["metrics"]
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")
-    lines = ["method".ljust(14) + "".join(name.rjust(15) for name in names)]
+    best = {name: max(values[name] for values in metrics.values()) for name in names}
+    rows = [("method", *names)]
     for method, values in metrics.items():
-        cells = []
-        for name in names:
-            best = values[name] == max(other[name] for other in metrics.values())
-            cells.append(f"{values[name]:.3f}{'*' if best else ' '}".rjust(15))
-        lines.append(method.ljust(14) + "".join(cells))
-    return "\n".join([*lines, "* best of its column"])
+        marks = ["*" if values[name] == best[name] else " " for name in names]
+        cells = [f"{values[name]:.3f}{mark}" for name, mark in zip(names, marks, strict=True)]
+        rows.append((method, *cells))
+    return f"{text_table(rows)}\n* best of its column"
 
 
 if __name__ == "__main__":

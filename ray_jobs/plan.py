@@ -3,13 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.base.errors import ConfigError
 from pinsage.base.machine import available_cpus, memory_bytes
+from pinsage.base.text_table import text_table
 from pinsage.cluster.lineage_text import size_text
 from pinsage.cluster.plan import GraphSize, Need, peak, plan, total_disk
 from pinsage.cluster.plan_nodes import Placed, place, read_nodes
@@ -71,7 +71,7 @@ def _needs_text(needs: list[Need]) -> str:
     rows: list[tuple[str, ...]] = [head]
     rows += [(one.stage, *_sizes(one), _time(one.core_s)) for one in needs]
     told = f"disk in all, with the largest scratch: {size_text(total_disk(needs))}"
-    return f"{_table(rows)}\n\n{told}"
+    return f"{text_table(rows)}\n\n{told}"
 
 
 def _sizes(need: Need) -> list[str]:
@@ -99,19 +99,8 @@ def _placed_text(placed: list[Placed]) -> str:
         for one in placed
     ]
     dollars = sum(one.dollars for one in placed)
-    return f"\n{_table(rows)}\n\n{dollars:,.2f} dollars in all at list prices, start-up left out"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([
-            row[0].ljust(widths[0]),
-            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-        ])
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    total = f"{dollars:,.2f} dollars in all at list prices, start-up left out"
+    return f"\n{text_table(rows)}\n\n{total}"
 
 
 def _time(seconds: float) -> str:

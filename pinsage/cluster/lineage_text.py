@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pinsage.base.addresses import shown
+from pinsage.base.text_table import text_table
 from pinsage.cluster.lineage import Output, Piece, Unfinished
 
 _TOLD = ("items", "contexts", "edges", "mean_neighbors", "pairs", "steps", "kind", "recall@10")
@@ -208,10 +209,5 @@ def _when(seconds: float) -> str:
 
 
 def _table(pieces: list[tuple[str, ...]]) -> str:
-    rows = [("stage", "fingerprint", "published", "size", "content"), *pieces]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    heading = ("stage", "fingerprint", "published", "size", "content")
+    return text_table([heading, *pieces], left=len(heading))
