@@ -1,5 +1,6 @@
 """Items that are described in a request, embedded by the generation's model."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from pinsage.base.artifacts import open_artifact
+from pinsage.base.errors import ArtifactError
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.inference.fresh import FreshEncoder, NewItem
 from pinsage.model.checkpoint import load_model
 from pinsage.sampling.neighborhood import WalkConfig
 from serve.generation import Generation
 from serve.problems import Code, ProblemError, invalid
+
+logger = logging.getLogger("pinsage.serve")
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,16 @@ class Embedder:
         """Bring features to the model's numbers, by group.
 
         Raises:
-            ProblemError: there is no model, or they don't fit it.
+            ProblemError: there is no whole model, or they don't fit it.
         """
-        widths = self.open()[0].content_widths
+        widths = self._ready()[0].content_widths
         return {name: _vector(name, values, widths) for name, values in features.items()}
 
     def embed(self, described: Sequence[Description]) -> list[Embedded]:
         """Embed some items at once; of one that overflows, the embedding isn't finite.
 
         Raises:
-            ProblemError: there is no model, or the features of one don't fit it.
+            ProblemError: there is no whole model, or the features of one don't fit it.
         """
         found = self._embedded(described)
         if len(found) == 1 or all(one.is_finite for one in found):
@@ -99,7 +103,7 @@ class Embedder:
         """Embed an item.
 
         Raises:
-            ProblemError: there is no model, or the features don't fit it.
+            ProblemError: there is no whole model, or the features don't fit it.
         """
         (found,) = self.embed([described])
         if not found.is_finite:
@@ -115,6 +119,7 @@ class Embedder:
         """Give the model and the contexts' keys, opened once.
 
         Raises:
+            ArtifactError: what was published is damaged; it is looked at again the next time.
             ProblemError: there is no model.
         """
         with self._opening:
@@ -122,8 +127,19 @@ class Embedder:
                 self._opened = _open(self._generation)
             return self._opened
 
+    def _ready(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
+        try:
+            return self.open()
+        except ArtifactError as error:
+            logger.exception("the model can't be opened")
+            raise ProblemError(
+                Code.MODEL_UNAVAILABLE,
+                "Items can't be embedded now: what was published of the model is damaged or gone. "
+                "The server's log says more; answers about published items go on.",
+            ) from error
+
     def _embedded(self, described: Sequence[Description]) -> list[Embedded]:
-        encoder, context_keys = self.open()
+        encoder, context_keys = self._ready()
         checked = [self.check(one.features) for one in described]
         given = [list(dict.fromkeys(one.contexts)) for one in described]
         met = _ids_by_key(context_keys, {key for keys in given for key in keys})

@@ -54,6 +54,7 @@ class Code(Enum):
     NO_PREVIOUS_GENERATION = _Kind(409, "No previous generation")
     SWITCH_OVERTAKEN = _Kind(409, "Switch overtaken")
     SWITCH_UNAVAILABLE = _Kind(503, "Switching unavailable")
+    MODEL_UNAVAILABLE = _Kind(503, "Model unavailable")
     REPLICA_LOST = _Kind(503, "Replica lost")
 
     @property

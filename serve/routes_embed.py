@@ -14,7 +14,9 @@ def add_embed(app: FastAPI) -> None:
         "/v1/embed",
         summary="The embedding of an item that isn't in the catalog",
         tags=["Related items"],
-        responses=described(Code.NO_MODEL, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
+        responses=described(
+            Code.NO_MODEL, Code.MODEL_UNAVAILABLE, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST
+        ),
     )
     def embed(answers: Asked, request: EmbedRequest) -> EmbedReply:
         """Walk from the contexts given, and embed with the model; nothing is kept.

@@ -27,7 +27,13 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         "/v1/items/{item_key:path}",
         summary="Add or change an item",
         tags=["Catalog"],
-        responses=described(Code.NO_MODEL, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST, *_PROBLEMS),
+        responses=described(
+            Code.NO_MODEL,
+            Code.MODEL_UNAVAILABLE,
+            Code.BODY_TOO_LARGE,
+            Code.INVALID_REQUEST,
+            *_PROBLEMS,
+        ),
     )
     def put_item(item_key: ItemKey, request: PutRequest) -> PutReply:
         """Embed an item by the model, keep it durably, and let every answer have it from now on.

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_what_the_model_cannot_take_is_a_problem(client: TestClient, body: str, 
     assert reply.status_code == 422
     assert reply.json()["code"] == "invalid_request"
     assert told in reply.json()["detail"]
+
+
+def test_a_model_damaged_before_it_is_first_asked_for_is_a_problem_until_it_is_whole(
+    tmp_path: Path,
+):
+    path = write_generation(tmp_path, with_model=True)
+    served: Any = TestClient(build_api(Generation.open(path), ServeConfig()))
+    (weights,) = tmp_path.glob("model/*/*.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    reply = served.post("/v1/embed", json={})
+    assert (reply.status_code, reply.json()["code"]) == (503, "model_unavailable")
+    assert str(tmp_path) not in reply.text
+    weights.write_bytes(whole)
+    assert served.post("/v1/embed", json={}).status_code == 200
 
 
 def test_a_generation_without_a_model_says_so(generation: Generation):
