@@ -268,7 +268,8 @@ def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft,
     """Write the rows of all parts as one array, a chunk at a time.
 
     Raises:
-        OSError: a part is gone, or the disk is full. A map of the file would end the process there without a word.
+        OSError: a part is gone, or the disk is full. A map of the file would end the process there
+            without a word.
     """
     first = part_path(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
     like = np.load(first, mmap_mode="r", allow_pickle=False)
