@@ -320,7 +320,9 @@ def _entries(directory: Path) -> dict[str, FileEntry]:
 
 def _check_file(path: Path, entry: FileEntry, *, check_digest: bool) -> None:
     if not path.is_file():
-        raise ArtifactError(f"{path}: listed in the manifest but missing; rerun the stage")
+        raise ArtifactError(
+            f"{path}: listed in the manifest but missing; delete its directory and rerun"
+        )
     size = path.stat().st_size
     if size != entry.size_bytes:
         raise ArtifactError(

@@ -57,7 +57,7 @@ def test_nothing_overwrites_a_published_directory(tmp_path: Path) -> None:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, found"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "SHA-256"),
-        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.unlink(), "missing; delete its directory and rerun"),
     ],
 )
 def test_a_damaged_file_is_found(tmp_path: Path, damage, words: str) -> None:
