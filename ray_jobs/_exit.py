@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from pinsage.base.errors import ConfigError, PinsageError
+from pinsage.base.errors import ConfigError, PinsageError, what_failed
 
 
 def exit_code(work: Callable[[], int]) -> int:
@@ -24,8 +24,8 @@ def exit_code(work: Callable[[], int]) -> int:
         return 1
     except OSError as error:
         print(
-            f"error: {error.strerror or error}: {error.filename or 'no file named'}; look at "
-            "`output`, its permissions and the space left on its disk",
+            f"error: {what_failed(error)}; look at `output`, its permissions and the space left "
+            "on its disk",
             file=sys.stderr,
         )
         return 1

@@ -45,7 +45,6 @@ def _size(config: RunConfig, arguments: argparse.Namespace) -> GraphSize:
     }
     if arguments.width is not None:
         told["content_width"] = arguments.width
-    told = {name: int(value) for name, value in told.items()}
     if {"items", "contexts", "edges", "content_width"} <= set(told):
         return GraphSize(**{"pairs": told["edges"], **told})
     run = Run(config)
@@ -110,15 +109,27 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _parse() -> argparse.Namespace:
+def _count(text: str) -> int:
+    """Read a whole number, also one such as 1e6."""
+    try:
+        count = int(float(text))
+    except (ValueError, OverflowError):
+        count = -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"wanted a number such as 1000000 or 1e6, found {text!r}")
+    return count
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the flags."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Exit code: 0, or 1 if it does not fit. What it rests on: docs/plan-paper.md",
     )
     add_recipe_flags(parser)
     for name in _SIZES:
-        parser.add_argument(f"--{name}", type=float, help=f"{name}, as in 1e6; else as published")
-    parser.add_argument("--width", type=float, help="numbers of features that come with an item")
+        parser.add_argument(f"--{name}", type=_count, help=f"{name}, as in 1e6; else as published")
+    parser.add_argument("--width", type=_count, help="numbers of features that come with an item")
     parser.add_argument(
         "--cluster", type=Path, metavar="FILE", help="a cluster.yaml to place it on"
     )
@@ -130,5 +141,5 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    arguments = _parse()
+    arguments = parse_arguments()
     sys.exit(exit_code(lambda: show_plan(arguments)))

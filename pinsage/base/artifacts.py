@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, PinsageError
 from pinsage.base.files import sync_directory, whole_file
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
@@ -46,6 +46,7 @@ __all__ = [
     "open_artifact",
     "open_manifest",
     "publish",
+    "whole_parents",
 ]
 
 
@@ -234,29 +235,59 @@ def _checked_manifest(path: Path, content: bytes | None, stage: str) -> Manifest
         manifest = Manifest.model_validate_json(content)
     except ValueError as error:
         raise ArtifactError(
-            f"{shown(path)}: damaged ({error}); delete {directory} and rerun"
+            f"{shown(path)}: damaged, no manifest can be read from its {len(content)} bytes; "
+            f"delete {directory} and rerun the {stage} stage"
         ) from error
     if manifest.stage != stage or manifest.format_version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path}: wanted stage {stage} in format {FORMAT_VERSION}, found {manifest.stage} "
-            f"in format {manifest.format_version}"
+            f"{shown(path)}: wanted stage {stage} in format {FORMAT_VERSION}, found "
+            f"{manifest.stage} in format {manifest.format_version}; give a directory of that "
+            "stage, or run it again with this version"
         )
     return manifest
 
 
-def check_digests(artifact: Artifact, folder: str) -> None:
-    """Read the files of one folder of a published directory, and compare their SHA-256.
+def check_digests(artifact: Artifact, folder: str | None = None) -> None:
+    """Read the files of a published directory, and compare their SHA-256.
 
     Args:
         artifact: the published directory.
-        folder: a folder in it, such as a shard's.
+        folder: a folder in it, such as a shard's; None for all files.
 
     Raises:
         ArtifactError: a file is missing, or not what the manifest says.
     """
     for name, entry in artifact.manifest.files.items():
-        if name.startswith(f"{folder}/"):
+        if folder is None or name.startswith(f"{folder}/"):
             _check_file(artifact.path / name, entry, check_digest=True)
+
+
+@contextmanager
+def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[None]:
+    """Where work fails in a way that nobody foresaw, find out whether its parents were changed.
+
+    Args:
+        draft: what is written; dropped if a parent was changed, for it may be made from that.
+        parents: all that the work reads. Their sizes were compared when they were opened; their
+            bytes are read only now, since they may be many.
+
+    Raises:
+        ArtifactError: a file of a parent is not what its manifest says.
+    """
+    try:
+        yield
+    except PinsageError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        for parent in parents.values():
+            try:
+                check_digests(parent)
+            except ArtifactError as found:
+                shutil.rmtree(draft.path)
+                raise found from error
+        raise
 
 
 def _draft_of(directory: Path) -> Path:
@@ -289,7 +320,9 @@ def _entries(directory: Path) -> dict[str, FileEntry]:
 
 def _check_file(path: Path, entry: FileEntry, *, check_digest: bool) -> None:
     if not path.is_file():
-        raise ArtifactError(f"{path}: listed in the manifest but missing; rerun the stage")
+        raise ArtifactError(
+            f"{path}: listed in the manifest but missing; delete its directory and rerun"
+        )
     size = path.stat().st_size
     if size != entry.size_bytes:
         raise ArtifactError(

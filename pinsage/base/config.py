@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,11 +15,52 @@ from pinsage.base.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
+_MERGE = "tag:yaml.org,2002:merge"
+"""The tag of `<<`, which may stand several times."""
+
+_FORM = re.compile(r"constrained-\w+|\w+\[.*\]")
+"""What pydantic calls one of several forms that a setting may have."""
+
+_LIST = "wanted a list, as in [a, b]"
+
+_WANTED = {
+    "missing": "missing, and has no default",
+    "model_type": "wanted a section of settings, `name: value`; leave out one that has none",
+    "dict_type": "wanted a section of settings, `name: value`",
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "path_type": "wanted a path",
+    "string_type": "wanted text; put it in quotes if it is a number, a date, yes or no",
+}
+"""What was wanted, where pydantic says it in words of its own."""
+
 
 class Config(BaseModel):
     """The base of every configuration class: frozen, and strict about spelling."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without names that stand twice in one section, of which it would keep the last alone."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.Mark] = {}
+        for name, _ in node.value:
+            if name.value in first and name.tag != _MERGE:
+                raise yaml.MarkedYAMLError(
+                    f"{name.value} stands twice in one section, first",
+                    first[name.value],
+                    "and again",
+                    name.start_mark,
+                    "put what both say into one",
+                )
+            if isinstance(name, yaml.ScalarNode):
+                first[name.value] = name.start_mark
+        return node
 
 
 def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
@@ -33,12 +75,12 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
         ConfigError: the file is missing or not YAML, or a setting is unknown or out of range.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = _read_yaml(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file; --config wants a YAML recipe") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted settings as `name: value`, found {type(tree).__name__}")
@@ -48,6 +90,16 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
         return cls.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(cls, error, str(path))) from error
+
+
+def _read_yaml(text: str) -> Any:
+    """Read one YAML document.
+
+    Raises:
+        YAMLError: it is none, or says something twice.
+        ValueError: it has a date that the calendar has not.
+    """
+    return yaml.load(text, _Loader)
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -89,8 +141,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not name.strip():
         raise ConfigError(f"--set {override}: wanted a.b=value, as in --set train.epochs=3")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = _read_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
     *parents, last = name.strip().split(".")
     node: Any = tree
@@ -110,7 +162,7 @@ def _inside(node: Any, name: str, override: str) -> Any:
         if child is None:
             child = node[name] = {}
         return child
-    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
         return node[int(name)]
     if isinstance(node, list):
         raise ConfigError(f"--set {override}: {name} is no place in a list of {len(node)}")
@@ -124,19 +176,30 @@ def dump_config(config: Config) -> str:
 
 def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
     """One line a finding: where, what was found, and the nearest known name if one is near."""
-    lines = [f"{source}: {error.error_count()} setting(s) cannot be used"]
-    for found in error.errors():
-        where = ".".join(str(part) for part in found["loc"])
-        message = found["msg"]
-        if found["type"] == "extra_forbidden":
-            message = "no such setting" + _suggest(cls, found["loc"])
-        elif found["type"] == "missing":
-            message = "missing, and has no default"
-        else:
-            # A finding of many settings together has all of them as its input.
-            message += f" (found {found['input']!r})" if where and not _is_secret(found) else ""
-        lines.append(f"  {where}: {message}" if where else f"  {message}")
-    return "\n".join(lines)
+    findings = error.errors()
+    # A list is told to be too short where one of its places was refused, and was told of already.
+    inside = {found["loc"][:end] for found in findings for end in range(len(found["loc"]))}
+    lines = [
+        _line(cls, found)
+        for found in findings
+        if found["type"] != "too_short" or found["loc"] not in inside
+    ]
+    return "\n".join([f"{source}: {len(lines)} setting(s) cannot be used", *lines])
+
+
+def _line(cls: type[Config], found: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in found["loc"] if not _FORM.fullmatch(str(part)))
+    message = _WANTED.get(found["type"], found["msg"].replace("Tuple", "List", 1))
+    if found["type"] == "extra_forbidden":
+        message = "no such setting" + _suggest(cls, found["loc"])
+    elif found["type"] == "value_error":
+        # Of settings together; what was found is all of them.
+        message = str(found["ctx"]["error"])
+        if not isinstance(found["input"], dict) and not _is_secret(found):
+            message += f" (found {found['input']!r})"
+    elif found["type"] != "missing":
+        message += f" (found {found['input']!r})"
+    return f"  {where}: {message}" if where else f"  {message}"
 
 
 def _is_secret(found: ErrorDetails) -> bool:

@@ -4,6 +4,8 @@ A message says what was wanted, what was found, where, and what to try. The cons
 are the exception's `args`, so each of them pickles and crosses processes whole.
 """
 
+import re
+
 
 class PinsageError(Exception):
     """The base of all errors that a user can act on; jobs print it without a traceback."""
@@ -59,3 +61,14 @@ class WalkLostError(PinsageError):
 
 class StorageError(ArtifactError):
     """A bucket that cannot be read or written, after all attempts."""
+
+
+def what_failed(error: OSError) -> str:
+    """Say what the system refused, and of which file if it is known."""
+    # One that Ray brought from another process is told with that one's traceback.
+    error = getattr(error, "cause", error)
+    # What NumPy says where a disk is full.
+    if re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        return f"a file could not be written whole ({error})"
+    told = error.strerror or str(error)
+    return f"{told}: {error.filename}" if error.filename else told

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pinsage.base import copies, shared
-from pinsage.base.artifacts import Draft, finish, publish
+from pinsage.base.artifacts import Draft, finish, publish, whole_parents
 from pinsage.base.errors import DataError
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, stream
@@ -139,9 +139,13 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     require(stage)
     was_published = finish(stage.directory)
     if not was_published:
-        with publish(
-            stage.directory, stage=stage.name, config=stage.config, parents=stage.open_parents()
-        ) as draft:
+        parents = stage.open_parents()
+        with (
+            publish(
+                stage.directory, stage=stage.name, config=stage.config, parents=parents
+            ) as draft,
+            whole_parents(draft, parents),
+        ):
             write(draft)
     seconds = time.monotonic() - started
     if not was_published:

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pinsage.base.config import Config
+from pinsage.base.config import Config, load_config
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.plan import Costs, Need
 
@@ -45,7 +46,7 @@ class NodePrice(Config):
 class Prices(Config):
     """Machines and what they cost, at a date."""
 
-    as_of: str
+    as_of: str | date
     nodes: dict[str, NodePrice]
 
 
@@ -93,12 +94,18 @@ def read_nodes(cluster: Path, prices: Path) -> list[NodeType]:
     Raises:
         ConfigError: a file is not what it should be, or a machine has no price.
     """
-    known = Prices.model_validate(_read(prices) | {"as_of": str(_read(prices)["as_of"])})
+    known = load_config(Prices, prices)
     tree = _read(cluster)
-    types, head = tree["available_node_types"], tree["head_node_type"]
+    try:
+        types, head = tree["available_node_types"], tree["head_node_type"]
+        instances = {name: types[name]["node_config"]["InstanceType"] for name in types}
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{cluster}: wanted kinds of nodes as `ray up` takes them, such as those of "
+            f"cluster.yaml, found no {error}"
+        ) from error
     found = []
-    for name in sorted(types, key=lambda name: (name != head, name)):
-        instance = types[name]["node_config"]["InstanceType"]
+    for name, instance in sorted(instances.items(), key=lambda kind: (kind[0] != head, kind[0])):
         if instance not in known.nodes:
             raise ConfigError(f"{prices}: no {instance}, which {cluster} uses; add a line for it")
         most = 1 if name == head else types[name].get("max_workers", tree.get("max_workers", 1))
@@ -155,7 +162,7 @@ def place_one(need: Need, node: NodeType, costs: Costs, *, count: int | None = N
 def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted a YAML mapping, found {type(tree).__name__}")

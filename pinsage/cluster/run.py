@@ -70,8 +70,11 @@ class Stage:
         return open_manifest(self.directory, stage=self.name)
 
     def open_parents(self) -> dict[str, Artifact]:
-        """Open all that it reads."""
-        return {parent.name: parent.open() for parent in self.parents}
+        """Open all that it reads; a model, which is small, is read whole and compared."""
+        return {
+            parent.name: parent.open(check_digests=parent.name == "model")
+            for parent in self.parents
+        }
 
 
 class Run:

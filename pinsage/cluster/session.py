@@ -29,6 +29,9 @@ _START_ATTEMPTS = 3
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray sets for the command of a submitted job, and for nothing else."""
 
+_asked = threading.Event()
+"""A signal has asked this process to stop."""
+
 
 @contextmanager
 def session(config: RayConfig) -> Iterator[None]:
@@ -55,12 +58,14 @@ def connect(config: RayConfig) -> None:
         ResourceError: the cluster cannot be reached, or Ray does not start here.
     """
     _quiet_ray()
+    stop_on_signals()
     started = time.monotonic()
     try:
         where = _join(config)
     finally:
         # Ray has put handlers of its own in their place.
-        stop_on_signals()
+        _install_handlers()
+    _leave_if_asked()
     _log.info(
         "Ray: %s in %.1f s, %d node(s), %d CPUs",
         where,
@@ -112,6 +117,7 @@ def _start_here(config: RayConfig) -> None:
             return
         except Exception as error:
             ray.shutdown()
+            _leave_if_asked()
             if attempt == _START_ATTEMPTS or isinstance(error, ValueError):  # of a wrong setting
                 raise ResourceError(
                     f"Ray did not start on this machine in {attempt} attempt(s) ({error}); see "
@@ -185,18 +191,34 @@ def stop_on_signals() -> None:
     A second one does nothing: it would cut the shutdown short and leave processes behind. One that
     is ignored, as `nohup` does with SIGHUP, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if _in_main_thread():
+        _asked.clear()
+        _install_handlers()
+
+
+def _in_main_thread() -> bool:
+    """Tell whether signals are heard here."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _install_handlers() -> None:
+    if not _in_main_thread():
         return
-    stopping = threading.Event()
 
     def handler(_number: int, _frame: FrameType | None) -> None:
-        if not stopping.is_set():
-            stopping.set()
+        if not _asked.is_set():
+            _asked.set()
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def _leave_if_asked() -> None:
+    """Interrupt again where what was interrupted has kept that to itself, as Ray's start may."""
+    if _in_main_thread() and _asked.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -91,9 +91,9 @@ class Walker:
         )
         folder.mkdir(parents=True, exist_ok=True)
         for name, attribute in _ARRAYS.items():
-            with whole_file(_part(folder, name, (start, stop))) as path, path.open("wb") as out:
+            with whole_file(part_path(folder, name, (start, stop))) as path, path.open("wb") as out:
                 np.save(out, getattr(rows, attribute), allow_pickle=False)
-            shared.push(_part(folder, name, (start, stop)))
+            shared.push(part_path(folder, name, (start, stop)))
         metrics.count("walk_items_total", stop - start)
         metrics.tell_traffic()
         return stop - start
@@ -140,7 +140,7 @@ def walk_all(
             walk_chunks(task, config, todo, folder, progress.advance)
     shared.pull(folder)
     for name in _ARRAYS:
-        _join(folder, chunks, num_shards, draft, name)
+        join_parts(folder, chunks, num_shards, draft, name)
 
 
 def is_local(mode: str, graph_bytes: int, memory_share: float) -> bool:
@@ -252,7 +252,7 @@ def _walk_chunk(task: WalkTask, stores: Stores, chunk: Chunk, folder: Path, atte
 
 
 def _parts(folder: Path, chunk: Chunk, shard: int, num_shards: int) -> Mapping[str, Path]:
-    return {name: _part(folder, name, chunk, shard, num_shards) for name in _ARRAYS}
+    return {name: part_path(folder, name, chunk, shard, num_shards) for name in _ARRAYS}
 
 
 def _cuts(folder: Path, chunk: Chunk, num_shards: int) -> int:
@@ -264,25 +264,30 @@ def _cuts(folder: Path, chunk: Chunk, num_shards: int) -> int:
     return 0
 
 
-def _join(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft, name: str) -> None:
-    """Write the rows of all parts as one array, a part at a time."""
-    first = _part(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
+def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft, name: str) -> None:
+    """Write the rows of all parts as one array, a chunk at a time.
+
+    Raises:
+        OSError: a part is gone, or the disk is full. A map of the file would end the process there
+            without a word.
+    """
+    first = part_path(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
     like = np.load(first, mmap_mode="r", allow_pickle=False)
-    with draft.file(f"{name}.npy") as path:
-        joined = np.lib.format.open_memmap(
-            path, mode="w+", dtype=like.dtype, shape=(chunks[-1][1], *like.shape[1:])
-        )
+    shape = (chunks[-1][1], *like.shape[1:])
+    about = {"descr": like.dtype.str, "fortran_order": False, "shape": shape}
+    with draft.file(f"{name}.npy") as path, path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, about)
         for start, stop in chunks:
-            cuts = _cuts(folder, (start, stop), num_shards)
+            rows = np.empty((stop - start, *like.shape[1:]), like.dtype)
+            cuts = _cuts(folder, (start, stop), num_shards) or 1
             for shard in range(cuts):
-                part = _part(folder, name, (start, stop), shard, cuts)
+                part = part_path(folder, name, (start, stop), shard, cuts)
                 # Item id % cuts is the shard.
-                rows = slice(start + (shard - start) % cuts, stop, cuts)
-                joined[rows] = np.load(part, mmap_mode="r", allow_pickle=False)
-        joined.flush()
+                rows[(shard - start) % cuts :: cuts] = np.load(part, allow_pickle=False)
+            out.write(rows.data)
 
 
-def _part(folder: Path, name: str, chunk: Chunk, shard: int = 0, num_shards: int = 1) -> Path:
+def part_path(folder: Path, name: str, chunk: Chunk, shard: int = 0, num_shards: int = 1) -> Path:
     """Name a chunk by both its ends: a rerun may cut the items differently."""
     start, stop = chunk
     of_shard = f"-{shard:05d}-of-{num_shards:05d}" if num_shards > 1 else ""

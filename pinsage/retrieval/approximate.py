@@ -214,7 +214,8 @@ def _built(faiss: Any, kind: FaissKind, vectors: np.ndarray, config: FaissConfig
         structure = faiss.IndexIVFFlat(coarse, width, cells, product)
     else:
         code_bytes = max(n for n in range(1, config.code_bytes + 1) if not width % n)
-        bits = 8 if count >= 256 else 4
+        # A code of so many bits is learned from as many items as it has values, at least.
+        bits = 8 if count >= 256 else min(max(int(count).bit_length() - 1, 1), 4)
         structure = faiss.IndexIVFPQ(coarse, width, cells, code_bytes, bits, product)
     # A sample is enough to find the cells' centers; faiss draws it with a seed of its own.
     structure.cp.max_points_per_centroid = 64

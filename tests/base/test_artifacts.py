@@ -11,6 +11,7 @@ from pinsage.base.artifacts import (
     is_published,
     open_artifact,
     publish,
+    whole_parents,
 )
 from pinsage.base.errors import ArtifactError
 from pinsage.base.files import whole_file
@@ -56,7 +57,7 @@ def test_nothing_overwrites_a_published_directory(tmp_path: Path) -> None:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, found"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "SHA-256"),
-        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.unlink(), "missing; delete its directory and rerun"),
     ],
 )
 def test_a_damaged_file_is_found(tmp_path: Path, damage, words: str) -> None:
@@ -131,3 +132,37 @@ def test_a_whole_file_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> No
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("NaN"), OSError("Corrupt snappy data")])
+def test_work_that_fails_on_a_changed_parent_names_it_and_keeps_nothing_made_from_it(
+    tmp_path: Path, error: Exception
+) -> None:
+    publish_numbers(tmp_path / "a", [1, 2])
+    parents = {"numbers": open_artifact(tmp_path / "a", stage="numbers")}
+
+    def work() -> None:
+        with (
+            publish(tmp_path / "b", stage="sums", config={}, parents=parents) as draft,
+            whole_parents(draft, parents),
+        ):
+            draft.write_array("first.npy", np.zeros(1))
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        work()
+    assert (tmp_path / ".b.partial" / "first.npy").exists()
+    path = tmp_path / "a" / "numbers.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(ArtifactError, match=r"numbers\.npy: its SHA-256 is not") as caught:
+        work()
+    assert caught.value.__cause__ is error
+    assert not (tmp_path / ".b.partial").exists()
+
+
+def test_a_damaged_manifest_is_told_of_in_one_line(tmp_path: Path) -> None:
+    publish_numbers(tmp_path / "a", [1, 2])
+    (tmp_path / "a" / "manifest.json").write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"0 bytes; delete .* and rerun the numbers") as caught:
+        open_artifact(tmp_path / "a", stage="numbers")
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """What `python -m ray_jobs.plan` foresees, against what the smoke recipe publishes."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pinsage.base.errors import ConfigError
 from pinsage.cluster.plan import Costs, GraphSize, plan
 from pinsage.cluster.plan_nodes import NodePrice, NodeType, place, place_one, read_nodes
 from pinsage.cluster.run_config import RunConfig
+from ray_jobs.plan import parse_arguments
 from tests.runs import ROOT, SMOKE, start_job
 
 SIZE = GraphSize(items=10**6, contexts=3 * 10**5, edges=10**7, pairs=10**6, content_width=64)
@@ -72,6 +74,27 @@ def test_nodes_are_read_from_a_cluster_yaml_and_priced(tmp_path: Path) -> None:
     cluster.write_text(CLUSTER.replace("g6.4xlarge", "z9.large"))
     with pytest.raises(ConfigError, match=r"no z9\.large"):
         read_nodes(cluster, ROOT / "deploy" / "prices.yaml")
+
+
+@pytest.mark.parametrize("text", ["name: smoke", "available_node_types: {head: 1}", "- 1", "\xff"])
+def test_a_file_that_describes_no_cluster_is_told_of(tmp_path: Path, text: str) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(text, encoding="latin-1")
+    for files in ((cluster, ROOT / "deploy" / "prices.yaml"), (ROOT / "cluster.yaml", cluster)):
+        with pytest.raises(ConfigError, match=str(cluster)):
+            read_nodes(*files)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "many"])
+def test_a_size_that_is_no_number_is_refused_by_its_flag(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plan", "--config", "any.yaml", f"--edges={text}"])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert f"argument --edges: wanted a number such as 1000000 or 1e6, found '{text}'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_command_ends_with_1_where_memory_will_not_do(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -9,6 +12,7 @@ from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import connect, stop_on_signals, threads_for
+from tests.runs import ROOT
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -77,3 +81,50 @@ def test_ray_is_started_anew_where_it_gives_up_but_not_for_a_wrong_setting(
         with pytest.raises(ResourceError, match=f"{attempts} attempt.*{error}.*ray_jobs.doctor"):
             connect(RayConfig(address="local"))
     assert len(made) == attempts
+
+
+@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("failure", [None, RuntimeError("cut short")])
+def test_an_interrupt_that_rays_start_keeps_to_itself_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, number: int, failure: Exception | None
+) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    made = []
+
+    def init(*_: object, **__: object) -> None:
+        made.append(1)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        connect(RayConfig(address="local"))
+    assert len(made) == 1
+    # What is ending is not cut short by another one.
+    os.kill(os.getpid(), number)
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+    # The first module of ours that imports much: no command is ready before it.
+    script = """
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pinsage.cluster.drivers":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except BaseException:
+                print("lost in an import")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["-m", "--help"]
+runpy.run_module("ray_jobs.walk", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\nstopped before anything was done\n"

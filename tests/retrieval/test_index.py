@@ -124,3 +124,16 @@ def test_a_structure_built_twice_answers_the_same(kind: str) -> None:
         one.search(one.vectors[:50], 10), two.search(two.vectors[:50], 10), strict=True
     ):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("num_items", [2, 3, 15, 17])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_catalogs_have_every_kind_of_index(
+    tmp_path: Path, kind: str, num_items: int
+) -> None:
+    vectors = clustered_vectors(num_items)
+    built = build_index(vectors, IndexConfig.model_validate({"kind": kind}))
+    with publish(tmp_path / "index", stage="index", config={}, parents={}) as draft:
+        save_index(built, draft)
+    ids, _ = open_index(tmp_path / "index").search(vectors, 1)
+    np.testing.assert_array_equal(ids[:, 0], np.arange(num_items))
