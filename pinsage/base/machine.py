@@ -25,6 +25,12 @@ def available_cpus() -> int:
     return count
 
 
+def boot_id() -> str | None:
+    """Name what this machine has run since it was started; None where the system doesn't tell."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip() if path.exists() else None
+
+
 def memory_bytes() -> int:
     """Tell how much memory this process may use: the machine's, or its container's limit."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -155,6 +155,8 @@ def embeds_here(num_workers: int | None, num_items: int, model: torch.nn.Module)
 
 def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict[str, Any]]:
     marks, run, receipts = Marks(spec.folder), uuid4().hex, []
+    if marks.drop_lost():
+        _log.info("embed: the machine was restarted, and may have lost rows: all are made anew")
     exchange = Exchange(spec.folder)
     passes = embedder.passes()
     if not here:
@@ -196,11 +198,15 @@ def _resume(progress: Progress, before: Sequence[Pass], now: Pass, todo: Sequenc
 def _run_here(
     spec: EmbedSpec, embedder: Embedder, each: Pass, todo: Sequence[Chunk]
 ) -> Iterator[int]:
-    """Do chunks in this process; some are written down while the next one is computed."""
+    """Do chunks in this process; some are written down while the next one is computed.
+
+    Rows between passes are not synced: the disk would take longer than the computing does.
+    """
     marks, name = Marks(spec.folder), each.name
+    sync = not marks.hold_until_restart()
 
     def settle(chunk: Chunk, rows: npt.NDArray[np.float32]) -> int:
-        marks.set(name, chunk, embedder.settle(name, *chunk, rows))
+        marks.set(name, chunk, embedder.settle(name, *chunk, rows, sync=sync))
         return chunk[1] - chunk[0]
 
     with ThreadPoolExecutor(_SETTLING, thread_name_prefix="settle") as pool:

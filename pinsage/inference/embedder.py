@@ -147,9 +147,22 @@ class Embedder:
         return self.encoder.made(number, start, stop) if embeddings is None else embeddings
 
     def settle(
-        self, name: str, start: int, stop: int, rows: Float32[np.ndarray, "chunk width"]
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        rows: Float32[np.ndarray, "chunk width"],
+        *,
+        sync: bool = True,
     ) -> dict[str, Any]:
-        """See to it that what a chunk has made outlives this machine.
+        """See to it that what a chunk has made outlives this process.
+
+        Args:
+            name: the pass.
+            start: the chunk's first row.
+            stop: the one after its last.
+            rows: what `compute` gave.
+            sync: rows between passes outlive a loss of power too, as Parquet files always do.
 
         Returns:
             Its receipt: `rows`, `convolutions`, and `digests` of every block of rows that it made.
@@ -163,7 +176,8 @@ class Embedder:
         for file in self.written_by(name):
             if file is self._embeddings:
                 file.write(start, rows)
-            file.sync()
+            if sync:
+                file.sync()
         number = self._convolutions.index(name)
         receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
         receipt["digests"] = _digests(rows)

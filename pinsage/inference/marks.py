@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pinsage.base.files import whole_file
+from pinsage.base.machine import boot_id
+
+_BOOT = "boot"
+"""Names the run of the machine in which rows were written that are not synced to the disk."""
 
 Chunk = tuple[int, int]
 """The first row of a group, and the one after its last."""
@@ -37,6 +41,34 @@ class Marks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def hold_until_restart(self) -> bool:
+        """Let marks be set from now on for rows that were written, but not synced to the disk.
+
+        Processes may be killed; but a machine that starts anew may have lost such rows.
+
+        Returns:
+            Whether a restart would be noticed; else rows must be synced.
+        """
+        boot = boot_id()
+        if boot is not None:
+            with whole_file(self._folder / _BOOT) as temporary:
+                temporary.write_text(boot, encoding="ascii")
+        return boot is not None
+
+    def drop_lost(self) -> bool:
+        """Drop all marks if their rows were not synced, and the machine was restarted since.
+
+        Returns:
+            Whether it was.
+        """
+        noted = self._folder / _BOOT
+        if not noted.exists() or noted.read_text(encoding="ascii") == boot_id():
+            return False
+        for mark in self._folder.glob("*.done"):
+            mark.unlink()
+        noted.unlink()
+        return True
 
     def set(self, name: str, chunk: Chunk, receipt: dict[str, Any]) -> None:
         """Mark a chunk, whose rows are on disk."""

@@ -20,7 +20,7 @@ from pinsage.cluster.run_config import RayConfig
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest
 from pinsage.graph.synthetic import write_tables
-from pinsage.inference.embedder import EmbedSpec
+from pinsage.inference.embedder import Embedder, EmbedSpec
 from pinsage.inference.export import read_context_embeddings, read_embeddings
 from pinsage.inference.layerwise import EmbedConfig
 from pinsage.inference.update import PRINTS_FILE
@@ -169,6 +169,30 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     with publish(tmp_path / "out", stage="embeddings", config={}, parents={}) as again:
         embed_all(inputs.spec(again, **settings), again, RayConfig())
     assert_same(tmp_path / "out", unbroken)
+
+
+def test_rows_that_a_restarted_machine_has_lost_are_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 1}
+    compute = Embedder.compute
+
+    def break_off(self: Embedder, name: str, start: int, stop: int) -> np.ndarray:
+        if name == "pass-2":
+            raise KeyboardInterrupt
+        return compute(self, name, start, stop)
+
+    monkeypatch.setattr(Embedder, "compute", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        inputs.embed(tmp_path / "out", **settings)
+    monkeypatch.setattr(Embedder, "compute", compute)
+    scratch = Draft(tmp_path / ".out.partial").scratch
+    lost = [*scratch.glob("projected-*.npy"), *scratch.glob("hidden-*.npy")]
+    assert lost
+    for path in lost:
+        np.load(path, mmap_mode="r+")[:] = 0
+    monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
 
 
 @pytest.mark.ray
