@@ -1,9 +1,13 @@
+from typing import get_args
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.evaluation.baselines import (
+    Baseline,
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
@@ -22,13 +26,23 @@ from pinsage.evaluation.baselines.factors import (
 )
 from pinsage.evaluation.baselines.walks import shares_of_walks
 from pinsage.graph import Pairs
+from pinsage.graph.schema import FeatureConfig
 from pinsage.kernels.packing import pack
 from pinsage.kernels.walks import random_walks
+
+BESIDE_GROUPS = {"pinsage", *get_args(Baseline)} - {"features"}
+"""What a report calls its methods, beside one for each feature group."""
 
 SMALL = {
     "als": {"factors": 6, "regularization": 0.01, "iterations": 8, "alpha": 1.0},
     "bpr": {"factors": 6, "regularization": 0.01, "iterations": 150, "learning_rate": 0.1},
 }
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE_GROUPS))
+def test_no_feature_group_can_take_the_name_of_a_method(name):
+    with pytest.raises(ValidationError, match="the name is taken"):
+        FeatureConfig(name=name, column="vectors")
 
 
 def packed(graph):
