@@ -162,8 +162,9 @@ def _cell(
 
 def _gap(gap: Mapping[str, float]) -> str:
     p = f"<small>{escape(p_label(gap['p']))}</small>" if "p" in gap else ""
+    found = verdict(gap["low"], gap["high"], gap.get("p", 0.0))
     return (
-        f'<td class="{verdict(gap["low"], gap["high"], gap.get("p", 0.0))}">{gap["difference"]:+.4f}'
+        f'<td class="{found}">{gap["difference"]:+.4f}'
         f"<small>{gap['low']:+.4f} to {gap['high']:+.4f}</small>{p}</td>"
     )
 

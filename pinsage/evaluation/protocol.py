@@ -33,7 +33,7 @@ class EvaluationConfig(Config):
     max_pairs: PositiveInt | None = None
     """Rank a random sample of this many pairs; none ranks them all."""
     candidates: int | None = Field(default=None, ge=2)
-    """Rank among a random sample of this many items, at least 2, as the paper does among 5 million; none ranks
+    """Rank among a random sample of this many items, as the paper does among 5 million; none ranks
     among all. Figures of different pools cannot be compared, and the report says so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where embeddings are multiplied: `auto` takes a GPU if there is one. Changes no figure."""

@@ -69,6 +69,20 @@ def test_minibatch_sizes_share_all_but_the_model(config) -> None:
     assert all(run.config.train.validation is not None for run in runs)
 
 
+def test_seeds_and_sizes_count_once_and_sizes_ascend(config) -> None:
+    given = {"run": config.run, "seeds": (3, 0, 3), "num_neighbors": (20, 10, 20)}
+    found = ReproduceConfig(**given, minibatch_sizes=(256, 64))
+    assert found.seeds == (3, 0)
+    assert found.num_neighbors == (10, 20)
+    assert found.minibatch_sizes == (64, 256)
+
+
+def test_nothing_to_compare_is_refused(config) -> None:
+    none = config.model_copy(update={"methods": ()})
+    with pytest.raises(ConfigError, match="methods is empty"):
+        ladder_trials(none, [])
+
+
 def test_fewer_methods_are_fewer_trials(config) -> None:
     some = config.model_copy(update={"methods": ("pinsage",), "seeds": (0,)})
     assert [trial.method for trial in ladder_trials(some, [])] == ["pinsage"]
