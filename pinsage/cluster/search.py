@@ -70,8 +70,8 @@ def search(run: Run) -> SearchResult:
     """Train with every drawn setting, and write down the best ones as a recipe.
 
     A trial is a run of the same stages into the same output, so what is published is found again:
-    trials share the graph, and neighborhoods where walks don't differ. A search that was killed is
-    gone on with by the same command, and more trials may be asked for.
+    trials share graphs and neighborhoods where their settings don't differ. A search that was
+    killed is gone on with by the same command, and more trials may be asked for.
 
     Raises:
         ConfigError: a drawn setting is unknown or out of range; nothing was trained then.
@@ -79,7 +79,9 @@ def search(run: Run) -> SearchResult:
     """
     trials = draw_trials(run.config.search)
     configs = [_config_of(run.config, trial) for trial in trials]
-    drivers.ingest(Run(configs[0]))
+    # A trial may ask for another graph, or for another part of it to train on.
+    for one in {own.training_graph.directory: own for own in map(Run, configs)}.values():
+        drivers.ingest(one)
     with session(run.config.ray):
         tried = _fit(run, configs, trials)
     tried.sort(key=lambda trial: -1.0 if trial.hit_rate is None else trial.hit_rate, reverse=True)

@@ -1,9 +1,12 @@
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pinsage.base.errors import ConfigError
-from pinsage.cluster.search import search
+from pinsage.cluster.run import Run
+from pinsage.cluster.search import Tried, search
 from pinsage.cluster.trials import Between, SearchConfig, draw_trials
 from tests.runs import smoke_run
 
@@ -27,3 +30,26 @@ def test_a_setting_that_does_not_exist_is_named_before_anything_is_trained(tmp_p
     with pytest.raises(ConfigError, match=r"search.space.*model.depth"):
         search(run)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_graph_that_a_trial_asks_for_is_made_before_the_first_one_trains(
+    tmp_path, monkeypatch
+):
+    space = "graph.structure.width: [4], subgraph.contexts: [0.5]"
+    run = smoke_run(
+        tmp_path,
+        "graph.structure={width: 8}",
+        "subgraph={contexts: 0.75}",
+        f"search={{space: {{{space}}}, num_trials: 1}}",
+    )
+    made = []
+
+    def fit(run, configs, trials):
+        graphs = [stage for own in map(Run, configs) for stage in (own.graph, own.training_graph)]
+        made.extend(graph.directory for graph in graphs if graph.is_done)
+        return [Tried(trial, 0.5, 1, "model/0") for trial in trials]
+
+    monkeypatch.setattr("pinsage.cluster.search.session", lambda ray: nullcontext())
+    monkeypatch.setattr("pinsage.cluster.search._fit", fit)
+    search(run)
+    assert len(set(made)) == 4
