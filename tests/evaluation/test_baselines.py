@@ -127,6 +127,17 @@ def test_an_item_without_features_is_at_cosine_zero_not_nan():
     np.testing.assert_allclose(scores, [[0, 0], [0, 1]], atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-42, 1e30])
+def test_features_of_any_length_have_a_direction(length):
+    features = np.array([[3, 4], [4, 3]]) * length
+    vectors = FeatureCosine(features.astype(np.float32)).vectors
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0.8, 0.6]], rtol=1e-3)
+    ordinary = features[:1] / length
+    assert FeatureCosine(ordinary.astype(np.float32)).vectors.tolist() == (
+        (ordinary.astype(np.float32) / np.float32(5)).tolist()
+    )
+
+
 def test_embedding_cosine_is_the_inner_product():
     vectors = np.array([[1, 0], [0.6, 0.8]], np.float32)
     np.testing.assert_allclose(
