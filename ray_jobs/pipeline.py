@@ -69,13 +69,14 @@ def _quality(report: StageResult) -> str:
     metrics: dict[str, dict[str, float]] = content["metrics"]
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")
-    lines = ["method".ljust(14) + "".join(name.rjust(15) for name in names)]
+    width = max(14, *(len(method) + 1 for method in metrics))
+    lines = ["method".ljust(width) + "".join(name.rjust(15) for name in names)]
     for method, values in metrics.items():
         cells = []
         for name in names:
             best = values[name] == max(other[name] for other in metrics.values())
             cells.append(f"{values[name]:.3f}{'*' if best else ' '}".rjust(15))
-        lines.append(method.ljust(14) + "".join(cells))
+        lines.append(method.ljust(width) + "".join(cells))
     return "\n".join([*lines, "* best of its column"])
 
 
