@@ -20,8 +20,9 @@ from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.session import ray_storage, session, stop_on_signals
 from pinsage.cluster.trials import Trial, draw_trials
-from pinsage.training import load_progress
-from pinsage.training.validation import ValidationConfig, best_of
+from pinsage.training import TrainConfig, best_step, load_progress
+from pinsage.training.state import TrainingState, Validation
+from pinsage.training.validation import ValidationConfig
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ class Tried:
 
     Attributes:
         settings: how it differs from the recipe.
-        hit_rate: of the valid pairs looked at, at its best look; None if it failed.
-        step: the step of that look.
+        hit_rate: of the valid pairs looked at, by the weights that became the model; None if it
+            failed.
+        step: the step of those weights.
         model: the published model; None if it failed.
         error: why it failed.
     """
@@ -148,14 +150,20 @@ def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
         drivers.train(run)
     except PinsageError as error:
         return {"error": str(error)}
-    best = best_of(load_progress(run.model.open().path).validations)
-    if best is None:
+    look = look_at_model(load_progress(run.model.open().path), run.config.train)
+    if look is None:
         return {"error": "no held-out pairs were looked at; check train.validation"}
     return {
-        "hit_rate": best.hit_rate,
-        "step": best.step,
+        "hit_rate": look.hit_rate,
+        "step": look.step,
         "model": run.model.directory.relative_to(run.output).as_posix(),
     }
+
+
+def look_at_model(state: TrainingState, config: TrainConfig) -> Validation | None:
+    """Find the look that was taken at the weights of the model: without patience, the last one."""
+    step = best_step(state, config)
+    return next((look for look in state.validations if look.step == step), None)
 
 
 class _Lines(tune.Callback):

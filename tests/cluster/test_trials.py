@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.run import Run
-from pinsage.cluster.search import Tried, search
+from pinsage.cluster.search import Tried, look_at_model, search
 from pinsage.cluster.trials import Between, SearchConfig, draw_trials
+from pinsage.training import TrainConfig, TrainingState
+from pinsage.training.state import Validation
+from pinsage.training.validation import ValidationConfig
 from tests.runs import smoke_run
 
 
@@ -53,3 +56,14 @@ def test_every_graph_that_a_trial_asks_for_is_made_before_the_first_one_trains(
     monkeypatch.setattr("pinsage.cluster.search._fit", fit)
     search(run)
     assert len(set(made)) == 4
+
+
+@pytest.mark.parametrize(("patience", "step"), [(None, 30), (9, 20)])
+def test_a_trial_is_judged_by_the_weights_that_its_model_has(patience, step):
+    looks = [Validation(10, 0.1), Validation(20, 0.4), Validation(30, 0.3)]
+    state = TrainingState(step=30, losses=[], validations=looks)
+    config = TrainConfig(validation=ValidationConfig(patience=patience))
+    look = look_at_model(state, config)
+    assert look is not None
+    assert look.step == step
+    assert look_at_model(TrainingState(step=30, losses=[]), config) is None
