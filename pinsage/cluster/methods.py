@@ -20,6 +20,7 @@ from pinsage.evaluation.baselines.factors import (
     Settings,
     grid,
     item_factors,
+    said,
     tuned,
 )
 from pinsage.evaluation.ranking import Scorer
@@ -57,8 +58,7 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
     with Progress(f"fit {kind}", len(points), "settings") as progress:
 
         def tell(number: int, point: Settings) -> None:
-            said = ", ".join(f"{name} {value:g}" for name, value in point.items())
-            progress.set(number, said)
+            progress.set(number, said(point))
 
         factors, tried = tuned(
             lambda point: item_factors(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pinsage.base.errors import ConfigError, DataError
+from pinsage.base.errors import ConfigError, DataError, TrainingError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.evaluation.baselines import (
     Baseline,
@@ -321,6 +321,21 @@ def test_tuning_keeps_the_factors_that_rank_valid_pairs_best(communities):
     assert best is planted
     assert [one["factors"] for one in tried] == [1.0, 2.0, 3.0]
     assert tried[1]["quality"] == max(one["quality"] for one in tried)
+
+
+def test_a_point_that_cannot_be_fitted_costs_no_other_one(communities, caplog):
+    def fit(point):
+        return item_factors("bpr", communities, point, num_threads=1, seed=0)
+
+    wild = SMALL["bpr"] | {"learning_rate": 1e3}
+    valid = some_pairs((0, 1), (8, 9))
+    for points in ([wild, SMALL["bpr"]], [SMALL["bpr"], wild]):
+        best, tried = tuned(fit, points, valid)
+        assert best.tolist() == fit(SMALL["bpr"]).tolist()
+        assert [one["quality"] is None for one in tried] == [one is wild for one in points]
+    assert "learning_rate 1000 came to no end" in caplog.text
+    with pytest.raises(TrainingError, match=r"lower its learning_rate in evaluate\.bpr"):
+        tuned(fit, [wild, wild], valid)
 
 
 def test_one_point_needs_no_valid_pairs_and_several_say_so():
