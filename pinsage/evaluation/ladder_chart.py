@@ -7,9 +7,9 @@ from typing import Any
 from pinsage.evaluation.plots import nice_ticks
 from pinsage.evaluation.wording import metric_label
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 34, 150, 20, 34, 40
+_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 34, 190, 20, 34, 40
 _LETTERS = 18
-"""Letters of a name that fit left of the axis; longer ones end in dots."""
+"""Letters of a name that fit left of the axis, on a phone too; longer ones end in dots."""
 
 # The picture also stands alone, on a light page or a dark one.
 _STYLE = """

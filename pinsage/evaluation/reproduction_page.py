@@ -70,9 +70,10 @@ def as_page(summary: Mapping[str, Any]) -> str:
 
 
 def _section(table: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(map(_cell, row[1:]))}</tr>" for row in table.rows
+        f"<tr><th scope=row>{escape(row[0])}</th>{''.join(map(_cell, row[1:]))}</tr>"
+        for row in table.rows
     )
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in table.sentences)
     return (
