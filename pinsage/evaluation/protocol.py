@@ -44,7 +44,7 @@ class EvaluationConfig(Config):
     num_sheets: NonNegativeInt = 12
     """Queries whose recommendations are shown side by side."""
     map_items: NonNegativeInt = 1_000
-    """Random items on the map of the embeddings (figure 6); 0 draws none."""
+    """Random items on the map of the embeddings (figure 6); fewer than 10 draw none."""
     baselines: tuple[Baseline, ...] = CHEAP
     """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
     `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""

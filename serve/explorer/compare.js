@@ -59,7 +59,6 @@ function duel(shell, question, table) {
       told.textContent = choice === "equal"
         ? `Equal: ${labelOf(reply.left)} and ${labelOf(reply.right)}.`
         : `You chose ${labelOf(reply[choice])}.`;
-      showTally(table, await ask("v1/duel/votes", shell.signal));
     } catch (error) {
       if (shell.signal.aborted) return;
       told.textContent = error.message;
@@ -71,6 +70,8 @@ function duel(shell, question, table) {
     }
     next.hidden = false;
     next.focus();
+    // The vote counts whether or not the tally can be read now: the one shown stays.
+    ask("v1/duel/votes", shell.signal).then((tally) => showTally(table, tally), () => {});
   }
 
   document.addEventListener("keydown", (event) => {

@@ -126,6 +126,18 @@ def test_titles_of_any_length_leave_room_for_the_answers(explorer: Explorer, tit
         assert box["height"] < 260
 
 
+def test_a_vote_that_counted_is_said_to_though_the_tally_cannot_be_read(explorer: Explorer):
+    explorer.page.goto("/compare")
+    expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
+    explorer.page.route(
+        "**/v1/duel/votes",
+        lambda route: route.continue_() if route.request.method == "POST" else route.abort(),
+    )
+    explorer.page.get_by_role("button", name="Equal").click()
+    expect(explorer.page.locator(".told")).to_contain_text("Equal: ")
+    expect(explorer.page.get_by_role("button", name="Next")).to_be_focused()
+
+
 def test_a_rival_can_be_chosen(explorer: Explorer):
     explorer.page.goto("/compare")
     explorer.page.get_by_label("PinSage against").select_option("walk")
