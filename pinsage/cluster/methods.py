@@ -79,7 +79,8 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
 def combined_run(run: Run) -> Run:
     """The run that trains the paper's Combined baseline: an MLP on content, on the same pairs.
 
-    Features made from the graph are left out, since Combined knows content and degrees alone.
+    Features made from the graph are left out, since Combined knows content and degrees alone. So
+    are a model and embeddings that the run takes as they were published: they are PinSage's.
     """
     config = run.config
     return Run(
@@ -87,6 +88,7 @@ def combined_run(run: Run) -> Run:
             update={
                 "graph": config.graph.model_copy(update={"structure": None}),
                 "model": config.model.model_copy(update={"num_layers": 0}),
+                "embed": config.embed.model_copy(update={"model": None, "previous": None}),
             }
         )
     )

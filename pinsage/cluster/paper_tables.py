@@ -73,6 +73,16 @@ class ReproduceConfig(Config):
     trial_timeout_s: PositiveFloat = 7_200
     """How long no trial may end before the job stops."""
 
+    @field_validator("run")
+    @classmethod
+    def _trains(cls, run: RunConfig) -> RunConfig:
+        if run.embed.model is not None or run.embed.previous is not None:
+            raise ValueError(
+                "embed.model and embed.previous name what one model published, and every method "
+                "would take that instead of its own; leave them out"
+            )
+        return run
+
     @field_validator("seeds")
     @classmethod
     def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -76,9 +76,15 @@ def search(run: Run) -> SearchResult:
     killed is gone on with by the same command, and more trials may be asked for.
 
     Raises:
-        ConfigError: a drawn setting is unknown or out of range; nothing was trained then.
+        ConfigError: a drawn setting is unknown or out of range, or the recipe takes a model as it
+            was published; nothing was trained then.
         TrainingError: every trial failed.
     """
+    if run.config.embed.model is not None:
+        raise ConfigError(
+            f"embed.model is {run.config.embed.model}, a published model, which every trial would "
+            "take instead of training; leave it out"
+        )
     trials = draw_trials(run.config.search)
     configs = [_config_of(run.config, trial) for trial in trials]
     # A trial may ask for another graph, or for another part of it to train on.

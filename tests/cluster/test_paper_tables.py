@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pinsage.base.config import load_config
 from pinsage.base.errors import ConfigError
@@ -75,6 +76,14 @@ def test_seeds_and_sizes_count_once_and_sizes_ascend(config) -> None:
     assert found.seeds == (3, 0)
     assert found.num_neighbors == (10, 20)
     assert found.minibatch_sizes == (64, 256)
+
+
+@pytest.mark.parametrize("name", ["model", "previous"])
+def test_a_published_model_is_no_method_of_its_own(config, name) -> None:
+    tree = config.run.model_dump(mode="json")
+    tree["embed"][name] = "0123456789ab"
+    with pytest.raises(ValidationError, match=r"embed\.model and embed\.previous.*leave them out"):
+        ReproduceConfig(run=RunConfig.model_validate(tree))
 
 
 def test_nothing_to_compare_is_refused(config) -> None:

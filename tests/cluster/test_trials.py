@@ -67,3 +67,10 @@ def test_a_trial_is_judged_by_the_weights_that_its_model_has(patience, step):
     assert look is not None
     assert look.step == step
     assert look_at_model(TrainingState(step=30, losses=[]), config) is None
+
+
+def test_a_recipe_with_a_published_model_leaves_nothing_to_search(tmp_path):
+    run = smoke_run(tmp_path, "embed.model=0123456789ab")
+    with pytest.raises(ConfigError, match=r"embed\.model is 0123456789ab.*leave it out"):
+        search(run)
+    assert list(tmp_path.iterdir()) == []
