@@ -70,12 +70,13 @@ def _quality(report: StageResult) -> str:
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")
     width = max(14, *(len(method) + 1 for method in metrics))
-    lines = ["method".ljust(width) + "".join(name.rjust(15) for name in names)]
+    column = max(15, *(len(name) + 2 for name in names))
+    lines = ["method".ljust(width) + "".join(name.rjust(column) for name in names)]
     for method, values in metrics.items():
         cells = []
         for name in names:
             best = values[name] == max(other[name] for other in metrics.values())
-            cells.append(f"{values[name]:.3f}{'*' if best else ' '}".rjust(15))
+            cells.append(f"{values[name]:.3f}{'*' if best else ' '}".rjust(column))
         lines.append(method.ljust(width) + "".join(cells))
     return "\n".join([*lines, "* best of its column"])
 

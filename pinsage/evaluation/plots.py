@@ -133,7 +133,8 @@ def _chart(
     base = _HEIGHT - _BOTTOM
     parts.extend(
         f'<path class="axis" d="M{at_x(tick):.1f} {base}v5"/>'
-        f'<text x="{at_x(tick):.1f}" y="{base + 18}" class="middle">{tick:g}</text>'
+        f'<text x="{_inside(at_x(tick), f"{tick:g}"):.1f}" y="{base + 18}" class="middle">'
+        f"{tick:g}</text>"
         for tick in x_ticks
     )
     parts.append(
@@ -145,6 +146,11 @@ def _chart(
     parts.extend(_line(line, at_x, at_y, filled=filled) for line in reversed(series))
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _inside(x: float, text: str) -> float:
+    """Move the middle of a text so far that its letters end in the picture, on a phone too."""
+    return min(x, _WIDTH - 6.0 * len(text))
 
 
 def _line(

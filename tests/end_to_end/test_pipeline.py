@@ -57,7 +57,10 @@ def test_the_closing_table_tells_time_content_and_quality(finished: Finished) ->
 
 
 def test_the_columns_of_quality_stand_in_line_whatever_methods_are_called(tmp_path: Path) -> None:
-    metrics = {name: {"hit_rate@10": 0.5, "scaled_mrr": 0.25} for name in ("pinsage", "v" * 40)}
+    metrics = {
+        name: {"hit_rate@100000": 0.5, "hit_rate@1000000": 0.5, "scaled_mrr": 0}
+        for name in ("pinsage", "v" * 40)
+    }
     (tmp_path / "report.json").write_text(json.dumps({"metrics": metrics}))
     counts = {"pairs": 1, "candidates": 1}
     table = closing_table(
@@ -65,6 +68,7 @@ def test_the_columns_of_quality_stand_in_line_whatever_methods_are_called(tmp_pa
     )
     _, *rows = table.partition("method")[2].splitlines()
     assert len({row.index("0.500") for row in rows[:2]}) == 1
+    assert " hit_rate@100000 " in table
 
 
 def test_a_changed_setting_publishes_beside_the_old_result(finished: Finished) -> None:
