@@ -85,13 +85,20 @@ def search(run: Run) -> SearchResult:
             f"embed.model is {run.config.embed.model}, a published model, which every trial would "
             "take instead of training; leave it out"
         )
-    trials = draw_trials(run.config.search)
-    configs = [_config_of(run.config, trial) for trial in trials]
-    # A trial may ask for another graph, or for another part of it to train on.
-    for one in {own.training_graph.directory: own for own in map(Run, configs)}.values():
-        drivers.ingest(one)
+    runs: dict[Path, tuple[Trial, Run]] = {}
+    for trial in draw_trials(run.config.search):
+        own = Run(_config_of(run.config, trial))
+        # What is drawn may be what the recipe says already; no two trials train one model.
+        runs.setdefault(own.model.directory, (trial, own))
+    trials = [trial for trial, _ in runs.values()]
+    # What trials share is made before them: of two at a time, only one can write it.
+    for own in {own.training_graph.directory: own for _, own in runs.values()}.values():
+        drivers.ingest(own)
     with session(run.config.ray):
-        tried = _fit(run, configs, trials)
+        walked = {own.training_neighborhoods.directory: own for _, own in runs.values()}
+        for own in walked.values():
+            drivers.walk(own)
+        tried = _fit(run, [own.config for _, own in runs.values()], trials)
     tried.sort(key=lambda trial: -1.0 if trial.hit_rate is None else trial.hit_rate, reverse=True)
     if tried[0].hit_rate is None:
         raise TrainingError(f"every trial failed; the first one: {tried[0].error}")

@@ -53,6 +53,7 @@ def test_every_graph_that_a_trial_asks_for_is_made_before_the_first_one_trains(
         return [Tried(trial, 0.5, 1, "model/0") for trial in trials]
 
     monkeypatch.setattr("pinsage.cluster.search.session", lambda ray: nullcontext())
+    monkeypatch.setattr("pinsage.cluster.drivers.walk", lambda run: None)
     monkeypatch.setattr("pinsage.cluster.search._fit", fit)
     search(run)
     assert len(set(made)) == 4
@@ -74,3 +75,27 @@ def test_a_recipe_with_a_published_model_leaves_nothing_to_search(tmp_path):
     with pytest.raises(ConfigError, match=r"embed\.model is 0123456789ab.*leave it out"):
         search(run)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_two_trials_train_one_model_and_what_they_share_is_walked_once_before_them(
+    tmp_path, monkeypatch
+):
+    # The recipe trains for 8 epochs with 50 walks an item.
+    space = "train.schedule.epochs: [8, 4], walk.num_walks: [50, 20]"
+    run = smoke_run(tmp_path, f"search={{space: {{{space}}}, num_trials: 40}}")
+    walked, models = [], []
+
+    def fit(run, configs, trials):
+        models.extend(Run(config).model.directory for config in configs)
+        assert sorted(walked) == sorted({Run(c).neighborhoods.directory for c in configs})
+        return [Tried(trial, 0.5, 1, "model/0") for trial in trials]
+
+    monkeypatch.setattr("pinsage.cluster.search.session", lambda ray: nullcontext())
+    monkeypatch.setattr("pinsage.cluster.drivers.ingest", lambda run: None)
+    monkeypatch.setattr(
+        "pinsage.cluster.drivers.walk", lambda run: walked.append(run.neighborhoods.directory)
+    )
+    monkeypatch.setattr("pinsage.cluster.search._fit", fit)
+    assert len(search(run).trials) == 4
+    assert len(models) == len(set(models)) == 4
+    assert len(walked) == 2
