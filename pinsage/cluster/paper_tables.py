@@ -192,6 +192,15 @@ def neighbor_trials(config: ReproduceConfig) -> list[Trial]:
     ]
 
 
+def by_model(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Put those trials together that differ in how one model embeds: only one can train it."""
+    together: dict[Path, list[Trial]] = {}
+    for trial in trials:
+        made = trial.stage if trial.group else trial.run.model
+        together.setdefault(made.directory, []).append(trial)
+    return list(together.values())
+
+
 def _neighbor_settings(config: RunConfig, size: int) -> list[str]:
     """Ask for T neighbors, unless the recipe does: then it is a trial of table 1."""
     kept = config.walk.num_neighbors

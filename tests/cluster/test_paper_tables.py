@@ -10,6 +10,7 @@ from pinsage.base.errors import ConfigError
 from pinsage.cluster.paper_tables import (
     METHODS,
     ReproduceConfig,
+    by_model,
     ladder_trials,
     minibatch_trials,
     neighbor_trials,
@@ -61,6 +62,19 @@ def test_the_recipe_s_own_neighbors_are_the_trial_of_table_one(config) -> None:
     }
     assert by_size[20] == ours
     assert not by_size[10] & ours
+
+
+def test_trials_that_differ_in_how_one_model_embeds_are_run_one_after_the_other(config) -> None:
+    # Trained with 10 neighbors and embedded with 20: T = 10 is the same model, embedded with 10.
+    tree = config.run.model_dump(mode="json")
+    tree["train"]["minibatch"]["num_neighbors"] = 10
+    mixed = config.model_copy(update={"run": RunConfig.model_validate(tree), "seeds": (0,)})
+    trials = [*ladder_trials(mixed, ["content"]), *neighbor_trials(mixed)]
+    together = [[trial.method for trial in some] for some in by_model(trials)]
+    assert ["pinsage", "T = 10"] in together
+    assert ["content"] in together
+    assert sum(map(len, together)) == len(trials)
+    assert len({trial.stage.directory for trial in trials}) == len(trials)
 
 
 def test_minibatch_sizes_share_all_but_the_model(config) -> None:
