@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks._plot import write_chart
 from benchmarks._timing import median_ratio, parser, report, take_turns
 from pinsage.base.artifacts import Draft
-from pinsage.evaluation.plots import Series, style_of
+from pinsage.evaluation.plots import Series
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency
 from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.inference.export import read_embeddings
@@ -102,7 +102,7 @@ def study(catalog: Catalog, rounds: int, chart: Path | None) -> dict[str, object
     if chart is not None:
         chart.mkdir(parents=True, exist_ok=True)
         lines = [
-            Series(name, style_of(place), [p[2] for p in points], [p[1] for p in points])
+            Series(name, place, [p[2] for p in points], [p[1] for p in points])
             for place, (name, points) in enumerate(curves.items())
         ]
         path = chart / f"retrieval-{catalog.name.split()[0]}.svg"

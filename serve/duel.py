@@ -93,13 +93,15 @@ def ask(
         ProblemError: a method or the item is unknown, or the methods answer alike.
     """
     pairs = _pairs(answers, pair)
-    for _ in range(_TRIES if query is None else len(pairs) * 4):
+    secrets.SystemRandom().shuffle(pairs)
+    # Of a chosen item, every pair is tried once.
+    for number in range(_TRIES if query is None else len(pairs)):
         nonce = secrets.token_hex(16)
         rng = np.random.default_rng(int(nonce, 16))
         key = answers.starting_key(rng.random()) if query is None else query
         if key is None:
             break
-        question = Question(answers.digest, key, pairs[rng.integers(len(pairs))], num_items, nonce)
+        question = Question(answers.digest, key, pairs[number % len(pairs)], num_items, nonce)
         left, right = (
             orjson.loads(answers.similar([key], num_items, method)[0])
             for method in question.sides(secret)

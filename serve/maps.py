@@ -33,7 +33,9 @@ def map_text(parts: Parts, items: Items) -> bytes:
             raise ArtifactError(f"{path}: not a report ({error}); rerun evaluate") from error
     if found is None:
         raise ProblemError(
-            Code.NO_MAP, "This generation's report has no map; run evaluate with map_items above 0."
+            Code.NO_MAP,
+            "This generation's report has no map; run evaluate with map_items of at least 10 (a "
+            "map wants as many items whose embeddings differ).",
         )
     try:
         points = found["points"]

@@ -4,6 +4,7 @@ Any number of processes may share the file: a lock on it orders writers, and eve
 others have added before deciding whether a vote is new.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -79,7 +80,7 @@ class VoteLog:
         """Give the secret, the same for all replicas; made when first asked for.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or the secret there is not whole.
         """
         path = self._folder / _SECRET
         if not path.exists():
@@ -97,7 +98,15 @@ class VoteLog:
                 pass
             finally:
                 fresh.unlink()
-        return path.read_bytes()
+        secret = path.read_bytes()
+        if len(secret) != _SECRET_BYTES:
+            # With an empty one, anybody could sign a question.
+            raise OSError(
+                errno.EIO,
+                f"{path} has {len(secret)} bytes instead of {_SECRET_BYTES}; delete it, and "
+                "questions asked before can't be answered any more",
+            )
+        return secret
 
     def cast(self, vote: Vote) -> bool:
         """Keep a vote for good; tells whether it was new.

@@ -119,6 +119,8 @@ def index(run: Run) -> StageResult:
 def evaluate(run: Run) -> StageResult:
     """Rank the held-out pairs with every method and publish the report."""
     if not run.report.is_done:
+        require(run.report)
+        check_evaluation(run)
         _prepare_baselines(run)
     return _publish(run.report, lambda draft: evaluate_all(run, draft))
 

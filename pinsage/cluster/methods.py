@@ -20,6 +20,7 @@ from pinsage.evaluation.baselines.factors import (
     Settings,
     grid,
     item_factors,
+    said,
     tuned,
 )
 from pinsage.evaluation.ranking import Scorer
@@ -57,8 +58,7 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
     with Progress(f"fit {kind}", len(points), "settings") as progress:
 
         def tell(number: int, point: Settings) -> None:
-            said = ", ".join(f"{name} {value:g}" for name, value in point.items())
-            progress.set(number, said)
+            progress.set(number, said(point))
 
         factors, tried = tuned(
             lambda point: item_factors(
@@ -79,7 +79,8 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
 def combined_run(run: Run) -> Run:
     """The run that trains the paper's Combined baseline: an MLP on content, on the same pairs.
 
-    Features made from the graph are left out, since Combined knows content and degrees alone.
+    Features made from the graph are left out, since Combined knows content and degrees alone. So
+    are a model and embeddings that the run takes as they were published: they are PinSage's.
     """
     config = run.config
     return Run(
@@ -87,6 +88,7 @@ def combined_run(run: Run) -> Run:
             update={
                 "graph": config.graph.model_copy(update={"structure": None}),
                 "model": config.model.model_copy(update={"num_layers": 0}),
+                "embed": config.embed.model_copy(update={"model": None, "previous": None}),
             }
         )
     )

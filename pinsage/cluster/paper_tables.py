@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from pinsage.base.artifacts import fingerprint
 from pinsage.base.config import Config, apply_override, dump_config
@@ -65,6 +72,27 @@ class ReproduceConfig(Config):
     by side as fit into the cluster."""
     trial_timeout_s: PositiveFloat = 7_200
     """How long no trial may end before the job stops."""
+
+    @field_validator("run")
+    @classmethod
+    def _trains(cls, run: RunConfig) -> RunConfig:
+        if run.embed.model is not None or run.embed.previous is not None:
+            raise ValueError(
+                "embed.model and embed.previous name what one model published, and every method "
+                "would take that instead of its own; leave them out"
+            )
+        return run
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        # A seed that counted twice would make its interval narrower than it is.
+        return tuple(dict.fromkeys(seeds))
+
+    @field_validator("num_neighbors", "minibatch_sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(sizes)))
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,12 @@ def ladder_trials(config: ReproduceConfig, groups: Sequence[str]) -> list[Trial]
     Args:
         config: what is varied.
         groups: the feature groups that hold content.
+
+    Raises:
+        ConfigError: there is nothing to compare.
     """
+    if not config.methods and not groups:
+        raise ConfigError("methods is empty, and no feature group holds content; name a method")
     base = Run(config.run)
     trials = [Trial(group, base, group) for group in groups]
     # Seed by seed, so that a job cut short has whole tables of fewer seeds.
@@ -157,6 +190,15 @@ def neighbor_trials(config: ReproduceConfig) -> list[Trial]:
         for seed in config.seeds
         for size in config.num_neighbors
     ]
+
+
+def by_model(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Put those trials together that differ in how one model embeds: only one can train it."""
+    together: dict[Path, list[Trial]] = {}
+    for trial in trials:
+        made = trial.stage if trial.group else trial.run.model
+        together.setdefault(made.directory, []).append(trial)
+    return list(together.values())
 
 
 def _neighbor_settings(config: RunConfig, size: int) -> list[str]:

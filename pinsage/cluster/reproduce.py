@@ -25,6 +25,7 @@ from pinsage.cluster.paper_tables import (
     TRIAL,
     ReproduceConfig,
     Trial,
+    by_model,
     ladder_trials,
     minibatch_trials,
     neighbor_trials,
@@ -78,8 +79,8 @@ def reproduce(config: ReproduceConfig) -> Path:
 
 
 def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
-    """Run trials side by side, each in one process of the cluster, in order of their start."""
-    run_one = ray.remote(_run_trial).options(
+    """Run trials side by side, those of a model in one process, in order of their start."""
+    run_some = ray.remote(_run_trials).options(
         num_cpus=config.cpus_per_trial,
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
         max_retries=config.run.train.max_failures,
@@ -88,8 +89,8 @@ def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
     require_cpus(config.cpus_per_trial, purpose="a trial", setting="cpus_per_trial")
     threads = max(int(config.cpus_per_trial), 1)
     with Progress("reproduce", len(trials), "trials") as progress:
-        labels = {run_one.remote(trial, threads): trial.label for trial in trials}
-        waiting = list(labels)
+        running = {run_some.remote(some, threads): some for some in by_model(trials)}
+        waiting = list(running)
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=config.trial_timeout_s)
             if not ready:
@@ -98,7 +99,15 @@ def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
                     "`ray status`, or raise trial_timeout_s"
                 )
             ray.get(ready, timeout=config.trial_timeout_s)
-            progress.advance(1, labels[ready[0]])
+            done = running[ready[0]]
+            progress.advance(len(done), done[-1].label)
+
+
+def _run_trials(trials: Sequence[Trial], num_threads: int) -> None:
+    for trial in trials:
+        # A task that Ray starts again, because its node was lost, may have published some.
+        if not trial.stage.is_done:
+            _run_trial(trial, num_threads)
 
 
 def _run_trial(trial: Trial, num_threads: int) -> None:

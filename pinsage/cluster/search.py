@@ -20,8 +20,9 @@ from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.session import ray_storage, session, stop_on_signals
 from pinsage.cluster.trials import Trial, draw_trials
-from pinsage.training import load_progress
-from pinsage.training.validation import ValidationConfig, best_of
+from pinsage.training import TrainConfig, best_step, load_progress
+from pinsage.training.state import TrainingState, Validation
+from pinsage.training.validation import ValidationConfig
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ class Tried:
 
     Attributes:
         settings: how it differs from the recipe.
-        hit_rate: of the valid pairs looked at, at its best look; None if it failed.
-        step: the step of that look.
+        hit_rate: of the valid pairs looked at, by the weights that became the model; None if it
+            failed.
+        step: the step of those weights.
         model: the published model; None if it failed.
         error: why it failed.
     """
@@ -70,18 +72,33 @@ def search(run: Run) -> SearchResult:
     """Train with every drawn setting, and write down the best ones as a recipe.
 
     A trial is a run of the same stages into the same output, so what is published is found again:
-    trials share the graph, and neighborhoods where walks don't differ. A search that was killed is
-    gone on with by the same command, and more trials may be asked for.
+    trials share graphs and neighborhoods where their settings don't differ. A search that was
+    killed is gone on with by the same command, and more trials may be asked for.
 
     Raises:
-        ConfigError: a drawn setting is unknown or out of range; nothing was trained then.
+        ConfigError: a drawn setting is unknown or out of range, or the recipe takes a model as it
+            was published; nothing was trained then.
         TrainingError: every trial failed.
     """
-    trials = draw_trials(run.config.search)
-    configs = [_config_of(run.config, trial) for trial in trials]
-    drivers.ingest(Run(configs[0]))
+    if run.config.embed.model is not None:
+        raise ConfigError(
+            f"embed.model is {run.config.embed.model}, a published model, which every trial would "
+            "take instead of training; leave it out"
+        )
+    runs: dict[Path, tuple[Trial, Run]] = {}
+    for trial in draw_trials(run.config.search):
+        own = Run(_config_of(run.config, trial))
+        # What is drawn may be what the recipe says already; no two trials train one model.
+        runs.setdefault(own.model.directory, (trial, own))
+    trials = [trial for trial, _ in runs.values()]
+    # What trials share is made before them: of two at a time, only one can write it.
+    for own in {own.training_graph.directory: own for _, own in runs.values()}.values():
+        drivers.ingest(own)
     with session(run.config.ray):
-        tried = _fit(run, configs, trials)
+        walked = {own.training_neighborhoods.directory: own for _, own in runs.values()}
+        for own in walked.values():
+            drivers.walk(own)
+        tried = _fit(run, [own.config for _, own in runs.values()], trials)
     tried.sort(key=lambda trial: -1.0 if trial.hit_rate is None else trial.hit_rate, reverse=True)
     if tried[0].hit_rate is None:
         raise TrainingError(f"every trial failed; the first one: {tried[0].error}")
@@ -146,14 +163,20 @@ def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
         drivers.train(run)
     except PinsageError as error:
         return {"error": str(error)}
-    best = best_of(load_progress(run.model.open().path).validations)
-    if best is None:
+    look = look_at_model(load_progress(run.model.open().path), run.config.train)
+    if look is None:
         return {"error": "no held-out pairs were looked at; check train.validation"}
     return {
-        "hit_rate": best.hit_rate,
-        "step": best.step,
+        "hit_rate": look.hit_rate,
+        "step": look.step,
         "model": run.model.directory.relative_to(run.output).as_posix(),
     }
+
+
+def look_at_model(state: TrainingState, config: TrainConfig) -> Validation | None:
+    """Find the look that was taken at the weights of the model: without patience, the last one."""
+    step = best_step(state, config)
+    return next((look for look in state.validations if look.step == step), None)
 
 
 class _Lines(tune.Callback):

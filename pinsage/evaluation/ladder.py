@@ -19,6 +19,9 @@ from pinsage.evaluation.wording import listed, metric_label, verdict
 # the signs, which are -1.
 _SEEDS = -2
 
+_FEWEST_QUERIES = 6
+"""Fewer make no order clear: were there none, all of them would agree with p above .05."""
+
 Values = Mapping[str, Float64[np.ndarray, "seeds pairs"]]
 """Metric to what each pair contributes to its mean, one row a seed; one row if nothing is drawn."""
 
@@ -53,12 +56,14 @@ def compare(
     Returns:
         `metrics`: method to metric to `mean`, `low`, `high` and `by_seed`. `steps`: for each step
         `better`, `worse`, `metrics` (metric to `difference`, `low`, `high` and `verdict`: `ahead`,
-        `even` or `behind`), and whether it `holds`: ahead at every metric.
+        `even` or `behind`), and whether it `holds`: ahead at every metric. With fewer than six
+        queries nothing is clear, so every verdict is `even`.
 
     Raises:
         ValueError: as `resampled_means` does.
     """
     names = list(methods)
+    is_enough = len(np.unique(queries)) >= _FEWEST_QUERIES
     counts = [len(next(iter(values.values()))) for values in methods.values()]
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     differences: list[dict[str, Any]] = [{} for _ in steps]
@@ -83,7 +88,7 @@ def compare(
                 "difference": next(means) - next(means),
                 "low": low,
                 "high": high,
-                "verdict": verdict(low, high),
+                "verdict": verdict(low, high) if is_enough else "even",
             }
     ladder = zip(steps, differences, strict=True)
     return {"metrics": found, "steps": [_judged(step, metrics) for step, metrics in ladder]}

@@ -7,7 +7,9 @@ from typing import Any
 from pinsage.evaluation.plots import nice_ticks
 from pinsage.evaluation.wording import metric_label
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 34, 150, 20, 34, 40
+_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 34, 190, 20, 34, 40
+_LETTERS = 18
+"""Letters of a name that fit left of the axis, on a phone too; longer ones end in dots."""
 
 # The picture also stands alone, on a light page or a dark one.
 _STYLE = """
@@ -55,7 +57,7 @@ def ladder_chart(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     for row, (method, values) in enumerate(metrics.items()):
         y = _TOP + _ROW * (row + 0.5)
         parts.append(
-            f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(method)}</text>'
+            f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{_named(method)}</text>'
         )
         for place, name in enumerate(shown):
             found, height_of = values[name], y + 6 * place - 3 * (len(shown) - 1)
@@ -68,3 +70,9 @@ def ladder_chart(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _named(name: str) -> str:
+    if len(name) <= _LETTERS:
+        return escape(name)
+    return f"{escape(name[: _LETTERS - 2])} ...<title>{escape(name)}</title>"

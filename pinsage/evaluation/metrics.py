@@ -64,6 +64,9 @@ def discounted_values(ranks: Ranks, k: int) -> Float64[np.ndarray, " pairs"]:
     Raises:
         ValueError: `k` is less than 1.
     """
+    _check_at_least_one("k", k)
+    # No rank is beyond the candidates, so that the gains take no memory for a larger k.
+    k = min(k, ranks.num_candidates)
     gains = _ideal_gains(k)
     first, last = ranks.better, ranks.better + ranks.tied + 1
     sums = gains[np.minimum(last, k)] - gains[np.minimum(first, k)]
@@ -114,8 +117,9 @@ def ndcg_values(ranks: Ranks, answers: Answers, k: int) -> Float64[np.ndarray, "
     Raises:
         ValueError: `k` is less than 1.
     """
-    best = _ideal_gains(k)[np.minimum(answers.per_query, k)]
-    return answers.sums(discounted_values(ranks, k)) / best
+    sums = answers.sums(discounted_values(ranks, k))
+    counted = np.minimum(answers.per_query, k)
+    return sums / _ideal_gains(int(counted.max()))[counted]
 
 
 def hit_rate(ranks: Ranks, k: int) -> float:
@@ -140,7 +144,6 @@ def mrr(ranks: Ranks) -> float:
 
 def _ideal_gains(k: int) -> Float64[np.ndarray, " ranks"]:
     """Give the DCG of n positives at the best n ranks, for n = 0 ... k."""
-    _check_at_least_one("k", k)
     return np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))])
 
 

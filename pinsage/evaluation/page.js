@@ -25,7 +25,11 @@ function pictured(item) {
 
 function shown(item, near) {
   const list = made("ol");
-  list.append(...near.map((other) => made("li", other.title)));
+  list.append(...near.map((other) => {
+    const line = made("li");
+    line.append(made("span", other.title));
+    return line;
+  }));
   panel.replaceChildren(
     ...(/^(data:image\/|https?:\/\/)/.test(item.image ?? "") ? [pictured(item)] : []),
     made("h3", item.title),

@@ -14,7 +14,6 @@ from pinsage.evaluation.page_tables import (
     metric_section,
     paired_section,
 )
-from pinsage.evaluation.plots import style_of
 from pinsage.evaluation.wording import OURS, method_label
 
 
@@ -67,9 +66,9 @@ def _unbroken(sentence: str) -> str:
 
 
 def _styles(metrics: Mapping[str, Any]) -> dict[str, int]:
-    """Give ours the first style, and the others the rest in order."""
+    """Give ours the first style of line, and the others the rest in order."""
     rivals = [name for name in metrics if name != OURS]
-    return {OURS: 0, **{name: style_of(n + 1) for n, name in enumerate(rivals)}}
+    return {OURS: 0, **{name: n + 1 for n, name in enumerate(rivals)}}
 
 
 def _protocol_section(report: Mapping[str, Any]) -> str:

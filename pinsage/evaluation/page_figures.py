@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pinsage.evaluation.markup import ours_first, picture, section
-from pinsage.evaluation.plots import Series, density_chart, log_chart, swatch
+from pinsage.evaluation.plots import Series, color_of, density_chart, log_chart, swatch
 from pinsage.evaluation.wording import method_label
 
 _X_TICKS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
@@ -128,12 +128,12 @@ def _sheet(sheet: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     rows = []
     for name, answers in ours_first(sheet["columns"]).items():
         items = "".join(_answer(answer) for answer in answers)
-        heading = f'<h4 class="b{styles[name]}">{escape(method_label(name))}</h4>'
+        heading = f'<h4 class="b{color_of(styles[name])}">{escape(method_label(name))}</h4>'
         rows.append(f'<div class="strip">{heading}<ol>{items}</ol></div>')
     return (
         f'<section class="sheet"><div class="query">{picture(query)}'
-        f"<h3>{escape(query['title'])} "
-        f'<span class="soft">in {query["degree"]:,} contexts</span></h3></div>'
+        f'<h3 title="{escape(query["title"])}"><bdi>{escape(query["title"])}</bdi></h3>'
+        f'<span class="soft">in {query["degree"]:,} contexts</span></div>'
         f'<div class="strips">{"".join(rows)}</div></section>'
     )
 

@@ -51,7 +51,7 @@ def paired_section(report: Mapping[str, Any]) -> str:
     ours = method_label(OURS)
     caption = (
         f"{ours} minus the rival on the same pairs, with 95% paired intervals; green: ahead, "
-        "red: behind, gray: the interval holds zero"
+        "red: behind, gray: the interval holds zero or p is above .05"
     )
     if "p_values" in report["protocol"]:
         caption += f"; p: {report['protocol']['p_values']}"
@@ -162,8 +162,9 @@ def _cell(
 
 def _gap(gap: Mapping[str, float]) -> str:
     p = f"<small>{escape(p_label(gap['p']))}</small>" if "p" in gap else ""
+    found = verdict(gap["low"], gap["high"], gap.get("p", 0.0))
     return (
-        f'<td class="{verdict(gap["low"], gap["high"])}">{gap["difference"]:+.4f}'
+        f'<td class="{found}">{gap["difference"]:+.4f}'
         f"<small>{gap['low']:+.4f} to {gap['high']:+.4f}</small>{p}</td>"
     )
 

@@ -8,8 +8,8 @@ from html import escape
 _WIDTH, _HEIGHT = 520, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 44
 
-NUM_STYLES = 8
-"""How many series the page has colors for; more begin again at the second."""
+NUM_COLORS = 8
+"""How many series the page has colors for; more begin again at the second, with other dashes."""
 
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2", "1 4", "14 3 3 3")
 
@@ -20,27 +20,27 @@ class Series:
 
     label: str
     style: int
-    """Color and dash, from `style_of`."""
+    """Color and dash: the place among all series, 0 for ours."""
     x: Sequence[float]
     y: Sequence[float]
     bands: Sequence[tuple[float, float, float]] = ()
     """Marked points with their intervals: (x, low, high)."""
 
 
-def style_of(position: int) -> int:
-    """Give the style of the series at a position; the first style is never used again.
+def color_of(style: int) -> int:
+    """Give the color of a style; the first color is never used again.
 
-    >>> [style_of(n) for n in range(10)]
+    >>> [color_of(n) for n in range(10)]
     [0, 1, 2, 3, 4, 5, 6, 7, 1, 2]
     """
-    return position if position < NUM_STYLES else 1 + (position - 1) % (NUM_STYLES - 1)
+    return style if style < NUM_COLORS else 1 + (style - 1) % (NUM_COLORS - 1)
 
 
 def swatch(style: int) -> str:
     """Draw the short piece of line that stands for a series in a legend."""
     return (
         f'<svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">'
-        f'<path class="line c{style}" d="M0 4H28"{_dash(style)}/></svg>'
+        f'<path class="line c{color_of(style)}" d="M0 4H28"{_dash(style)}/></svg>'
     )
 
 
@@ -78,6 +78,8 @@ def density_chart(series: Sequence[Series], *, names: tuple[str, str]) -> str:
     span = (high - low) or 1.0
     step = 0.25 if span > 0.8 else 0.1
     ticks = [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    if len(ticks) < 2:
+        ticks = [round(low, 3), round(high, 3)]
     return _chart(
         series,
         place_x=lambda x: (x - low) / span,
@@ -131,7 +133,8 @@ def _chart(
     base = _HEIGHT - _BOTTOM
     parts.extend(
         f'<path class="axis" d="M{at_x(tick):.1f} {base}v5"/>'
-        f'<text x="{at_x(tick):.1f}" y="{base + 18}" class="middle">{tick:g}</text>'
+        f'<text x="{_inside(at_x(tick), f"{tick:g}"):.1f}" y="{base + 18}" class="middle">'
+        f"{tick:g}</text>"
         for tick in x_ticks
     )
     parts.append(
@@ -145,6 +148,11 @@ def _chart(
     return "".join(parts)
 
 
+def _inside(x: float, text: str) -> float:
+    """Move the middle of a text so far that its letters end in the picture, on a phone too."""
+    return min(x, _WIDTH - 6.0 * len(text))
+
+
 def _line(
     line: Series,
     at_x: Callable[[float], float],
@@ -154,19 +162,20 @@ def _line(
 ) -> str:
     points = [f"{at_x(x):.1f} {at_y(y):.1f}" for x, y in zip(line.x, line.y, strict=True)]
     path = "M" + "L".join(points)
+    color = color_of(line.style)
     parts = [f"<g><title>{escape(line.label)}</title>"]
     if filled:
         floor = f"{at_y(0.0):.1f}"
         closed = f"{path}L{at_x(line.x[-1]):.1f} {floor}L{at_x(line.x[0]):.1f} {floor}Z"
-        parts.append(f'<path class="area f{line.style}" d="{closed}"/>')
-    parts.append(f'<path class="line c{line.style}" d="{path}"{_dash(line.style)}/>')
+        parts.append(f'<path class="area f{color}" d="{closed}"/>')
+    parts.append(f'<path class="line c{color}" d="{path}"{_dash(line.style)}/>')
     y_of = dict(zip(line.x, line.y, strict=True))
     for x, low, high in line.bands:
         left = at_x(x)
         parts.append(
-            f'<path class="whisker c{line.style}" '
+            f'<path class="whisker c{color}" '
             f'd="M{left:.1f} {at_y(low):.1f}V{at_y(high):.1f}"/>'
-            f'<circle class="dot f{line.style}" cx="{left:.1f}" cy="{at_y(y_of[x]):.1f}" r="3.5">'
+            f'<circle class="dot f{color}" cx="{left:.1f}" cy="{at_y(y_of[x]):.1f}" r="3.5">'
             f"<title>{escape(line.label)}, {x:g}: {y_of[x]:.4f} [{low:.4f}, {high:.4f}]</title>"
             "</circle>"
         )
@@ -175,4 +184,7 @@ def _line(
 
 
 def _dash(style: int) -> str:
-    return f' stroke-dasharray="{_DASHES[style]}"' if _DASHES[style] else ""
+    # As many dashes as colors, of which those that come again are one fewer: no two series of
+    # 56 look alike.
+    dash = _DASHES[style % len(_DASHES)]
+    return f' stroke-dasharray="{dash}"' if dash else ""

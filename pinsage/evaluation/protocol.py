@@ -32,7 +32,7 @@ class EvaluationConfig(Config):
     """Which held-out pairs are ranked."""
     max_pairs: PositiveInt | None = None
     """Rank a random sample of this many pairs; none ranks them all."""
-    candidates: PositiveInt | None = None
+    candidates: int | None = Field(default=None, ge=2)
     """Rank among a random sample of this many items, as the paper does among 5 million; none ranks
     among all. Figures of different pools cannot be compared, and the report says so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -44,7 +44,7 @@ class EvaluationConfig(Config):
     num_sheets: NonNegativeInt = 12
     """Queries whose recommendations are shown side by side."""
     map_items: NonNegativeInt = 1_000
-    """Random items on the map of the embeddings (figure 6); 0 draws none."""
+    """Random items on the map of the embeddings (figure 6); fewer than 10 draw none."""
     baselines: tuple[Baseline, ...] = CHEAP
     """What PinSage is compared with: `popularity`, `features` (a cosine a group), `item_cosine`,
     `transitions`, `walk` (Pixie), and, each minutes of work, `als`, `bpr` and `combined`."""

@@ -146,7 +146,10 @@ def _training(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, int | floa
 def _convergence(
     outcomes: Mapping[str, Outcome],
 ) -> dict[str, dict[str, int | float | None]]:
-    """Say how long a step takes, and after how many a quality is reached that all sizes reach."""
+    """Say how long a step takes, and after how many a quality is reached that all sizes reach.
+
+    Where a size finds nothing there is no such quality: the steps are all, without a total.
+    """
     paces = {name: outcome.paces[0] for name, outcome in outcomes.items()}
     best = {
         name: max((rate for _, rate in pace["validations"]), default=0.0)
@@ -156,18 +159,25 @@ def _convergence(
     rows: dict[str, dict[str, int | float | None]] = {}
     for name, pace in paces.items():
         looks = pace["validations"]
-        steps = next((step for step, rate in looks if rate >= target), pace["steps"])
+        reached = [step for step, rate in looks if rate >= target > 0]
+        steps = reached[0] if reached else pace["steps"]
         step_s = pace["step_s"]
         rows[name] = {
             "step_s": step_s,
             "steps": steps,
-            "total_s": None if step_s is None else step_s * steps,
+            "total_s": step_s * steps if reached and step_s is not None else None,
             "best_validation": best[name],
         }
     return rows
 
 
 def _minibatch_sentences(rows: Mapping[str, Mapping[str, int | float | None]]) -> list[str]:
+    nothing = [name for name, row in rows.items() if not row["best_validation"]]
+    if nothing:
+        return [
+            f"Minibatches of {listed(nothing)} pairs found nothing on valid pairs, so there is no "
+            "quality that all sizes reach."
+        ]
     timed = {name: row["total_s"] for name, row in rows.items() if row["total_s"] is not None}
     if len(timed) < 2:
         return ["Too few sizes were timed to say which is the fastest."]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pinsage.base.artifacts import Draft
 from pinsage.evaluation.ladder_chart import ladder_chart
-from pinsage.evaluation.plots import Series, density_chart, style_of, swatch
+from pinsage.evaluation.plots import Series, density_chart, swatch
 from pinsage.evaluation.reproduction import PAPER
 from pinsage.evaluation.wording import metric_label
 
@@ -70,9 +70,10 @@ def as_page(summary: Mapping[str, Any]) -> str:
 
 
 def _section(table: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(map(_cell, row[1:]))}</tr>" for row in table.rows
+        f"<tr><th scope=row>{escape(row[0])}</th>{''.join(map(_cell, row[1:]))}</tr>"
+        for row in table.rows
     )
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in table.sentences)
     return (
@@ -177,7 +178,7 @@ def _spread(summary: Mapping[str, Any]) -> str:
         found = summary["figure4"][name]
         edges = found["edges"]
         middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
-        series.append(Series(name, style_of(place), middles, found["density"]))
+        series.append(Series(name, place, middles, found["density"]))
     if not series:
         return ""
     legend = "".join(f"<li>{swatch(line.style)} {escape(line.label)}</li>" for line in series)

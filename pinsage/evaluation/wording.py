@@ -6,6 +6,9 @@ from typing import Any
 OURS = "pinsage"
 """The method that all others are compared with."""
 
+_CLEAR = 0.05
+"""Largest p value at which a difference is called clear."""
+
 _METHODS = {
     "pinsage": "PinSage",
     "popularity": "Popularity",
@@ -23,10 +26,11 @@ _METHODS = {
 def method_label(name: str) -> str:
     """Write a method's name for readers.
 
-    >>> method_label("item_cosine"), method_label("my_model")
-    ('Item-item cosine', 'My model')
+    >>> method_label("item_cosine"), method_label("my_model"), method_label("CLIP_text")
+    ('Item-item cosine', 'My model', 'CLIP text')
     """
-    return _METHODS.get(name) or name.replace("_", " ").capitalize()
+    words = name.replace("_", " ")
+    return _METHODS.get(name) or words[:1].upper() + words[1:]
 
 
 def metric_label(name: str) -> str:
@@ -95,23 +99,36 @@ def summary(
 ) -> list[str]:
     """Say which method wins where, then how far ours is from its strongest rival.
 
+    Methods with the same best value win together, as all do where K is as large as the catalog.
+
     Args:
         metrics: method to metric to value.
         paired: rival to metric to `difference`, `low` and `high` of ours minus the rival.
         compared: the metrics to speak of, in order.
     """
-    winners: dict[str, list[str]] = {}
+    winners: dict[tuple[str, ...], list[str]] = {}
     for metric in compared:
-        best = max(metrics, key=lambda name: metrics[name][metric])
-        winners.setdefault(best, []).append(f"{metric_label(metric)} ({metrics[best][metric]:.4f})")
+        best = max(found[metric] for found in metrics.values())
+        first = tuple(name for name in metrics if metrics[name][metric] == best)
+        winners.setdefault(first, []).append(f"{metric_label(metric)} ({best:.4f})")
     clauses = [
-        f"{method_label(method)} {'leads' if n == 0 else 'is ahead'} at {listed(won)}"
-        for n, (method, won) in enumerate(winners.items())
+        f"{_who_wins(first, of=len(metrics), alone='leads' if n == 0 else 'is ahead')} "
+        f"at {listed(won)}"
+        for n, (first, won) in enumerate(winners.items())
     ]
-    sentences = ["; ".join(clauses) + "."]
+    text = "; ".join(clauses) + "."
+    sentences = [text[0].upper() + text[1:]]
     if paired:
         sentences.append(_against_strongest(metrics, paired, compared))
     return sentences
+
+
+def _who_wins(names: Sequence[str], *, of: int, alone: str) -> str:
+    if len(names) == 1:
+        return f"{method_label(names[0])} {alone}"
+    if len(names) == of:
+        return "all methods are equal"
+    return f"{listed([method_label(name) for name in names])} are equally far ahead"
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -123,12 +140,17 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
 
 
-def verdict(low: float, high: float) -> str:
+def verdict(low: float, high: float, p: float = 0.0) -> str:
     """Read an interval of a difference: `ahead`, `behind`, or `even` when it holds zero.
 
-    >>> verdict(0.01, 0.02), verdict(-0.02, -0.01), verdict(-0.01, 0.01)
-    ('ahead', 'behind', 'even')
+    A p value above .05 is `even` too: however often few queries are drawn again, all may lie on
+    one side of zero by chance.
+
+    >>> verdict(0.01, 0.02), verdict(-0.02, -0.01), verdict(-0.01, 0.01), verdict(0.01, 0.02, 0.5)
+    ('ahead', 'behind', 'even', 'even')
     """
+    if p > _CLEAR:
+        return "even"
     if low > 0:
         return "ahead"
     return "behind" if high < 0 else "even"
@@ -145,7 +167,7 @@ def _against_strongest(
     for metric, rival in strongest.items():
         found = paired[rival][metric]
         whom = "" if always else f" against {method_label(rival)}"
-        gaps[verdict(found["low"], found["high"])].append(
+        gaps[verdict(found["low"], found["high"], found["p"])].append(
             f"{metric_label(metric)} ({found['difference']:+.4f} "
             f"[{found['low']:+.4f}, {found['high']:+.4f}]{whom})"
         )

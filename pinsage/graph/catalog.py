@@ -57,11 +57,14 @@ class Catalog:
 
     @cached_property
     def titles(self) -> list[str]:
-        """Every item's title, by item id; the key where there is none."""
+        """Every item's title, by item id; the key where there is none, or only blanks."""
         if not self._title_column:
             return self.keys
         texts = self._table[self._title_column].cast(pa.large_string()).to_pylist()
-        return [title or key for title, key in zip(texts, self.keys, strict=True)]
+        return [
+            title if title and not title.isspace() else key
+            for title, key in zip(texts, self.keys, strict=True)
+        ]
 
     def id_of(self, key: str) -> int | None:
         """Find the id of a key given as text; None if there is no such item."""

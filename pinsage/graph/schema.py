@@ -35,7 +35,18 @@ Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 GROUP_NAME = r"^[A-Za-z0-9_]+$"
 
-TAKEN_GROUP_NAMES = {LOG_DEGREE, STRUCTURE, "pinsage", "popularity", "item_cosine", "walk"}
+TAKEN_GROUP_NAMES = {
+    LOG_DEGREE,
+    STRUCTURE,
+    "pinsage",
+    "popularity",
+    "item_cosine",
+    "transitions",
+    "walk",
+    "als",
+    "bpr",
+    "combined",
+}
 """Groups made here, and methods that reports and servers name beside the groups."""
 
 

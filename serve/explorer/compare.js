@@ -18,6 +18,8 @@ export async function showCompare(shell, key) {
   const started = performance.now();
   const asked = new URLSearchParams();
   if (key !== null) asked.set("item_key", key);
+  // Another generation may have other methods than the one in which the rival was chosen.
+  if (!state.generation.methods.some((method) => method.name === rival)) rival = "";
   if (rival) {
     asked.set("method", state.generation.methods[0].name);
     asked.set("rival", rival);
@@ -57,7 +59,6 @@ function duel(shell, question, table) {
       told.textContent = choice === "equal"
         ? `Equal: ${labelOf(reply.left)} and ${labelOf(reply.right)}.`
         : `You chose ${labelOf(reply[choice])}.`;
-      showTally(table, await ask("v1/duel/votes", shell.signal));
     } catch (error) {
       if (shell.signal.aborted) return;
       told.textContent = error.message;
@@ -69,6 +70,8 @@ function duel(shell, question, table) {
     }
     next.hidden = false;
     next.focus();
+    // The vote counts whether or not the tally can be read now: the one shown stays.
+    ask("v1/duel/votes", shell.signal).then((tally) => showTally(table, tally), () => {});
   }
 
   document.addEventListener("keydown", (event) => {
@@ -84,7 +87,7 @@ function duel(shell, question, table) {
       cover(question.query),
       el("div", { class: "about" },
         el("p", { class: "kicker" }, "Head to head"),
-        el("h1", { id: "duel-title" }, `Which is more related to ${question.query.title}?`),
+        el("h1", { id: "duel-title", title: question.query.title }, `Which is more related to ${question.query.title}?`),
         el("p", { class: "sub" }, subtitle(question.query)),
         rivals(shell))),
     el("div", { class: "sides" }, sides.left, sides.right),
@@ -128,7 +131,7 @@ function showTally(box, tally) {
   box.replaceChildren(
     el("h2", { id: "tally-title" }, "The tally"),
     el("p", { class: "hint" }, rows.length
-      ? `${tally.votes.toLocaleString("en")} votes on this generation; the fraction of wins leaves draws out, with its 95% interval (Wilson).`
+      ? `${tally.votes.toLocaleString("en")} ${tally.votes === 1 ? "vote" : "votes"} on this generation; the fraction of wins leaves draws out, with its 95% interval (Wilson).`
       : "No votes on this generation yet."),
     rows.length
       ? el("div", { class: "scroll" }, el("table", {},

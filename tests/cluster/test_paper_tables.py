@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pinsage.base.config import load_config
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.paper_tables import (
     METHODS,
     ReproduceConfig,
+    by_model,
     ladder_trials,
     minibatch_trials,
     neighbor_trials,
@@ -62,11 +64,46 @@ def test_the_recipe_s_own_neighbors_are_the_trial_of_table_one(config) -> None:
     assert not by_size[10] & ours
 
 
+def test_trials_that_differ_in_how_one_model_embeds_are_run_one_after_the_other(config) -> None:
+    # Trained with 10 neighbors and embedded with 20: T = 10 is the same model, embedded with 10.
+    tree = config.run.model_dump(mode="json")
+    tree["train"]["minibatch"]["num_neighbors"] = 10
+    mixed = config.model_copy(update={"run": RunConfig.model_validate(tree), "seeds": (0,)})
+    trials = [*ladder_trials(mixed, ["content"]), *neighbor_trials(mixed)]
+    together = [[trial.method for trial in some] for some in by_model(trials)]
+    assert ["pinsage", "T = 10"] in together
+    assert ["content"] in together
+    assert sum(map(len, together)) == len(trials)
+    assert len({trial.stage.directory for trial in trials}) == len(trials)
+
+
 def test_minibatch_sizes_share_all_but_the_model(config) -> None:
     runs = [trial.run for trial in minibatch_trials(config)]
     assert [run.config.train.minibatch.size for run in runs] == [128, 256]
     assert runs[0].neighborhoods.directory == runs[1].neighborhoods.directory
     assert all(run.config.train.validation is not None for run in runs)
+
+
+def test_seeds_and_sizes_count_once_and_sizes_ascend(config) -> None:
+    given = {"run": config.run, "seeds": (3, 0, 3), "num_neighbors": (20, 10, 20)}
+    found = ReproduceConfig(**given, minibatch_sizes=(256, 64))
+    assert found.seeds == (3, 0)
+    assert found.num_neighbors == (10, 20)
+    assert found.minibatch_sizes == (64, 256)
+
+
+@pytest.mark.parametrize("name", ["model", "previous"])
+def test_a_published_model_is_no_method_of_its_own(config, name) -> None:
+    tree = config.run.model_dump(mode="json")
+    tree["embed"][name] = "0123456789ab"
+    with pytest.raises(ValidationError, match=r"embed\.model and embed\.previous.*leave them out"):
+        ReproduceConfig(run=RunConfig.model_validate(tree))
+
+
+def test_nothing_to_compare_is_refused(config) -> None:
+    none = config.model_copy(update={"methods": ()})
+    with pytest.raises(ConfigError, match="methods is empty"):
+        ladder_trials(none, [])
 
 
 def test_fewer_methods_are_fewer_trials(config) -> None:

@@ -37,6 +37,12 @@ def run_job(module: str, tmp_path: Path, *settings: str, recipe: Path = SMOKE) -
         ),
         ("ray_jobs.ingest", ["data.items.key=id"], 1, ["items.parquet", "'id'", "item_id"]),
         ("ray_jobs.train", [], 1, ["not published", "ray_jobs.ingest"]),
+        (
+            "ray_jobs.evaluate",
+            ["evaluate.baselines=[combined]"],
+            1,
+            ["report reads graph", "not published", "ray_jobs.ingest"],
+        ),
         ("serve", [], 1, ["generation.json", "ray_jobs.pipeline"]),
     ],
 )

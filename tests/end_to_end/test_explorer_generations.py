@@ -99,3 +99,14 @@ def test_generations_are_listed_and_switched_with_an_admin_s_key_on_a_phone_too(
     visit.page.get_by_role("button", name="Go back to it").click()
     expect(visit.page.locator(f"[data-generation='{before}']")).to_contain_text("served")
     assert visit.switcher.state.served == before
+
+
+def test_a_rival_that_the_next_generation_lacks_is_chosen_no_more(visit: Visit):
+    visit.page.goto("/compare")
+    visit.page.get_by_label("PinSage against").select_option("text")
+    expect(visit.page.locator("#rival")).to_have_value("text")
+    visit.switcher.switch(digest_of_step(visit, 3))
+    visit.page.get_by_role("button", name="Equal").click()
+    visit.page.get_by_role("button", name="Show it").click()
+    expect(visit.page.locator("#rival")).to_have_value("")
+    expect(visit.page.locator(".side h2")).to_have_text(["Left", "Right"])

@@ -1,7 +1,9 @@
 """The explorer's further pages in a real headless Chromium; no Ray."""
 
+import re
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.end_to_end.visitor import Explorer
 from tests.serve.fakes import KEYS, title_of
@@ -96,12 +98,44 @@ def test_a_vote_by_keyboard_reveals_the_methods_and_counts(explorer: Explorer):
     expect(explorer.page.locator(".side.won")).to_have_attribute("data-side", "left")
     assert "Left" not in explorer.page.locator(".side h2").all_inner_texts()
     expect(explorer.page.locator(".tally tbody tr").first).to_be_visible()
-    expect(explorer.page.locator(".tally .hint")).to_contain_text("1 votes on this generation")
+    expect(explorer.page.locator(".tally .hint")).to_contain_text("1 vote on this generation")
     next_question = explorer.page.get_by_role("button", name="Next")
     expect(next_question).to_be_focused()
     explorer.page.keyboard.press("Enter")
     expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
     assert first
+
+
+@pytest.mark.parametrize("title", ["a" * 5_000, "a long title " * 400])
+def test_titles_of_any_length_leave_room_for_the_answers(explorer: Explorer, title: str):
+    def lengthen(route: Route) -> None:
+        reply = route.fetch()
+        content = reply.json()
+        for item in (content["query"], *content["left"], *content["right"]):
+            item["title"] = title
+        route.fulfill(response=reply, json=content)
+
+    explorer.page.set_viewport_size({"width": 360, "height": 780})
+    explorer.page.route(re.compile(r"/v1/duel\?"), lengthen)
+    explorer.page.goto("/compare")
+    expect(explorer.page.locator(".asked h1")).to_contain_text(title.strip())
+    assert explorer.page.evaluate("document.documentElement.scrollWidth") == 360
+    for place in (".asked", ".side .name"):
+        box = explorer.page.locator(place).first.bounding_box()
+        assert box is not None
+        assert box["height"] < 260
+
+
+def test_a_vote_that_counted_is_said_to_though_the_tally_cannot_be_read(explorer: Explorer):
+    explorer.page.goto("/compare")
+    expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
+    explorer.page.route(
+        "**/v1/duel/votes",
+        lambda route: route.continue_() if route.request.method == "POST" else route.abort(),
+    )
+    explorer.page.get_by_role("button", name="Equal").click()
+    expect(explorer.page.locator(".told")).to_contain_text("Equal: ")
+    expect(explorer.page.get_by_role("button", name="Next")).to_be_focused()
 
 
 def test_a_rival_can_be_chosen(explorer: Explorer):

@@ -8,6 +8,7 @@ import pytest
 
 from pinsage.base.artifacts import open_artifact
 from pinsage.cluster import drivers
+from pinsage.cluster.drivers import StageResult
 from pinsage.cluster.run import Run
 from pinsage.inference.export import read_embeddings
 from ray_jobs.pipeline import closing_table
@@ -53,6 +54,21 @@ def test_the_closing_table_tells_time_content_and_quality(finished: Finished) ->
     table = closing_table(finished.results, finished.run.output, seconds=12.3)
     for word in ("graph", "neighborhoods", "300 items", "12 s in all", "hit_rate@500", "pinsage"):
         assert word in table
+
+
+def test_the_columns_of_quality_stand_in_line_whatever_methods_are_called(tmp_path: Path) -> None:
+    metrics = {
+        name: {"hit_rate@100000": 0.5, "hit_rate@1000000": 0.5, "scaled_mrr": 0}
+        for name in ("pinsage", "v" * 40)
+    }
+    (tmp_path / "report.json").write_text(json.dumps({"metrics": metrics}))
+    counts = {"pairs": 1, "candidates": 1}
+    table = closing_table(
+        [StageResult("report", tmp_path, 1.0, False, counts)], tmp_path, seconds=1
+    )
+    _, *rows = table.partition("method")[2].splitlines()
+    assert len({row.index("0.500") for row in rows[:2]}) == 1
+    assert " hit_rate@100000 " in table
 
 
 def test_a_changed_setting_publishes_beside_the_old_result(finished: Finished) -> None:

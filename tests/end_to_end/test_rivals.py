@@ -42,10 +42,17 @@ def test_factorizations_are_fitted_once_and_stand_in_the_report(
 
 
 def test_combined_is_an_mlp_on_content_beside_the_run(tmp_path: Path) -> None:
-    run = smoke_run(tmp_path, "graph.structure={width: 8}")
+    run = smoke_run(
+        tmp_path,
+        "graph.structure={width: 8}",
+        "embed={model: 0123456789ab, previous: ba9876543210}",
+    )
     combined = combined_run(run)
     assert combined.config.model.num_layers == 0
     assert combined.config.graph.structure is None
     assert combined.output == run.output
     assert combined.graph.directory != run.graph.directory
     assert combined.config.train == run.config.train
+    # What the run takes as it was published is PinSage's.
+    assert combined.model.directory.name != "0123456789ab"
+    assert combined.previous_embeddings() is None

@@ -1,9 +1,13 @@
+from typing import get_args
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from pinsage.base.errors import ConfigError, DataError
+from pinsage.base.errors import ConfigError, DataError, TrainingError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.evaluation.baselines import (
+    Baseline,
     EmbeddingCosine,
     FeatureCosine,
     ItemCosine,
@@ -22,13 +26,23 @@ from pinsage.evaluation.baselines.factors import (
 )
 from pinsage.evaluation.baselines.walks import shares_of_walks
 from pinsage.graph import Pairs
+from pinsage.graph.schema import FeatureConfig
 from pinsage.kernels.packing import pack
 from pinsage.kernels.walks import random_walks
+
+BESIDE_GROUPS = {"pinsage", *get_args(Baseline)} - {"features"}
+"""What a report calls its methods, beside one for each feature group."""
 
 SMALL = {
     "als": {"factors": 6, "regularization": 0.01, "iterations": 8, "alpha": 1.0},
     "bpr": {"factors": 6, "regularization": 0.01, "iterations": 150, "learning_rate": 0.1},
 }
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE_GROUPS))
+def test_no_feature_group_can_take_the_name_of_a_method(name):
+    with pytest.raises(ValidationError, match="the name is taken"):
+        FeatureConfig(name=name, column="vectors")
 
 
 def packed(graph):
@@ -111,6 +125,17 @@ def test_feature_cosine_does_not_depend_on_length():
 def test_an_item_without_features_is_at_cosine_zero_not_nan():
     scores = FeatureCosine(np.array([[0, 0], [1, 1]], np.float32)).scores(np.array([0, 1]))
     np.testing.assert_allclose(scores, [[0, 0], [0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-42, 1e30])
+def test_features_of_any_length_have_a_direction(length):
+    features = np.array([[3, 4], [4, 3]]) * length
+    vectors = FeatureCosine(features.astype(np.float32)).vectors
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0.8, 0.6]], rtol=1e-3)
+    ordinary = features[:1] / length
+    assert FeatureCosine(ordinary.astype(np.float32)).vectors.tolist() == (
+        (ordinary.astype(np.float32) / np.float32(5)).tolist()
+    )
 
 
 def test_embedding_cosine_is_the_inner_product():
@@ -296,6 +321,21 @@ def test_tuning_keeps_the_factors_that_rank_valid_pairs_best(communities):
     assert best is planted
     assert [one["factors"] for one in tried] == [1.0, 2.0, 3.0]
     assert tried[1]["quality"] == max(one["quality"] for one in tried)
+
+
+def test_a_point_that_cannot_be_fitted_costs_no_other_one(communities, caplog):
+    def fit(point):
+        return item_factors("bpr", communities, point, num_threads=1, seed=0)
+
+    wild = SMALL["bpr"] | {"learning_rate": 1e3}
+    valid = some_pairs((0, 1), (8, 9))
+    for points in ([wild, SMALL["bpr"]], [SMALL["bpr"], wild]):
+        best, tried = tuned(fit, points, valid)
+        assert best.tolist() == fit(SMALL["bpr"]).tolist()
+        assert [one["quality"] is None for one in tried] == [one is wild for one in points]
+    assert "learning_rate 1000 came to no end" in caplog.text
+    with pytest.raises(TrainingError, match=r"lower its learning_rate in evaluate\.bpr"):
+        tuned(fit, [wild, wild], valid)
 
 
 def test_one_point_needs_no_valid_pairs_and_several_say_so():

@@ -51,6 +51,20 @@ def test_a_clear_step_holds_and_its_reverse_is_told_as_such():
     assert "does not hold here: the reverse at hit-rate@10 (-0." in step_sentence(down)
 
 
+@pytest.mark.parametrize(("queries", "found"), [(1, "even"), (5, "even"), (6, "ahead")])
+def test_few_queries_make_no_order_clear(queries, found):
+    methods = {"never": np.zeros((2, queries)), "always": np.ones((2, queries))}
+    step = compare(
+        {name: {"hit_rate@10": values} for name, values in methods.items()},
+        np.arange(queries),
+        [Step("always", "never")],
+        samples=50,
+        seed=0,
+    )["steps"][0]
+    assert step["metrics"]["hit_rate@10"]["verdict"] == found
+    assert step["holds"] == (found == "ahead")
+
+
 def test_a_method_against_itself_makes_no_difference():
     values = method(0.4, 4, spread=0.2)
     step = run({"a": values, "b": values}, [Step("a", "b")])["steps"][0]

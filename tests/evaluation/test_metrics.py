@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import permutations
 from math import ceil, log2
 
@@ -73,6 +74,16 @@ def test_recall_and_ndcg_are_the_mean_over_all_orders_of_ties(scores, data, k):
     recall, ndcg = slow_recall_and_ndcg(scores[1:], candidates, k)
     assert recall_values(ranks, answers, k) == pytest.approx([recall])
     assert ndcg_values(ranks, answers, k) == pytest.approx([ndcg])
+
+
+def test_a_k_far_beyond_the_catalog_takes_no_memory_and_is_the_last_rank():
+    ranks = Ranks(np.array([0, 3, 8]), np.array([0, 2, 0]), 9)
+    answers = Answers.of(np.array([0, 0, 1]), np.array([1, 2, 3]))
+    whole = ndcg_values(ranks, answers, 9)
+    tracemalloc.start()
+    assert ndcg_values(ranks, answers, 10**8).tolist() == whole.tolist()
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_recall_and_ndcg_are_means_over_queries_not_pairs(scorer_of):

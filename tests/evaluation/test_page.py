@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pinsage.evaluation.page import render_page
+from pinsage.evaluation.plots import Series, density_chart
 
 HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
 METRICS = {
@@ -144,3 +145,29 @@ def test_what_a_report_lacks_leaves_no_trace(report):
     found = read(render_page(report))
     assert found.ids == ["found", "figures", "words", "protocol"]
     assert found.scripts == 1
+
+
+def test_as_many_methods_as_there_are_have_lines_that_differ(report):
+    names = ["pinsage", *(f"m{n}" for n in range(12))]
+    report["metrics"] = dict.fromkeys(names, METRICS)
+    report["intervals"] = dict.fromkeys(names, report["intervals"]["pinsage"])
+    report["curves"]["hit_rate"] = {name: [0.2, 0.4] for name in names}
+    report["cold"], report["sheets"] = None, []
+    legend = re.search(r'<ul class="legend">(.*?)</ul>', render_page(report)).group(1)
+    lines = re.findall(r'<path class="line (c\d)" d="[^"]*"([^/]*)/>', legend)
+    assert len(lines) == len(set(lines)) == len(names)
+
+
+def test_curves_that_are_narrow_still_have_places_on_their_axis():
+    narrow = Series("all alike", 0, [0.9625, 0.9875], [0.0, 40.0])
+    chart = density_chart([narrow], names=("cosine", "density"))
+    assert ">0.963</text>" in chart
+    assert ">0.988</text>" in chart
+
+
+def test_a_title_of_any_length_and_direction_leaves_room_for_the_rest(report):
+    title = "\u202eevil " * 1000
+    report["sheets"][0]["query"]["title"] = title
+    page = render_page(report)
+    assert f'<bdi>{title}</bdi></h3><span class="soft">in 3 contexts</span>' in page
+    assert re.search(r"\.query h3[^{]*\{[^}]*-webkit-line-clamp", page)

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
@@ -96,6 +97,29 @@ def test_the_better_method_wins_and_the_summary_says_so(run):
     assert metrics["pinsage"]["hit_rate@2"] > metrics["text"]["hit_rate@2"]
     assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
     assert report["paired"]["popularity"]["hit_rate@5"]["low"] > 0
+
+
+def test_methods_that_are_equally_good_win_together(run):
+    report = run(config=EvaluationConfig(ks=(2, NUM_ITEMS), map_items=0))
+    assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
+    assert "; all methods are equal at hit-rate@40 (1.0000)" in report["summary"][0]
+
+
+def test_some_that_are_ahead_together_are_all_named(run, methods):
+    both = {"pinsage": methods["pinsage"], "text": methods["pinsage"]}
+    report = run(methods=both | {"popularity": methods["popularity"]})
+    assert report["summary"][0].startswith(
+        "PinSage and Text cosine are equally far ahead at hit-rate@2 (1.0000)"
+    )
+
+
+def test_one_query_makes_nothing_clear(run):
+    report = run(pairs=Pairs(np.array([3]), np.array([23])))
+    assert report["paired"]["popularity"]["hit_rate@2"]["low"] == 1.0
+    assert "clearly ahead" not in report["summary"][1]
+    assert "not clearly different at hit-rate@2" in report["summary"][1]
+    assert 'class="ahead"' not in render_page(report)
+    assert 'class="ahead"' in render_page(run())
 
 
 def test_values_lie_inside_their_intervals(run):
@@ -243,6 +267,11 @@ def test_a_split_without_pairs_says_what_to_do(run):
 def test_a_scorer_of_another_catalog_is_named(run):
     with pytest.raises(ValueError, match="wanted text to score 40 items, found 41"):
         run(methods={"text": FeatureCosine(np.ones((41, 2), np.float32))})
+
+
+def test_a_pool_whose_only_item_may_be_the_query_is_refused():
+    with pytest.raises(ValidationError, match=r"candidates\n.*greater than or equal to 2"):
+        EvaluationConfig(candidates=1)
 
 
 def test_ks_are_sorted_and_counted_once():

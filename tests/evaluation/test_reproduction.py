@@ -8,7 +8,7 @@ import pytest
 
 from pinsage.base.artifacts import Draft
 from pinsage.evaluation.reproduction import Findings, Outcome, summarize
-from pinsage.evaluation.reproduction_page import as_markdown, write_reproduction
+from pinsage.evaluation.reproduction_page import as_markdown, as_page, write_reproduction
 
 QUERIES = np.repeat(np.arange(150), 2)
 PROTOCOL = {
@@ -86,6 +86,18 @@ def test_convergence_is_the_first_look_at_a_quality_that_all_sizes_reach(summary
     assert "in the paper 2048 is the fastest" in summary["sentences"]["table3"][0]
 
 
+def test_sizes_that_find_nothing_have_no_fastest(findings):
+    nothing = {name: outcome(0.0, looks=[[10, 0.0], [20, 0.0]]) for name in ("512", "2048")}
+    some = Findings(findings.ladder, {}, nothing | {"64": outcome(0.5, looks=[[10, 0.5]])}, [])
+    found = summarize(some, QUERIES, protocol=PROTOCOL, samples=50, seed=0)
+    assert found["sentences"]["table3"] == [
+        "Minibatches of 512 and 2048 pairs found nothing on valid pairs, so there is no quality "
+        "that all sizes reach."
+    ]
+    assert found["table3"]["64"]["steps"] == found["table3"]["512"]["steps"] == 40
+    assert found["table3"]["64"]["total_s"] is None
+
+
 def test_the_wider_spread_of_cosines_is_found(summary):
     assert summary["sentences"]["figure4"] == [
         "Kurtosis 1.20 of visual and 0.40 of pinsage: the paper's order, pinsage's the lowest, "
@@ -105,6 +117,16 @@ def test_markdown_has_every_table_with_its_intervals(summary):
     row = next(line for line in text.splitlines() if line.startswith("| pinsage | "))
     assert row.count("[") == 3
     assert row.endswith("| 20 s | 67% / 0.59 |")
+
+
+def test_a_long_name_of_a_group_is_cut_in_the_figure_and_whole_on_pointing_at_it(findings):
+    name = "image_embedding_of_resnet_50"
+    ladder = {name: findings.ladder["visual"], "pinsage": findings.ladder["pinsage"]}
+    few = summarize(
+        Findings(ladder, {}, {}, [name]), QUERIES, protocol=PROTOCOL, samples=50, seed=0
+    )
+    figure = as_page(few).partition('<svg class="ladder')[2].partition("</svg>")[0]
+    assert f">image_embedding_ ...<title>{name}</title></text>" in figure
 
 
 def test_all_files_are_written_and_the_page_is_whole(summary, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 COLUMNS = {
     "item_id": ["a", "b/c", "d"],
-    "title": ["First", None, ""],
+    "title": ["First", None, " \t\u3000"],
     "cover": ["http://x/1.jpg", "", None],
     "price": pa.array([4.34, float("nan"), None], pa.float32()),
     "exact": pa.array([decimal.Decimal("1.50"), None, None], pa.decimal128(5, 2)),
@@ -38,7 +38,7 @@ def test_keys_and_ids_are_found_both_ways(catalog):
     assert len(catalog) == 3
 
 
-def test_a_missing_or_empty_title_is_the_key(catalog):
+def test_a_missing_or_blank_title_is_the_key(catalog):
     assert catalog.titles == ["First", "b/c", "d"]
     assert catalog.title(1) == "b/c"
 

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import orjson
 import pytest
 from fastapi.testclient import TestClient
 
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
+from serve.duel import ask as draw
 from serve.generation import Generation
 from tests.serve.fakes import COLD, KEYS, WALK_STEPS, write_generation
 
@@ -129,3 +132,20 @@ def test_a_generation_without_a_report_has_no_map(tmp_path):
     bare = Generation.open(write_generation(tmp_path, with_report=False))
     with TestClient(build_api(bare, ServeConfig())) as client:
         assert code_of(client.get("/v1/map")) == (404, "no_map")
+
+
+class OneDiffers:
+    """Methods of which one rival alone answers otherwise than ours."""
+
+    digest = "g"
+    methods = tuple(SimpleNamespace(name=name) for name in ("pinsage", *"abcdefgh"))
+
+    def similar(self, keys, num_items, method):
+        answer = {"key": "other" if method == "h" else "same", "score": 1.0}
+        return [orjson.dumps({"query": {"key": keys[0]}, "items": [answer]})]
+
+
+def test_the_one_rival_that_answers_otherwise_is_always_found():
+    for _ in range(100):
+        found = draw(OneDiffers(), b"secret", num_items=1, query="book-1")
+        assert set(found.question.methods) == {"pinsage", "h"}

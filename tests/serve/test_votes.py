@@ -106,3 +106,13 @@ def test_processes_that_vote_at_once_lose_nothing_and_share_one_secret(tmp_path:
     )
     assert VoteLog(tmp_path).secret() == VoteLog(tmp_path).secret()
     assert len((tmp_path / "votes.jsonl").read_bytes().splitlines()) == len(expected)
+
+
+def test_a_secret_that_is_not_whole_signs_nothing(tmp_path: Path):
+    log = VoteLog(tmp_path)
+    assert len(log.secret()) == 32
+    (tmp_path / "secret").write_bytes(b"")
+    with pytest.raises(OSError, match="has 0 bytes instead of 32; delete it"):
+        log.secret()
+    (tmp_path / "secret").unlink()
+    assert len(log.secret()) == 32

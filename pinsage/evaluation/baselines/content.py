@@ -38,6 +38,10 @@ class EmbeddingCosine:
         return self.vectors[query_ids] @ self.vectors.T
 
 
+_SQUARES = (1e-15, 1e15)
+"""Lengths between which the squares of a row are well inside float32."""
+
+
 class FeatureCosine(EmbeddingCosine):
     """Cosine of content features: the paper's Visual and Annotation baselines.
 
@@ -48,5 +52,11 @@ class FeatureCosine(EmbeddingCosine):
     """
 
     def __init__(self, features: Float32[np.ndarray, "items width"]) -> None:
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        super().__init__(features / np.where(lengths > 0, lengths, np.float32(1)))
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        vectors = features / np.where(lengths > 0, lengths, np.float32(1))
+        far = np.flatnonzero(~((lengths > _SQUARES[0]) & (lengths < _SQUARES[1])))
+        rows = features[far].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        vectors[far] = rows / np.where(lengths > 0, lengths, 1.0)
+        super().__init__(vectors)

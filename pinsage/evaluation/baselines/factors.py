@@ -5,6 +5,7 @@ training graph; related items are the nearest by cosine of the items' factors.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from jaxtyping import Float32
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pinsage.base.config import Config
-from pinsage.base.errors import ConfigError, DataError
+from pinsage.base.errors import ConfigError, DataError, TrainingError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.evaluation.baselines.content import FeatureCosine
 from pinsage.evaluation.metrics import hit_rate
@@ -27,6 +28,8 @@ Factorization = Literal["als", "bpr"]
 
 Settings = Mapping[str, int | float]
 """One point of a grid: whole numbers for factors and iterations."""
+
+_log = logging.getLogger(__name__)
 
 _MAX_TUNING_PAIRS = 10_000
 _KS = (10, 50, 100, 500)
@@ -109,11 +112,13 @@ def item_factors(
 
     Raises:
         ConfigError: the package is not installed.
+        TrainingError: the factors grew beyond all bounds.
     """
     require_package(kind)
     # Here, for those who never ask for them do not need the package.
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
+    from implicit.recommender_base import ModelFitError
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
@@ -131,10 +136,26 @@ def item_factors(
             fit = AlternatingLeastSquares(**own, use_gpu=False, num_threads=num_threads)
         else:
             fit = BayesianPersonalizedRanking(**own, use_gpu=False, num_threads=1)
-        fit.fit(edges, show_progress=False)
+        try:
+            fit.fit(edges, show_progress=False)
+        except ModelFitError as error:
+            raise TrainingError(
+                f"{kind} with {said(settings)} came to no end ({error}); raise its "
+                f"regularization{' or lower its learning_rate' if kind == 'bpr' else ''} in "
+                f"evaluate.{kind}"
+            ) from error
     factors = np.array(fit.item_factors, np.float32)
     factors[np.diff(adjacency.item_starts) == 0] = 0
     return factors
+
+
+def said(settings: Settings) -> str:
+    """Write a point of a grid in one line.
+
+    >>> said({"factors": 64, "learning_rate": 0.05})
+    'factors 64, learning_rate 0.05'
+    """
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
 
 
 def tuned(
@@ -147,6 +168,7 @@ def tuned(
 
     Best is the geometric mean of hit-rate@10, @50, @100 and @500, so that no K outweighs another;
     at most ten thousand pairs, spread over all of them, are looked at. A single point needs none.
+    A point that cannot be fitted is told of and left out.
 
     Args:
         fit: gives the factors of one point.
@@ -155,28 +177,38 @@ def tuned(
         on_point: told before every fit.
 
     Returns:
-        The best factors, and every point with its `quality` (None where it was not asked).
+        The best factors, and every point with its `quality` (None where it was not asked, or where
+        nothing was fitted).
 
     Raises:
         DataError: there are several points and no valid pairs.
+        TrainingError: no point could be fitted.
     """
     if len(points) > 1 and not len(valid):
         raise DataError(
             f"there are no valid pairs to choose among {len(points)} settings with; give single "
             "values in evaluate.als and evaluate.bpr, or hold out valid pairs (data.split)"
         )
-    best: np.ndarray | None = None
+    best: tuple[float, np.ndarray] | None = None
     tried: list[dict[str, Any]] = []
     for number, point in enumerate(points):
         if on_point is not None:
             on_point(number, point)
-        factors = fit(point)
-        quality = _quality(factors, valid) if len(points) > 1 else None
-        if best is None or quality > max(one["quality"] for one in tried):
-            best = factors
-        tried.append({**point, "quality": quality})
+        tried.append({**point, "quality": None})
+        try:
+            factors = fit(point)
+        except TrainingError as error:
+            if best is None and number == len(points) - 1:
+                raise
+            _log.warning("%s", error)
+            continue
+        if len(points) > 1:
+            tried[-1]["quality"] = _quality(factors, valid)
+        quality = tried[-1]["quality"] or 0.0
+        if best is None or quality > best[0]:
+            best = (quality, factors)
     assert best is not None
-    return best, tried
+    return best[1], tried
 
 
 def _quality(factors: np.ndarray, valid: Pairs) -> float:
