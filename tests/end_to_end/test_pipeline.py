@@ -66,7 +66,7 @@ def test_the_columns_of_quality_stand_in_line_whatever_methods_are_called(tmp_pa
     table = closing_table(
         [StageResult("report", tmp_path, 1.0, False, counts)], tmp_path, seconds=1
     )
-    _, *rows = table.partition("method")[2].splitlines()
+    _, _rule, *rows = table.partition("method")[2].splitlines()
     assert len({row.index("0.500") for row in rows[:2]}) == 1
     assert " hit_rate@100000 " in table
 
