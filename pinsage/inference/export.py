@@ -40,7 +40,9 @@ def write_part(
     """
     values = pa.array(np.ascontiguousarray(embeddings).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, embeddings.shape[1])
-    pq.write_table(pa.table({key_name: keys, "embedding": lists}), path)
+    table = pa.table({key_name: keys, "embedding": lists})
+    # No two numbers are equal: a dictionary of them would only take time, to write and to read.
+    pq.write_table(table, path, use_dictionary=False, write_statistics=[key_name])
 
 
 def read_keys(table: Path, column: str, start: int, stop: int) -> pa.Array:

@@ -37,6 +37,9 @@ fewer, threads would wait for each other longer than they work."""
 _WAITING = 3
 """Blocks of rows that wait to be written at a time."""
 
+_WRITERS = 2
+"""Threads that write them: when the last block is computed, the cores have nothing else to do."""
+
 
 class EmbedConfig(Config):
     """What is embedded and kept, and how the items are spread over workers."""
@@ -165,7 +168,7 @@ class LayerwiseEncoder:
         if number == self.num_layers:
             return np.concatenate([self._embed(*block) for block in blocks])
         # Rows are written while the next ones are computed.
-        with ThreadPoolExecutor(1, thread_name_prefix="rows") as writer:
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="rows") as writer:
             writing: deque[Future[None]] = deque()
             for block in blocks:
                 for file, rows in self._hand_on(number, *block):
