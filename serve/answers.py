@@ -13,7 +13,7 @@ from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
-from serve.embedding import Description, Embedder
+from serve.embedding import Description, Embedder, needs_model
 from serve.filters import Condition, FilterError, Filters
 from serve.generation import Generation
 from serve.homefeed import feed, recent_items
@@ -264,7 +264,8 @@ class Answers:
         Raises:
             ProblemError: there is no model, or the features don't fit it.
         """
-        found = self.embedder.embed_one(Description(request.features, request.contexts))
+        with needs_model():
+            found = self.embedder.embed_one(Description(request.features, request.contexts))
         return EmbedReply(
             generation=self.digest,
             embedding=found.embedding.astype(float).tolist(),

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,20 @@ class Embedded:
         return bool(np.isfinite(self.embedding).all())
 
 
+@contextmanager
+def needs_model() -> Iterator[None]:
+    """Answer a request with a problem where the model turns out to be damaged on disk."""
+    try:
+        yield
+    except ArtifactError as error:
+        logger.exception("the model can't be opened")
+        raise ProblemError(
+            Code.MODEL_UNAVAILABLE,
+            "Items can't be embedded now: what was published of the model is damaged or gone. "
+            "The server's log says more; answers about published items go on.",
+        ) from error
+
+
 class Embedder:
     """The model and the graph, opened when they are first asked for."""
 
@@ -82,16 +97,18 @@ class Embedder:
         """Bring features to the model's numbers, by group.
 
         Raises:
-            ProblemError: there is no whole model, or they don't fit it.
+            ArtifactError: what was published is damaged.
+            ProblemError: there is no model, or they don't fit it.
         """
-        widths = self._ready()[0].content_widths
+        widths = self.open()[0].content_widths
         return {name: _vector(name, values, widths) for name, values in features.items()}
 
     def embed(self, described: Sequence[Description]) -> list[Embedded]:
         """Embed some items at once; of one that overflows, the embedding isn't finite.
 
         Raises:
-            ProblemError: there is no whole model, or the features of one don't fit it.
+            ArtifactError: what was published is damaged.
+            ProblemError: there is no model, or the features of one don't fit it.
         """
         found = self._embedded(described)
         if len(found) == 1 or all(one.is_finite for one in found):
@@ -103,7 +120,8 @@ class Embedder:
         """Embed an item.
 
         Raises:
-            ProblemError: there is no whole model, or the features don't fit it.
+            ArtifactError: what was published is damaged.
+            ProblemError: there is no model, or the features don't fit it.
         """
         (found,) = self.embed([described])
         if not found.is_finite:
@@ -127,19 +145,8 @@ class Embedder:
                 self._opened = _open(self._generation)
             return self._opened
 
-    def _ready(self) -> tuple[FreshEncoder, pa.ChunkedArray]:
-        try:
-            return self.open()
-        except ArtifactError as error:
-            logger.exception("the model can't be opened")
-            raise ProblemError(
-                Code.MODEL_UNAVAILABLE,
-                "Items can't be embedded now: what was published of the model is damaged or gone. "
-                "The server's log says more; answers about published items go on.",
-            ) from error
-
     def _embedded(self, described: Sequence[Description]) -> list[Embedded]:
-        encoder, context_keys = self._ready()
+        encoder, context_keys = self.open()
         checked = [self.check(one.features) for one in described]
         given = [list(dict.fromkeys(one.contexts)) for one in described]
         met = _ids_by_key(context_keys, {key for keys in given for key in keys})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.current import Current
-from serve.embedding import overflow
+from serve.embedding import needs_model, overflow
 from serve.live_items import LiveItem
 from serve.log import Record, WriteLog
 from serve.problems import Code, ProblemError
@@ -82,8 +82,9 @@ class Writes:
         told: list[PutReply] = []
 
         def make(answers: Answers) -> Answers:
-            answers.maker.check(key, request)
-            made = answers.maker.make({key: request})
+            with needs_model():
+                answers.maker.check(key, request)
+                made = answers.maker.make({key: request})
             if not made:
                 raise overflow()
             content = request.model_dump(exclude_defaults=True)

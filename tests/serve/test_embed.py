@@ -64,6 +64,8 @@ def test_a_model_damaged_before_it_is_first_asked_for_is_a_problem_until_it_is_w
     reply = served.post("/v1/embed", json={})
     assert (reply.status_code, reply.json()["code"]) == (503, "model_unavailable")
     assert str(tmp_path) not in reply.text
+    put = served.put("/v1/items/new", json={})
+    assert (put.status_code, put.json()["code"]) == (503, "model_unavailable")
     weights.write_bytes(whole)
     assert served.post("/v1/embed", json={}).status_code == 200
 
