@@ -3,9 +3,10 @@
 import { cover, el, itemLink, skeleton, subtitle } from "./parts.js";
 import { ask, labelOf, state, voter } from "./session.js";
 
+// Not the arrow down: it scrolls, and a vote cannot be taken back.
 const CHOICES = [
   ["left", "Left", "ArrowLeft", "\u2190"],
-  ["equal", "Equal", "ArrowDown", "\u2193"],
+  ["equal", "Equal", "=", "="],
   ["right", "Right", "ArrowRight", "\u2192"],
 ];
 let rival = "";

@@ -93,6 +93,9 @@ def test_a_vote_by_keyboard_reveals_the_methods_and_counts(explorer: Explorer):
     explorer.page.goto("/compare")
     expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])
     first = explorer.page.locator(".asked h1").inner_text()
+    # It scrolls, and is no vote.
+    explorer.page.keyboard.press("ArrowDown")
+    expect(explorer.page.locator(".told")).to_be_empty()
     explorer.page.keyboard.press("ArrowLeft")
     expect(explorer.page.locator(".told")).to_contain_text("You chose")
     expect(explorer.page.locator(".side.won")).to_have_attribute("data-side", "left")
