@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from pinsage.base.errors import ConfigError, PinsageError, what_failed
+from ray_jobs import hear_ctrl_c
 
 
 def exit_code(work: Callable[[], int]) -> int:
@@ -13,6 +14,7 @@ def exit_code(work: Callable[[], int]) -> int:
         What `work` returns; or 1 after an error that the user can mend, 2 after one in the
         configuration, 130 after Ctrl-C.
     """
+    hear_ctrl_c()
     try:
         return work()
     except ConfigError as error:

@@ -128,3 +128,15 @@ runpy.run_module("ray_jobs.walk", run_name="__main__")
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "\nstopped before anything was done\n"
+
+
+def test_ctrl_c_in_a_command_is_told_as_what_it_is_once_the_command_has_begun() -> None:
+    code = (
+        "import signal, sys; sys.argv = ['-m']; from ray_jobs._exit import exit_code; "
+        "sys.exit(exit_code(lambda: signal.raise_signal(signal.SIGINT) or 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.startswith("\nstopped; what is published stays")
