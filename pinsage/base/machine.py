@@ -26,7 +26,7 @@ def available_cpus() -> int:
 
 
 def boot_id() -> str | None:
-    """Name what this machine has run since it was started; None where the system doesn't tell."""
+    """Name this start of the machine, as no other one; None where the system doesn't tell."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text(encoding="ascii").strip() if path.exists() else None
 

@@ -1,7 +1,7 @@
 """Layerwise inference as Ray Data stages (paper, section 3.4).
 
-The work is a list of passes over items, cut into chunks. A chunk's mark is written once its rows
-are on disk, and holds its receipt. A run that was killed anywhere does what has no mark yet, and
+The work is a list of passes over items, cut into chunks. A chunk's mark is set once its rows
+are written, and holds its receipt. A run that was killed anywhere does what has no mark yet, and
 ends with the same bytes as one that was not.
 """
 

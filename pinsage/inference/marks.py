@@ -71,7 +71,7 @@ class Marks:
         return True
 
     def set(self, name: str, chunk: Chunk, receipt: dict[str, Any]) -> None:
-        """Mark a chunk, whose rows are on disk."""
+        """Mark a chunk, whose rows are written, and synced unless `hold_until_restart` allows."""
         self._save(self._of_chunk(name, chunk), receipt)
 
     def path(self, name: str, chunk: Chunk) -> Path:
