@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pinsage.base import copies, shared
+from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
 from pinsage.base.errors import DataError
 from pinsage.base.files import whole_file
@@ -239,8 +238,8 @@ def _walk(run: Run, graph: Path, draft: Draft) -> None:
 
 
 def _count_neighbors(draft: Draft) -> None:
-    neighbor_ids = np.load(draft.path / "neighbor_ids.npy", mmap_mode="r", allow_pickle=False)
-    candidates = np.load(draft.path / "hard_negatives.npy", mmap_mode="r", allow_pickle=False)
+    neighbor_ids = map_array(draft.path / "neighbor_ids.npy")
+    candidates = map_array(draft.path / "hard_negatives.npy")
     filled = (neighbor_ids >= 0).sum(axis=1)
     without = int((~(candidates >= 0).any(axis=1)).sum())
     if candidates.shape[1] and 2 * without > len(candidates):

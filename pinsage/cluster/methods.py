@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 
+from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Draft, fingerprint
 from pinsage.base.logs import Progress
 from pinsage.cluster.run import Run, Stage
@@ -136,4 +137,4 @@ def _baseline(name: str, run: Run, graph: Graph) -> Scorer:
         return EmbeddingCosine(read_embeddings(combined_run(run).embeddings.directory))
     stage = factors_stage(run, "als" if name == "als" else "bpr")
     path = stage.open().path / "item_factors.npy"
-    return FeatureCosine(np.load(path, allow_pickle=False))
+    return FeatureCosine(read_array(path))

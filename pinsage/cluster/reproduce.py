@@ -13,6 +13,7 @@ import numpy as np
 import ray
 
 from pinsage.base import shared
+from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish
 from pinsage.base.errors import WorkerTimeoutError
 from pinsage.base.logs import Progress
@@ -244,7 +245,7 @@ def _outcome(trials: Sequence[Trial], evaluation: EvaluationConfig) -> Outcome:
     opened = [open_artifact(trial.stage.directory, stage=TRIAL) for trial in trials]
     values: dict[str, list[np.ndarray]] = {}
     for artifact in opened:
-        better, tied = np.load(artifact.path / "ranks.npy", allow_pickle=False)
+        better, tied = read_array(artifact.path / "ranks.npy")
         ranks = Ranks(better, tied, artifact.manifest.counts["candidates"])
         for metric, of_pairs in _metric_values(ranks, evaluation):
             values.setdefault(metric, []).append(of_pairs)

@@ -12,6 +12,7 @@ import ray
 from numba import get_num_threads, set_num_threads
 
 from pinsage.base import shared
+from pinsage.base.arrays import map_array, read_array
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ResourceError, WorkerTimeoutError
 from pinsage.base.files import whole_file
@@ -272,7 +273,7 @@ def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft,
             without a word.
     """
     first = part_path(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
-    like = np.load(first, mmap_mode="r", allow_pickle=False)
+    like = map_array(first)
     shape = (chunks[-1][1], *like.shape[1:])
     about = {"descr": like.dtype.str, "fortran_order": False, "shape": shape}
     with draft.file(f"{name}.npy") as path, path.open("wb") as out:
@@ -283,7 +284,7 @@ def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft,
             for shard in range(cuts):
                 part = part_path(folder, name, (start, stop), shard, cuts)
                 # Item id % cuts is the shard.
-                rows[(shard - start) % cuts :: cuts] = np.load(part, allow_pickle=False)
+                rows[(shard - start) % cuts :: cuts] = read_array(part)
             out.write(rows.data)
 
 

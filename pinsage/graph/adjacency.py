@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
+from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.partition import num_ids_in, shard_name
@@ -102,10 +103,7 @@ class AdjacencyShard:
         """Map one shard of the published graph in `directory`."""
         folder = directory / shard_name(shard, num_shards)
         names = [*ARRAYS, *(name for name in EXTRA_ARRAYS if (folder / f"{name}.npy").exists())]
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in names
-        }
+        arrays = {name: map_array(folder / f"{name}.npy") for name in names}
         return cls(shard, num_shards, **arrays)
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Draft
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.graph.features import FeatureStore
@@ -62,9 +63,7 @@ class ColdItems:
         if not folder.exists():
             return None
         paths = {name: folder / f"{name}.npy" for name in _ARRAYS}
-        return cls(**{
-            name: np.load(path, allow_pickle=False) for name, path in paths.items() if path.exists()
-        })
+        return cls(**{name: read_array(path) for name, path in paths.items() if path.exists()})
 
     def write(self, draft: Draft) -> None:
         """Write them beside the shards of a graph being published."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int
 
+from pinsage.base.arrays import map_array
 from pinsage.graph.partition import rows_of, shard_name, shards_of
 from pinsage.kernels.gather import empty_rows, gather_rows
 
@@ -44,7 +45,7 @@ class FeatureShard:
             changeable: rows can be given other values, which stay in this process's memory.
         """
         path = directory / shard_name(shard, num_shards) / name
-        values = np.load(path, mmap_mode="c" if changeable else "r", allow_pickle=False)
+        values = map_array(path, changeable=changeable)
         if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
             # Where the kernel has no large pages for files, small ones serve, a third slower.
             with suppress(OSError):

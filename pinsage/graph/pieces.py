@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pinsage.base.arrays import map_array
+
 _FACTS = "facts.json"
 
 
@@ -58,7 +60,7 @@ def open_piece(folder: Path) -> Piece:
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     arrays = {
         # As a plain array: compiled code then takes it as it takes any other.
-        path.stem: np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        path.stem: np.asarray(map_array(path))
         for path in sorted(folder.glob("*.npy"))
     }
     return Piece(arrays, facts)

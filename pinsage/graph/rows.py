@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from pinsage.base.arrays import map_array
 from pinsage.base.files import whole_file
 
 
@@ -40,7 +41,7 @@ class RowFile:
         """Map the rows; the map stays open, since opening it anew would cost its pages."""
         if self._mapped is None:
             # As a plain array: compiled code then takes it as it takes any other.
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            mapped = map_array(self.path)
             self._mapped = np.asarray(mapped)
         return self._mapped
 

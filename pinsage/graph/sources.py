@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 
+from pinsage.base.arrays import map_array, read_array
 from pinsage.base.errors import DataError
 from pinsage.graph.schema import DataConfig
 
@@ -70,9 +71,9 @@ def load_npy(source: Source) -> np.ndarray:
         ValueError: it is not a plain .npy file.
     """
     if source.is_local:
-        return np.load(source.path, mmap_mode="r", allow_pickle=False)
+        return map_array(Path(source.path))
     with source.filesystem.open_input_file(source.path) as file:
-        return np.load(file, allow_pickle=False)
+        return read_array(file)
 
 
 def input_facts(config: DataConfig) -> dict[str, list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt
 
+from pinsage.base.arrays import read_array
 from pinsage.base.config import Config
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, uniform_by_id
@@ -271,7 +272,7 @@ class Structure:
             np.save(out, array, allow_pickle=False)
 
     def _load(self, name: str) -> np.ndarray:
-        return np.load(self.folder / name, allow_pickle=False)
+        return read_array(self.folder / name)
 
     @cached_property
     def _shards(self) -> list[AdjacencyShard]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pinsage.base import shared
 from pinsage.base.addresses import place_of
+from pinsage.base.arrays import read_array
 from pinsage.base.storage import list_objects, read_object, write_object
 from pinsage.graph.rows import RowFile
 
@@ -69,7 +70,7 @@ class Exchange:
                 continue
             content = read_object(place.under(chunk))
             assert content is not None
-            file.write(int(found[1]), np.load(io.BytesIO(content), allow_pickle=False))
+            file.write(int(found[1]), read_array(io.BytesIO(content)))
             self._note(name)
 
     def keep_only_shared_marks(self) -> None:

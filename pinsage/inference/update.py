@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, Int, Int64, UInt64
 
 from pinsage.base import shared
+from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
 from pinsage.base.files import whole_file
@@ -99,7 +100,7 @@ class PreviousEmbeddings:
     @cached_property
     def prints(self) -> UInt64[np.ndarray, "old_items 3"]:
         """What every item was made from."""
-        return np.load(self.artifact.path / PRINTS_FILE, mmap_mode="r", allow_pickle=False)
+        return map_array(self.artifact.path / PRINTS_FILE)
 
     @cached_property
     def embeddings(self) -> PartsReader:
@@ -111,9 +112,7 @@ class PreviousEmbeddings:
         """Map the rows that each convolution but the last gave."""
         names = [name for name in self.artifact.manifest.files if name.startswith("hidden-")]
         return {
-            number: np.load(
-                self.artifact.path / hidden_name(number), mmap_mode="r", allow_pickle=False
-            )
+            number: map_array(self.artifact.path / hidden_name(number))
             for number in range(1, len(names) + 1)
         }
 
@@ -148,7 +147,7 @@ class Update:
         """Map what was saved."""
         shared.pull(folder, suffix=_SUFFIX)
         old_rows, changed, pooled_from = (
-            np.load(folder / f"{name}{_SUFFIX}", mmap_mode="r", allow_pickle=False)
+            map_array(folder / f"{name}{_SUFFIX}")
             for name in ("old_rows", "changed", "pooled_from")
         )
         return cls(previous, old_rows, list(changed), list(pooled_from))

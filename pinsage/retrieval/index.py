@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
 from pydantic import PositiveFloat, PositiveInt
 
+from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, open_artifact
 from pinsage.base.config import Config
 from pinsage.base.errors import ArtifactError
@@ -150,7 +151,7 @@ def open_index(directory: Path) -> Built:
         ArtifactError: the directory is unfinished, damaged or of another kind.
     """
     path = open_artifact(directory, stage=STAGE, check_digests=True).path
-    vectors = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    vectors = map_array(path / "vectors.npy")
     about = json.loads((path / "index.json").read_text(encoding="utf-8"))
     if about["kind"] == "exact":
         return ExactIndex(vectors)

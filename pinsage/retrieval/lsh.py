@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt32
 from pydantic import Field, PositiveInt
 
+from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft
 from pinsage.base.config import Config
 from pinsage.kernels.postings import PostingLists, pack_postings
@@ -81,7 +82,7 @@ class LshIndex:
 
         # Private and never written: compiled code has one form for it and for what was just built.
         def read(name: str) -> np.ndarray:
-            return np.load(directory / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+            return map_array(directory / f"{name}.npy", changeable=True)
 
         lists = PostingLists(*(read(part.name) for part in fields(PostingLists)))
         mean, planes = read("mean"), read("planes")

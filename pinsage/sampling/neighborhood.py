@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveInt, model_validator
 
+from pinsage.base.arrays import map_array, read_array
 from pinsage.base.artifacts import Draft, open_artifact
 from pinsage.base.config import Config
 from pinsage.base.seeding import Stream, stream_key
@@ -127,18 +128,16 @@ class Neighborhoods:
         path = open_artifact(directory, stage=STAGE).path
         cold = np.empty(0, np.int64)
         if at_inference and (path / _COLD_IDS).exists():
-            cold = np.load(path / _COLD_IDS, allow_pickle=False)
+            cold = read_array(path / _COLD_IDS)
         table = Neighborhoods(
             *(
-                np.load(
-                    path / f"{name}.npy", mmap_mode="c" if len(cold) else "r", allow_pickle=False
-                )
+                map_array(path / f"{name}.npy", changeable=len(cold) > 0)
                 for name in ("neighbor_ids", "weights", "hard_negatives")
             )
         )
         if len(cold):
-            table.ids[cold] = np.load(path / _COLD_NEIGHBORS, allow_pickle=False)
-            table.weights[cold] = np.load(path / _COLD_WEIGHTS, allow_pickle=False)
+            table.ids[cold] = read_array(path / _COLD_NEIGHBORS)
+            table.weights[cold] = read_array(path / _COLD_WEIGHTS)
         return table
 
 

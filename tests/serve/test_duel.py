@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -65,7 +66,8 @@ def test_votes_add_up_by_pair_with_wilson_s_interval(client):
     for _ in range(4):
         question = ask(client, method="pinsage", rival="text")
         # Whoever knows the answers can tell the sides; a vote for ours each time.
-        ours = client.get(f"/v1/items/{question['query']['key']}/similar?k=2").json()["items"]
+        query = quote(question["query"]["key"], safe="")
+        ours = client.get(f"/v1/items/{query}/similar?k=2").json()["items"]
         is_left = [item["key"] for item in question["left"]] == [item["key"] for item in ours]
         told = vote(client, question["duel"], "left" if is_left else "right").json()
         assert told["left" if is_left else "right"] == "pinsage"
