@@ -15,7 +15,7 @@ from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
 from serve.embedding import Description, Embedder, needs_model
 from serve.filters import Condition, FilterError, Filters
-from serve.generation import Generation
+from serve.generation import Generation, Parts
 from serve.homefeed import feed, recent_items
 from serve.live_items import Items, LiveItem, published_item
 from serve.live_making import Maker
@@ -127,6 +127,11 @@ class Answers:
     def digest(self) -> str:
         """Names the generation."""
         return self._generation.parts.digest
+
+    @property
+    def parts(self) -> Parts:
+        """The published directories of the generation."""
+        return self._generation.parts
 
     def warm_up(self, like: "Answers") -> None:
         """Do what the first requests would wait for.

@@ -48,6 +48,11 @@ class Parts:
         """Give the directory of one stage."""
         return self.output / self.names[stage]
 
+    @property
+    def directories(self) -> set[Path]:
+        """The directories of all stages."""
+        return {self.directory(stage) for stage in self.names}
+
 
 @dataclass(frozen=True)
 class Generation:

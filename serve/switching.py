@@ -8,12 +8,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinsage.base import copies
 from pinsage.base.addresses import place_of
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.background import beside_requests
 from serve.current import Current
-from serve.generation import Parts
+from serve.generation import NEEDED_PARTS, Parts
 from serve.generations import (
     Follow,
     UnknownGenerationError,
@@ -309,9 +310,12 @@ class Switcher:
             return False
         self._open[answers.digest] = self._current.replace(lambda _: self._opening.applied(answers))
         logger.info("generation %s is served now, instead of %s", answers.digest, before)
+        # Another one, closed since these were opened, may have let go of what both are made from.
+        for stage in NEEDED_PARTS:
+            copies.hold(answers.parts.directory(stage))
         kept = {answers.digest, self.state.previous}
         for digest in [digest for digest in self._open if digest not in kept]:
-            self._open.pop(digest).close()
+            self._close(self._open.pop(digest))
         return True
 
     def _discard(self, answers: Answers) -> None:
@@ -319,7 +323,14 @@ class Switcher:
         if answers.digest in {self._current.now.digest, self.state.previous}:
             self._open.setdefault(answers.digest, answers)
         elif answers.digest not in self._open:
-            answers.close()
+            self._close(answers)
+
+    def _close(self, answers: Answers) -> None:
+        """Close answers, and let go of the copies that only they were made from."""
+        answers.close()
+        kept = set().union(*(one.parts.directories for one in self._open.values()))
+        for directory in answers.parts.directories - kept:
+            copies.release(directory)
 
     def _told(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._trouble:

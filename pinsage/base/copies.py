@@ -1,8 +1,8 @@
 """Copies on this machine of what is published in a bucket.
 
 A published directory is fetched once a machine, checked against its manifest, and kept in the
-folder that stands for the output. Processes share it: who has opened it holds a lock until it ends,
-and what nobody holds may go when room is needed, the least recently opened first.
+folder that stands for the output. Processes share it: who has opened it holds a lock until it ends
+or releases it, and what nobody holds may go when room is needed, the least recently opened first.
 
 All functions take local paths, and do nothing, or what is plain, where those have no place in a
 bucket.
@@ -45,7 +45,9 @@ _holding = threading.RLock()
 
 
 def hold(directory: Path) -> None:
-    """Have a copy of a published directory here until this process ends; fetch it if need be.
+    """Have a copy of a published directory here until it is released; fetch it if need be.
+
+    What is not released is held until this process ends.
 
     Raises:
         ArtifactError: it is not published, or what is in the bucket is not what its manifest says.
@@ -67,6 +69,14 @@ def hold(directory: Path) -> None:
             with _locked(_beside(directory, "fetch")):
                 if not _is_same(directory, content):
                     _fetch(place, directory, content)
+
+
+def release(directory: Path) -> None:
+    """Let a copy go once room is needed: this process opens nothing of it any more."""
+    with _holding:
+        handle = _held.pop(directory, None)
+        if handle is not None:
+            os.close(handle)
 
 
 def send(draft: Path, directory: Path, files: Mapping[str, FileEntry]) -> None:
@@ -125,7 +135,7 @@ def remove(directory: Path) -> None:
         remove_sent(directory)
         with _holding:
             for held in [path for path in _held if path.is_relative_to(directory)]:
-                os.close(_held.pop(held))
+                release(held)
         for kind in ("fetch", "used", "sent"):
             _beside(directory, kind).unlink(missing_ok=True)
     if directory.exists():

@@ -20,7 +20,7 @@ from pinsage.base.artifacts import (
     open_manifest,
     publish,
 )
-from pinsage.base.copies import make_room, remove, set_limit
+from pinsage.base.copies import make_room, release, remove, set_limit
 from pinsage.base.errors import ArtifactError, StorageError
 from pinsage.graph.rows import RowFile
 from pinsage.inference.exchange import Exchange
@@ -146,6 +146,9 @@ def test_copies_in_excess_go_the_least_recently_opened_first_and_never_an_open_o
     assert [(root / "numbers" / name).exists() for name in "abc"] == [True, True, False]
     make_room(root, need_bytes=10 * MIB)
     assert [(root / "numbers" / name).exists() for name in "abc"] == [True, True, False]
+    release(root / "numbers/a")
+    make_room(root, need_bytes=10 * MIB)
+    assert [(root / "numbers" / name).exists() for name in "abc"] == [False, True, False]
 
 
 def test_files_that_nodes_share_go_by_way_of_the_bucket(address: str, tmp_path: Path) -> None:

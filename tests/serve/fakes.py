@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pinsage.base.artifacts import publish
+from pinsage.base.shared import read_shared
 from pinsage.cluster.generations import digest_of, publish_generation
 from pinsage.graph.catalog import IMAGE_NOTE, TITLE_NOTE
 from pinsage.model.checkpoint import save_model
@@ -148,7 +149,9 @@ def write_further(
     }
     if with_model:
         parts["model"] = _write_model(output / "model" / f"{step:012x}", step, deviation)
-    return digest_of(publish_generation(output, parts).read_bytes())
+    content = read_shared(publish_generation(output, parts))
+    assert content is not None
+    return digest_of(content)
 
 
 def beside(item_id: int, step: int) -> set[str]:
