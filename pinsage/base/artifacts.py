@@ -17,6 +17,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
 from pinsage.base.errors import ArtifactError, PinsageError
 from pinsage.base.files import sync_directory, whole_file
+from pinsage.base.machine import available_cpus
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
 __all__ = [
@@ -306,16 +308,20 @@ def _make_visible(draft_path: Path, directory: Path, manifest: Manifest) -> None
 def _entries(directory: Path) -> dict[str, FileEntry]:
     """Digest what the stage wrote; drop its scratch and what a killed run left half-written."""
     shutil.rmtree(directory / ".scratch", ignore_errors=True)
-    entries = {}
+    files = []
     for path in sorted(directory.rglob("*")):
-        if not path.is_file():
-            continue
-        if path.name.startswith("."):
+        if path.is_file() and path.name.startswith("."):
             path.unlink()
-            continue
-        name = path.relative_to(directory).as_posix()
-        entries[name] = FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
-    return entries
+        elif path.is_file():
+            files.append(path)
+    with ThreadPoolExecutor(available_cpus(), thread_name_prefix="digest") as pool:
+        entries = pool.map(_entry, files)
+        names = (path.relative_to(directory).as_posix() for path in files)
+        return dict(zip(names, entries, strict=True))
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def _check_file(path: Path, entry: FileEntry, *, check_digest: bool) -> None:

@@ -18,7 +18,7 @@ from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.graph.rows import RowFile
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE, ITEM_KEY, ITEMS_FILE
 from pinsage.inference.contexts import context_embeddings
-from pinsage.inference.export import PART_ROWS, part_name, read_keys, write_part
+from pinsage.inference.export import PART_ROWS, KeyReader, part_name, write_part
 from pinsage.inference.layerwise import BLOCK, EmbedConfig, LayerwiseEncoder
 from pinsage.inference.marks import Pass
 from pinsage.inference.update import Update
@@ -83,6 +83,11 @@ class Embedder:
     @cached_property
     def _shards(self) -> list[AdjacencyShard]:
         return self.graph.adjacency_shards()
+
+    @cached_property
+    def _keys(self) -> dict[str, KeyReader]:
+        tables = {ITEM_KEY: ITEMS_FILE, CONTEXT_KEY: CONTEXTS_FILE}
+        return {key: KeyReader(self._spec.graph / table, key) for key, table in tables.items()}
 
     def passes(self) -> list[Pass]:
         """List all passes in order."""
@@ -170,10 +175,10 @@ class Embedder:
         """
         receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
         if name == "contexts":
-            self._write(CONTEXTS_FILE, CONTEXT_KEY, rows, start, stop)
+            self._write(name, CONTEXT_KEY, rows, start, stop)
             return receipt
         if name == self._convolutions[-1]:
-            self._write(ITEMS_FILE, ITEM_KEY, rows, start, stop)
+            self._write(name, ITEM_KEY, rows, start, stop)
         for file in self.written_by(name):
             if file is self._embeddings:
                 file.write(start, rows)
@@ -185,12 +190,14 @@ class Embedder:
         return receipt
 
     def _write(
-        self, table: str, key_name: str, rows: npt.NDArray[np.float32], start: int, stop: int
+        self, name: str, key_name: str, rows: npt.NDArray[np.float32], start: int, stop: int
     ) -> None:
-        keys = read_keys(self._spec.graph / table, key_name, start, stop)
-        name = part_name("contexts" if key_name == CONTEXT_KEY else "part", start, stop)
-        with whole_file(self._spec.parts / name) as path:
-            write_part(path, keys, rows.astype(self._spec.config.dtype), key_name=key_name)
+        path = self.part_of(name, start, stop)
+        assert path is not None
+        keys = self._keys[key_name].take(start, stop)
+        written = rows.astype(self._spec.config.dtype, copy=False)
+        with whole_file(path) as temporary:
+            write_part(temporary, keys, written, key_name=key_name)
 
 
 def _digests(rows: npt.NDArray[np.float32]) -> list[str]:

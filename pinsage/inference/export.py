@@ -1,6 +1,7 @@
 """Embeddings in and out of Parquet files that any tool reads."""
 
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ PART_ROWS = 65_536
 PART_SUFFIX = ".parquet"
 
 _PARTS_HELD = 4
+_GROUPS_HELD = 2
 
 
 def part_name(kind: Literal["part", "contexts"], start: int, stop: int) -> str:
@@ -45,17 +47,32 @@ def write_part(
     pq.write_table(table, path, use_dictionary=False, write_statistics=[key_name])
 
 
-def read_keys(table: Path, column: str, start: int, stop: int) -> pa.Array:
-    """Read some rows of a key table's key column, and no more row groups than they are in."""
-    file = pq.ParquetFile(table)
-    parts, first = [], 0
-    for group in range(file.num_row_groups):
-        last = first + file.metadata.row_group(group).num_rows
-        if first < stop and start < last:
-            keys = file.read_row_group(group, columns=[column])[column]
-            parts += keys[max(start - first, 0) : stop - first].chunks
-        first = last
-    return pa.concat_arrays(parts)
+class KeyReader:
+    """Reads rows of a key table's key column, and no more row groups than they are in."""
+
+    def __init__(self, table: Path, column: str) -> None:
+        """Look where the table's row groups begin.
+
+        Raises:
+            OSError: there is no such table.
+        """
+        self._table, self._column = table, column
+        metadata = pq.read_metadata(table)
+        sizes = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+        self._starts = list(accumulate(sizes, initial=0))
+        self._group = lru_cache(maxsize=_GROUPS_HELD)(self._read)
+
+    def take(self, start: int, stop: int) -> pa.Array:
+        """Give the keys of the rows in [start, stop)."""
+        parts = []
+        for number, (first, last) in enumerate(pairwise(self._starts)):
+            if first < stop and start < last:
+                parts += self._group(number)[max(start - first, 0) : stop - first].chunks
+        return pa.concat_arrays(parts)
+
+    def _read(self, number: int) -> pa.ChunkedArray:
+        file = pq.ParquetFile(self._table)
+        return file.read_row_group(number, columns=[self._column])[self._column]
 
 
 class PartsReader:

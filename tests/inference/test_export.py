@@ -12,11 +12,11 @@ import pytest
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import ArtifactError
 from pinsage.inference.export import (
+    KeyReader,
     PartsReader,
     part_name,
     read_context_embeddings,
     read_embeddings,
-    read_keys,
     write_part,
 )
 
@@ -83,5 +83,5 @@ def test_embeddings_that_are_missing_are_reported(tmp_path: Path) -> None:
 def test_keys_are_read_across_row_groups(tmp_path: Path, start: int, stop: int) -> None:
     keys = pa.array([f"item-{number}" for number in range(10)])
     pq.write_table(pa.table({"item_key": keys}), tmp_path / "items.parquet", row_group_size=3)
-    found = read_keys(tmp_path / "items.parquet", "item_key", start, stop)
+    found = KeyReader(tmp_path / "items.parquet", "item_key").take(start, stop)
     assert found.to_pylist() == keys[start:stop].to_pylist()
