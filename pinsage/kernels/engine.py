@@ -519,15 +519,13 @@ def neighborhoods_of_all(job, num_blocks, empty_table, ids, counts):  # type: ig
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def top_of_all(visited, seeds, num_items, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
-    """Count every row's visits and keep the top; see `pinsage.kernels.visits.top_visited`."""
+def top_of_all(visited, num_visits, seeds, num_items, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
+    """Count every row's visits and keep the top; see `pinsage.kernels.visits.top_of_visits`."""
     num_seeds, most = visited.shape
     for block in prange(num_blocks):
         tally, scratch = _tally(empty_table, most), _scratch(most)
         for row in range(num_seeds * block // num_blocks, num_seeds * (block + 1) // num_blocks):
-            num_visits = _ZERO
-            while num_visits < np.uint64(most) and visited[row, num_visits] >= 0:
-                num_visits += _ONE
             _begin_count(seeds[row], tally)
-            _, end = _count(visited[row], _ZERO, num_visits, tally, _FIRST_PLACE)
+            stop = np.uint64(num_visits[row])
+            _, end = _count(visited[row], _ZERO, stop, tally, _FIRST_PLACE)
             _keep_top(num_items, tally, end, scratch, ids[row], counts[row])

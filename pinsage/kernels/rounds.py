@@ -374,10 +374,3 @@ def take_visits(rows, skipped, items, visited, filled):  # type: ignore[no-untyp
         row = np.uint64(rows[visit]) - skipped
         visited[row, np.uint64(filled[row])] = items[visit]
         filled[row] += 1
-
-
-@njit(cache=True, nogil=True)
-def end_visits(visited, filled):  # type: ignore[no-untyped-def]
-    """Write -1 behind the visits of every row."""
-    for row in range(filled.size):
-        visited[row, np.uint64(filled[row]) :] = -1

@@ -51,12 +51,42 @@ def top_visited(
             f" found shape {visited.shape} of {visited.dtype}"
         )
     require_ids("visited", visited, MAX_ITEMS, lowest=-1)
+    return top_of_visits(
+        np.ascontiguousarray(visited),
+        _num_visits(visited),
+        seeds,
+        num_neighbors,
+        num_items=int(visited.max(initial=0)) + 1,
+    )
+
+
+def top_of_visits(
+    visited: Int[np.ndarray, "seeds visits"],
+    num_visits: Int[np.ndarray, " seeds"],
+    seeds: Int[np.ndarray, " seeds"],
+    num_neighbors: int,
+    *,
+    num_items: int,
+) -> tuple[Int[np.ndarray, "seeds neighbors"], Int32[np.ndarray, "seeds neighbors"]]:
+    """Do the same for visits that are known to be of items; nothing is looked through for errors.
+
+    Args:
+        visited: As in `top_visited`, contiguous; what follows a row's visits does not count.
+        num_visits: How many visits each row has, no more than fit in it.
+        seeds: The item each row was walked from.
+        num_neighbors: How many items to keep, at least one.
+        num_items: More than any visited id.
+
+    Returns:
+        As `top_visited`.
+    """
     ids = np.empty((seeds.size, num_neighbors), visited.dtype)
     counts = np.empty((seeds.size, num_neighbors), np.int32)
     top_of_all(
-        np.ascontiguousarray(visited),
+        visited,
+        num_visits,
         seeds.astype(np.int64, copy=False),
-        int(visited.max(initial=0)) + 1,
+        num_items,
         min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
         count_table(visited.shape[1]),
         ids,
@@ -145,6 +175,12 @@ def importance_weights(
     weights = np.empty(counts.shape, np.float32)
     _scale(counts, weights)
     return weights
+
+
+def _num_visits(visited: Int[np.ndarray, "seeds visits"]) -> Int64[np.ndarray, " seeds"]:
+    """Count the visits of each row: those before the first -1."""
+    ends = np.column_stack([visited < 0, np.ones(len(visited), bool)])
+    return ends.argmax(axis=1)
 
 
 @njit(cache=True, nogil=True)

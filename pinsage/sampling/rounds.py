@@ -20,7 +20,7 @@ from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.kernels import rounds
 from pinsage.kernels.packing import choices_of, packed_words
-from pinsage.kernels.visits import top_visited
+from pinsage.kernels.visits import top_of_visits
 from pinsage.kernels.walks import end_limits
 from pinsage.sampling.messages import MAX_WALKERS, Arrivals, Departures, SeedRange, Walkers
 
@@ -224,10 +224,15 @@ class ShardWalk:
             As `walk_neighborhoods`, for the seeds of this shard in order of their ids.
         """
         self._take(arriving)
-        rounds.end_visits(self._visited, self._filled)
+        packed = self._packed
         rows = np.arange(self._first_row, self._first_row + self._num_seeds)
-        return top_visited(
-            self._visited, rows * self._packed.num_shards + self._packed.shard, num_neighbors
+        return top_of_visits(
+            self._visited,
+            self._filled,
+            rows * packed.num_shards + packed.shard,
+            num_neighbors,
+            # Other shards may have one row more.
+            num_items=(len(packed.items.words) + 1) * packed.num_shards,
         )
 
     def _draws(self, step: int) -> tuple[np.uint64, ...]:
