@@ -3,14 +3,16 @@
 Step by step as `engine` walks, draw for draw; but a shard reads its own rows alone, and passes each
 walk on to the shard of the node it goes to. The same three things make it fast: a pass a memory
 level, each asking for what the next one reads; no branch on what cannot be predicted; and what
-leaves is grouped by its shard with one counting sort, so that it travels as few large arrays.
+leaves goes straight to its shard's part of an outbox, so that it travels as few large arrays.
 
 A walker is one number: `(seed - first seed of the batch) << walk_bits | walk`. Any shard hashes a
 walk's draws from it, so that draws never travel.
 
 `graph` is (words, edges): of each row the packed word `start << 24 | degree`, and ids of the other
 side; where edges have chances, three numbers an edge: id, other id, threshold. `draws` is (first
-seed, key, walk bits, step, end below), `shards` is (how many, the reciprocal of that).
+seed, key, walk bits, step, end below), `shards` is (how many, the reciprocal of that). An outbox is
+(arrays..., the next free place of every shard's part, where the parts end); a kernel that finds too
+little room in one stops early.
 """
 
 import numpy as np
@@ -19,7 +21,7 @@ from numba import njit
 from pinsage.kernels.engine import ITEM_STRIDE, NEXT_DRAW, STEP_STRIDE, WALK_STRIDE
 from pinsage.kernels.intrinsics import multiply_high, prefetch_far
 
-BLOCK = 256
+BLOCK = 512
 """Walkers moved together: what they ask for stays in the second-level cache until it is read."""
 
 _AHEAD = 16
@@ -160,12 +162,20 @@ def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_gro
 
 
 @njit(cache=True, nogil=True)
+def _has_room(num, outbox):  # type: ignore[no-untyped-def]
+    """Tell whether so many more rows fit into every shard's part of an outbox."""
+    free, ends = outbox[-2], outbox[-1]
+    return (ends - free).min() >= num
+
+
+@njit(cache=True, nogil=True)
 def _arrive(  # type: ignore[no-untyped-def]
-    by_chance, edges, block, end_below, goes_on, num, shards, items, walkers, nodes, totals
+    by_chance, edges, block, end_below, goes_on, num, shards, items, going
 ):
-    """Read the items that a block's positions lead to; returns how many walks go on."""
-    position, fraction, walker = block
-    going = _ZERO
+    """Read the items that a block's positions lead to; walks that go on leave for their shards."""
+    position, fraction, walker, nodes = block
+    walkers, rows, free, _ = going
+    still_going = _ZERO
     for w in range(num):
         if by_chance:
             slot = position[w]
@@ -176,12 +186,15 @@ def _arrive(  # type: ignore[no-untyped-def]
             node = edges[position[w]]
             more = np.uint64(fraction[w] >= end_below) & goes_on
         items[w] = node
-        walkers[going] = walker[w]
-        nodes[going] = node
-        _, shard = _place(np.uint64(node), shards)
-        totals[shard] += np.int64(more)
-        going += more
-    return going
+        nodes[still_going] = node
+        walker[still_going] = walker[w]
+        still_going += more
+    for w in range(still_going):
+        row, shard = _place(np.uint64(nodes[w]), shards)
+        to = free[shard]
+        walkers[to] = walker[w]
+        rows[to] = row
+        free[shard] = to + _ONE
 
 
 @njit(cache=True, nogil=True)
@@ -198,24 +211,25 @@ def _choose_item(by_chance, word, draw, degree, end_below):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, going, at, totals):  # type: ignore[no-untyped-def]
+def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, going):  # type: ignore[no-untyped-def]
     """Move walks that have just departed from their contexts to items.
 
-    Writes the item of every walk, in the order they came, and from place `at` on the walkers that
-    go on and their items; adds to `totals` how many go to every shard. Returns the place after the
-    last.
+    Writes the item of every walk, in the order they came; those that go on leave by the outbox
+    `going`, of walkers and their items' rows. Returns how many groups and how many walks it moved.
     """
     words, edges = graph
     seeds, degrees, rows, sizes = groups
-    walkers, nodes = going
     first, key, bits, _, end_below = draws
-    room = BLOCK + int(sizes.max()) if sizes.size else 1
+    most = np.uint64(BLOCK) + (np.uint64(sizes.max()) if sizes.size else _ZERO)
+    room = min(most, np.uint64(walks.size))
     position, fraction = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    walker = np.empty(room, np.uint32)
-    block = (position, fraction, walker)
+    walker, nodes = np.empty(room, np.uint32), np.empty(room, edges.dtype)
+    block = (position, fraction, walker, nodes)
     taken, written, waiting = _ZERO, _ZERO, _ZERO
     last = np.uint64(seeds.size) - _ONE
     for group in range(np.uint64(seeds.size)):
+        if waiting == _ZERO and not _has_room(room, going):
+            return group, written
         prefetch_far(words, np.uint64(rows[min(group + np.uint64(_AHEAD), last)]))
         word, degree = words[rows[group]], np.uint64(degrees[group])
         seed = np.uint64(seeds[group])
@@ -233,36 +247,35 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
         waiting += size
         taken += size
         if waiting >= np.uint64(BLOCK) or group == last:
-            at += _arrive(
-                by_chance, edges, block, end_below, goes_on, waiting, shards,
-                items[written:], walkers[at:], nodes[at:], totals,
-            )  # fmt: skip
+            _arrive(
+                by_chance, edges, block, end_below, goes_on, waiting, shards, items[written:], going
+            )
             written += waiting
             waiting = _ZERO
-    return at
+    return np.uint64(seeds.size), written
 
 
 @njit(cache=True, nogil=True)
-def pass_walkers(  # type: ignore[no-untyped-def]
-    by_chance, graph, draws, shards, goes_on, arriving, visits, visit_at, going, at, totals
-):
+def pass_walkers(by_chance, graph, draws, shards, goes_on, arriving, first_row, visits, going):  # type: ignore[no-untyped-def]
     """Move walkers from contexts to items, as `pass_groups`.
 
-    From place `visit_at` on it writes of each visit the seed, counted from the batch's first, and
-    the item; adds to `totals[0]` the visits of every seed's shard, to `totals[1]` who goes where.
+    A visit leaves by the outbox `visits`, of the seed's row, counted from the batch's first, and
+    the item. Returns how many walkers it moved.
     """
     words, edges = graph
     came, rows, degrees = arriving
-    seeds, items = visits
-    walkers, nodes = going
+    seed_rows, items, free, _ = visits
     first, _, bits, _, end_below = draws
     position, fraction = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
+    walker, nodes = np.empty(BLOCK, np.uint32), np.empty(BLOCK, edges.dtype)
+    arrived = np.empty(BLOCK, edges.dtype)
     for begin in range(_ZERO, np.uint64(came.size), np.uint64(BLOCK)):
         num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
-        walker = came[begin : begin + num]
+        if not (_has_room(num, visits) and _has_room(num, going)):
+            return begin
         for w in range(num):
             prefetch_far(words, np.uint64(rows[begin + w]))
-        _hash_draws(walker, draws, fraction)
+        _hash_draws(came[begin : begin + num], draws, fraction)
         for w in range(num):
             degree = _ONE if by_chance else np.uint64(degrees[begin + w])
             word = words[rows[begin + w]]
@@ -270,38 +283,41 @@ def pass_walkers(  # type: ignore[no-untyped-def]
             prefetch_far(edges, chosen)
             position[w] = chosen
             fraction[w] = rest
-        to = visit_at + begin
-        for w in range(num):
-            seed = np.uint64(walker[w]) >> bits
-            seeds[to + w] = seed
-            _, home = _place(first + seed, shards)
-            totals[0, home] += 1
-        at += _arrive(
-            by_chance, edges, (position, fraction, walker), end_below, goes_on, num, shards,
-            items[to:], walkers[at:], nodes[at:], totals[1],
+            walker[w] = came[begin + w]
+        _arrive(
+            by_chance, edges, (position, fraction, walker, nodes), end_below, goes_on, num, shards,
+            arrived, going,
         )  # fmt: skip
-    return at
+        for w in range(num):
+            row, home = _place(first + (np.uint64(came[begin + w]) >> bits), shards)
+            to = free[home]
+            seed_rows[to] = row - first_row
+            items[to] = arrived[w]
+            free[home] = to + _ONE
+    return np.uint64(came.size)
 
 
 @njit(cache=True, nogil=True)
-def leave_items(by_chance, graph, draws, shards, arriving, going, at, totals):  # type: ignore[no-untyped-def]
+def leave_items(by_chance, graph, draws, shards, arriving, going):  # type: ignore[no-untyped-def]
     """Choose the next context of walkers that stand on a shard's items.
 
-    From place `at` on it writes walkers, their contexts and their items' degrees; adds to `totals`
-    how many go to every shard. Returns the smallest degree; 0 stands for edges that two shards
-    don't agree on.
+    They leave by the outbox `going`, of walkers, their contexts' rows and, unless edges have
+    chances, their items' degrees. Returns how many it moved, and the smallest degree; 0 stands for
+    edges that two shards don't agree on.
     """
     words, edges = graph
     came, rows = arriving
-    walkers, nodes, degrees = going
+    walkers, to_rows, degrees, free, _ = going
     position, draw = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
+    sizes = np.empty(BLOCK, np.uint32)
     smallest = _DEGREE_MASK
     for begin in range(_ZERO, np.uint64(came.size), np.uint64(BLOCK)):
         num = min(np.uint64(BLOCK), np.uint64(came.size) - begin)
+        if not _has_room(num, going):
+            return begin, smallest
         for w in range(num):
             prefetch_far(words, np.uint64(rows[begin + w]))
         _hash_draws(came[begin : begin + num], draws, draw)
-        to = at + begin
         for w in range(num):
             word = words[rows[begin + w]]
             degree = word & _DEGREE_MASK
@@ -310,48 +326,24 @@ def leave_items(by_chance, graph, draws, shards, arriving, going, at, totals):  
             if by_chance:
                 position[w] *= _THREE
             draw[w] = (draw[w] * degree) >> _HALF_WORD
-            degrees[to + w] = degree
+            sizes[w] = degree
             prefetch_far(edges, position[w])
         if smallest == _ZERO:
-            break
+            return begin, smallest
         for w in range(num):
             slot = position[w]
             if by_chance:
                 slot += np.uint64(draw[w] >= np.uint64(edges[slot + _TWO]))
-            node = edges[slot]
-            walkers[to + w] = came[begin + w]
-            nodes[to + w] = node
-            _, shard = _place(np.uint64(node), shards)
-            totals[shard] += 1
-    return smallest
-
-
-@njit(cache=True, nogil=True)
-def sort_walkers(num, walkers, nodes, degrees, shards, at, sorted_walkers):  # type: ignore[no-untyped-def]
-    """Group walkers by the shard of their node, as `sort_groups`; degrees may be empty."""
-    to_walkers, to_rows, to_degrees = sorted_walkers
-    with_degrees = to_degrees.size > 0
-    for w in range(np.uint64(num)):
-        row, shard = _place(np.uint64(nodes[w]), shards)
-        to = np.uint64(at[shard])
-        to_walkers[to] = walkers[w]
-        to_rows[to] = row
-        if with_degrees:
-            to_degrees[to] = degrees[w]
-        at[shard] += 1
-
-
-@njit(cache=True, nogil=True)
-def sort_visits(num, seeds, items, first, shards, at, sorted_visits):  # type: ignore[no-untyped-def]
-    """Group visits by the shard of their seed; seeds become rows, counted from the first seed's."""
-    to_rows, to_items = sorted_visits
-    first_row, _ = _place(first, shards)
-    for visit in range(np.uint64(num)):
-        row, shard = _place(first + np.uint64(seeds[visit]), shards)
-        to = np.uint64(at[shard])
-        to_rows[to] = row - first_row
-        to_items[to] = items[visit]
-        at[shard] += 1
+            position[w] = edges[slot]
+        for w in range(num):
+            row, shard = _place(position[w], shards)
+            to = free[shard]
+            walkers[to] = came[begin + w]
+            to_rows[to] = row
+            if not by_chance:
+                degrees[to] = sizes[w]
+            free[shard] = to + _ONE
+    return np.uint64(came.size), smallest
 
 
 @njit(cache=True, nogil=True)

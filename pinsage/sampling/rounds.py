@@ -24,6 +24,8 @@ from pinsage.kernels.visits import top_of_visits
 from pinsage.kernels.walks import end_limits
 from pinsage.sampling.messages import MAX_WALKERS, Arrivals, Departures, SeedRange, Walkers
 
+_NONE = np.empty(0, np.uint16)
+
 
 class _Side(NamedTuple):
     """One side's rows, as the kernels read them."""
@@ -53,6 +55,8 @@ class PackedShard:
         self.contexts = self._side(
             "context", shard.context_starts, shard.context_items, context_chances
         )
+        most = int((self.items.words & np.uint64(0xFFFFFF)).max(initial=0))
+        self.degree_dtype = np.dtype(_smallest(most, np.uint16))
         self.id_dtype = np.dtype(np.int32 if self.contexts.edges.itemsize == 4 else np.int64)
 
     @property
@@ -74,6 +78,44 @@ class PackedShard:
             return _Side(words, edges)
         choices = choices_of(f"{name}_chances", starts, edges, chances)
         return _Side(words, choices.reshape(-1))
+
+
+class _Outbox:
+    """What leaves for every shard: rows of some arrays, which each hold the shards' parts in turn.
+
+    Ids are spread over shards, so parts of nearly one size do; the rare one that is larger has all
+    moved into larger arrays.
+    """
+
+    def __init__(self, num: int, dtypes: Sequence[np.dtype[Any]], num_shards: int) -> None:
+        """Make room for `num` rows that are spread over the shards."""
+        room = num if num_shards == 1 else min(num, num // num_shards * 9 // 8 + 4 * rounds.BLOCK)
+        self._begins = np.arange(num_shards, dtype=np.uint64) * np.uint64(room)
+        self._free, self._ends = self._begins.copy(), self._begins + np.uint64(room)
+        self._arrays = tuple(np.empty(room * num_shards, dtype) for dtype in dtypes)
+
+    def with_room(self, num: int) -> tuple[np.ndarray, ...]:
+        """Give what kernels write to, with room for `num` more rows in every part."""
+        if int((self._ends - self._free).min()) < num:
+            self._grow(num)
+        return (*self._arrays, self._free, self._ends)
+
+    def parts(self) -> list[tuple[np.ndarray, ...]]:
+        """Give the rows of every shard."""
+        places = zip(self._begins.tolist(), self._free.tolist(), strict=True)
+        return [tuple(array[first:last] for array in self._arrays) for first, last in places]
+
+    def _grow(self, num: int) -> None:
+        parts = self.parts()
+        room = max(len(part[0]) for part in parts) * 3 // 2 + num
+        arrays = tuple(np.empty(room * len(parts), array.dtype) for array in self._arrays)
+        for number, part in enumerate(parts):
+            for array, rows in zip(arrays, part, strict=True):
+                array[number * room : number * room + len(rows)] = rows
+        filled = self._free - self._begins
+        self._begins = np.arange(len(parts), dtype=np.uint64) * np.uint64(room)
+        self._free, self._ends = self._begins + filled, self._begins + np.uint64(room)
+        self._arrays = arrays
 
 
 class ShardWalk:
@@ -188,32 +230,30 @@ class ShardWalk:
         self._take(arriving)
         packed = self._packed
         num = sum(len(part.walkers) for part in arriving)
-        going = (
-            np.empty(num, np.uint32),
-            np.empty(num, packed.items.edges.dtype),
-            np.empty(num, np.uint32),
-        )
-        totals = np.zeros(packed.num_shards, np.int64)
-        at = 0
+        ids, degrees = packed.items.edges.dtype, packed.degree_dtype
+        going = _Outbox(num, (np.dtype(np.uint32), ids, degrees), packed.num_shards)
         for part in arriving:
-            smallest = rounds.leave_items(
-                packed.by_chance,
-                packed.items,
-                self._draws(step),
-                self._shards,
-                (part.walkers, part.walker_rows),
-                going,
-                np.uint64(at),
-                totals,
-            )
-            if smallest == 0:
-                raise ArtifactError(
-                    f"shard {packed.shard} of {packed.num_shards}: a walk came to an item that has "
-                    "no edges here; the shards are not of one graph: delete its directory and run "
-                    "ingest again"
+            done = 0
+            while (left := len(part.walkers) - done) > 0:
+                moved, smallest = rounds.leave_items(
+                    packed.by_chance,
+                    packed.items,
+                    self._draws(step),
+                    self._shards,
+                    (part.walkers[done:], part.walker_rows[done:]),
+                    going.with_room(min(rounds.BLOCK, left)),
                 )
-            at += len(part.walkers)
-        return self._walkers_by_shard(num, *going, totals, with_degrees=not packed.by_chance)
+                done += int(moved)
+                if smallest == 0:
+                    raise ArtifactError(
+                        f"shard {packed.shard} of {packed.num_shards}: a walk came to an item that "
+                        "has no edges here; the shards are not of one graph: delete its directory "
+                        "and run ingest again"
+                    )
+        parts = going.parts()
+        if packed.by_chance:
+            return [Walkers(walkers, rows, _NONE) for walkers, rows, _ in parts]
+        return [Walkers(*part) for part in parts]
 
     def neighborhoods(
         self, arriving: Sequence[Arrivals], num_neighbors: int
@@ -247,97 +287,57 @@ class ShardWalk:
 
     def _first_arrivals(self, arriving: Sequence[Departures]) -> list[Arrivals]:
         packed = self._packed
-        num = sum(len(part.walks) for part in arriving)
         ids = packed.contexts.edges.dtype
-        going = (np.empty(num, np.uint32), np.empty(num, ids))
-        totals = np.zeros(packed.num_shards, np.int64)
+        num = sum(len(part.walks) for part in arriving)
+        going = _Outbox(num, (np.dtype(np.uint32), ids), packed.num_shards)
         visits = [np.empty(len(part.walks), ids) for part in arriving]
-        at = np.uint64(0)
         for part, items in zip(arriving, visits, strict=True):
-            at = rounds.pass_groups(
-                packed.by_chance,
-                packed.contexts,
-                self._draws(0),
-                self._shards,
-                np.uint64(self._limit > 1),
-                (part.seeds, part.degrees, part.rows, part.sizes),
-                part.walks,
-                items,
-                going,
-                at,
-                totals,
-            )
-        none = np.empty(0, np.uint16)
-        walkers = self._walkers_by_shard(int(at), *going, none, totals, with_degrees=False)
+            groups = (part.seeds, part.degrees, part.rows, part.sizes)
+            group, walk, most = 0, 0, int(part.sizes.max(initial=0))
+            while walk < len(part.walks):
+                moved_groups, moved = rounds.pass_groups(
+                    packed.by_chance,
+                    packed.contexts,
+                    self._draws(0),
+                    self._shards,
+                    np.uint64(self._limit > 1),
+                    tuple(array[group:] for array in groups),
+                    part.walks[walk:],
+                    items[walk:],
+                    going.with_room(min(rounds.BLOCK + most, len(part.walks) - walk)),
+                )
+                group, walk = group + int(moved_groups), walk + int(moved)
         return [
-            Arrivals(none, items, part.walkers, part.rows)
-            for items, part in zip(visits, walkers, strict=True)
+            Arrivals(_NONE, items, *part) for items, part in zip(visits, going.parts(), strict=True)
         ]
 
     def _arrivals(self, step: int, arriving: Sequence[Walkers]) -> list[Arrivals]:
-        packed, count = self._packed, self._packed.num_shards
-        num = sum(len(part.walkers) for part in arriving)
+        packed, count, first = self._packed, self._packed.num_shards, self._seeds.first
         ids = packed.contexts.edges.dtype
-        visits = (np.empty(num, np.uint32), np.empty(num, ids))
-        going = (np.empty(num, np.uint32), np.empty(num, ids))
-        totals = np.zeros((2, count), np.int64)
-        done, at = 0, np.uint64(0)
+        num = sum(len(part.walkers) for part in arriving)
+        most_rows = (self._seeds.stop - first) // count + 1
+        visits = _Outbox(num, (np.dtype(_smallest(most_rows, np.uint16)), ids), count)
+        going = _Outbox(num, (np.dtype(np.uint32), ids), count)
         for part in arriving:
-            at = rounds.pass_walkers(
-                packed.by_chance,
-                packed.contexts,
-                self._draws(step),
-                self._shards,
-                np.uint64(step + 1 < self._limit),
-                (part.walkers, part.rows, part.degrees),
-                visits,
-                np.uint64(done),
-                going,
-                at,
-                totals,
-            )
-            done += len(part.walkers)
-        most_rows = (self._seeds.stop - self._seeds.first) // count + 1
-        rows = np.empty(num, _smallest(most_rows, np.uint16))
-        items = np.empty(num, ids)
-        ends = np.cumsum(totals[0])
-        rounds.sort_visits(
-            num,
-            *visits,
-            np.uint64(self._seeds.first),
-            self._shards,
-            ends - totals[0],
-            (rows, items),
-        )
-        none = np.empty(0, np.uint16)
-        walkers = self._walkers_by_shard(int(at), *going, none, totals[1], with_degrees=False)
+            done = 0
+            while (left := len(part.walkers) - done) > 0:
+                done += int(
+                    rounds.pass_walkers(
+                        packed.by_chance,
+                        packed.contexts,
+                        self._draws(step),
+                        self._shards,
+                        np.uint64(step + 1 < self._limit),
+                        (part.walkers[done:], part.rows[done:], part.degrees[done:]),
+                        np.uint64(first // count),
+                        visits.with_room(min(rounds.BLOCK, left)),
+                        going.with_room(min(rounds.BLOCK, left)),
+                    )
+                )
         return [
-            Arrivals(own_rows, own_items, part.walkers, part.rows)
-            for own_rows, own_items, part in zip(
-                _cut(rows, ends), _cut(items, ends), walkers, strict=True
-            )
+            Arrivals(*own, *walkers)
+            for own, walkers in zip(visits.parts(), going.parts(), strict=True)
         ]
-
-    def _walkers_by_shard(
-        self,
-        num: int,
-        walkers: np.ndarray,
-        nodes: np.ndarray,
-        degrees: np.ndarray,
-        totals: np.ndarray,
-        *,
-        with_degrees: bool,
-    ) -> list[Walkers]:
-        most = int(degrees.max(initial=0)) if with_degrees else 0
-        by_shard = (
-            np.empty(num, np.uint32),
-            np.empty(num, nodes.dtype),
-            np.empty(num if with_degrees else 0, _smallest(most, np.uint16)),
-        )
-        ends = np.cumsum(totals)
-        rounds.sort_walkers(num, walkers, nodes, degrees, self._shards, ends - totals, by_shard)
-        parts = [_cut(array, ends) for array in by_shard]
-        return [Walkers(*arrays) for arrays in zip(*parts, strict=True)]
 
     def _take(self, arriving: Sequence[Arrivals]) -> None:
         """Add visits to the rows of this shard's seeds."""

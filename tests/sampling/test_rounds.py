@@ -11,6 +11,7 @@ from pinsage.graph.choice import ChoiceConfig, edge_chances
 from pinsage.kernels.csr import EdgeRows, transpose_rows
 from pinsage.kernels.packing import pack
 from pinsage.kernels.walks import walk_neighborhoods
+from pinsage.sampling import rounds
 from pinsage.sampling.messages import SeedRange, ranges_of
 from pinsage.sampling.rounds import PackedShard, ShardWalk, walk_in_turn
 from tests.kernels.graphs import graph_of, power_law_graph
@@ -107,6 +108,20 @@ def test_long_walks_over_a_larger_graph_equal_too(choice):
     walk = {"key": 5, "num_walks": 300, "walk_length": 8, "restart": 0.2}
     expected = walk_neighborhoods(packed, np.arange(501, 990), num_neighbors=400, **walk)
     found = walk_in_turn(shards, SeedRange(501, 990, **walk), 400)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_walks_that_all_go_to_one_shard_equal_too(monkeypatch):
+    grown = []
+    grow = rounds._Outbox._grow
+    monkeypatch.setattr(rounds._Outbox, "_grow", lambda *box: [grown.append(box), grow(*box)])
+    edges = [(item, context) for item in range(0, 90, 3) for context in range(0, 9, 3)]
+    packed, shards = both_ways(weighted(graph_of(edges, 90, 9), 4), CHOICES[0], 3)
+    walk = {"key": 6, "num_walks": 700, "walk_length": 3, "restart": 0.1}
+    expected = walk_neighborhoods(packed, np.arange(90), num_neighbors=20, **walk)
+    found = walk_in_turn(shards, SeedRange(0, 90, **walk), 20)
+    assert grown
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
