@@ -13,7 +13,6 @@ workers, Ray is started before; `ratio_bare_worker` is the same with one Ray wor
 with the blocks of Algorithm 2; a sample of minibatches is timed, and its time scaled up.
 """
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -85,11 +84,12 @@ def make_catalog(folder: Path, num_items: int) -> Published:
 
 def measure(folder: Path, catalog: Published, rounds: int, minibatches: int) -> dict[str, float]:
     """Time all sides."""
-    target = folder / "embeddings"
+    targets: list[Path] = []
 
     def ours(num_workers: int | None) -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        catalog.embed(target, EmbedConfig(num_workers=num_workers))
+        # A directory of its own every time: to remove an old one is no part of embedding.
+        targets.append(folder / f"embeddings-{len(targets)}")
+        catalog.embed(targets[-1], EmbedConfig(num_workers=num_workers))
 
     seconds = take_turns(
         {
@@ -100,10 +100,10 @@ def measure(folder: Path, catalog: Published, rounds: int, minibatches: int) -> 
         rounds=rounds,
         clock=time.perf_counter,
     )
-    difference = float(np.abs(read_embeddings(target) - np.load(folder / "bare.npy")).max())
+    made = read_embeddings(targets[-1])
+    difference = float(np.abs(made - np.load(folder / "bare.npy")).max())
     by_minibatch, checked = embed_by_minibatches(catalog, minibatches)
-    found = read_embeddings(target)[checked.ids]
-    difference = max(difference, float(np.abs(found - checked.rows).max()))
+    difference = max(difference, float(np.abs(made[checked.ids] - checked.rows).max()))
     sides = {side: statistics.median(times) for side, times in seconds.items()}
     return {
         "ratio_bare": round(median_ratio(seconds["ours"], seconds["bare"]), 3),
