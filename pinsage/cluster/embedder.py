@@ -291,9 +291,11 @@ def _load_update(spec: EmbedSpec) -> Update | None:
 def _publish_hidden(spec: EmbedSpec, encoder: LayerwiseEncoder, draft: Draft) -> None:
     exchange = Exchange(spec.folder)
     for number in range(1, encoder.num_layers):
-        if not draft.has(hidden_name(number)):
+        # A run that was killed after this one was moved has nothing here, and all of it there.
+        if encoder.hidden_file(number).exists():
             for file in encoder.files_of(number)[1:]:
                 exchange.take(file)
+                file.sync()
             encoder.hidden_file(number).replace(draft.path / hidden_name(number))
 
 

@@ -23,7 +23,7 @@ from pinsage.graph.synthetic import write_tables
 from pinsage.inference.embedder import Embedder, EmbedSpec
 from pinsage.inference.export import read_context_embeddings, read_embeddings
 from pinsage.inference.layerwise import EmbedConfig
-from pinsage.inference.update import PRINTS_FILE
+from pinsage.inference.update import PRINTS_FILE, hidden_name
 from pinsage.model.checkpoint import save_model
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.sampling.neighborhood import WalkConfig, pack_graph, walk_chunk
@@ -191,6 +191,17 @@ def test_rows_that_a_restarted_machine_has_lost_are_made_again(
     assert lost
     for path in lost:
         np.load(path, mmap_mode="r+")[:] = 0
+    monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_rows_to_be_published_that_a_restarted_machine_has_lost_are_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"contexts": True, "keep_rows": True}
+    draft = Draft(tmp_path / ".out.partial")
+    embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    np.load(draft.path / hidden_name(1), mmap_mode="r+")[:] = 0
     monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
     assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
 
