@@ -28,7 +28,7 @@ import numpy.typing as npt
 from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
 from pinsage.base.errors import ArtifactError, PinsageError
-from pinsage.base.files import sync_directory, whole_file
+from pinsage.base.files import remove_folder, sync_directory, whole_file
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
 __all__ = [
@@ -74,7 +74,7 @@ class Draft:
 
     def discard(self) -> None:
         """Drop the scratch, and the directory if nothing else is in it."""
-        shutil.rmtree(self.path / ".scratch", ignore_errors=True)
+        remove_folder(self.path / ".scratch")
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -305,7 +305,7 @@ def _make_visible(draft_path: Path, directory: Path, manifest: Manifest) -> None
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
     """Digest what the stage wrote; drop its scratch and what a killed run left half-written."""
-    shutil.rmtree(directory / ".scratch", ignore_errors=True)
+    remove_folder(directory / ".scratch")
     entries = {}
     for path in sorted(directory.rglob("*")):
         if not path.is_file():

@@ -116,6 +116,29 @@ def test_a_killed_writer_leaves_nothing_half_published_and_no_lock(tmp_path: Pat
     assert list(files) == ["whole.npy"]
 
 
+def test_of_a_scratch_whose_removal_was_killed_nothing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_some_and_die(path: Path, **_: object) -> None:
+        if Path(path).exists():
+            next(Path(path).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", remove_some_and_die)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft,
+        ):
+            draft.write_array("numbers.npy", np.zeros(1))
+            for name in ("rows", "what is done of them"):
+                (draft.scratch / name).write_text("one without the other misleads")
+    with publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft:
+        assert not list(draft.scratch.iterdir())
+    published = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert published == ["manifest.json", "numbers.npy"]
+
+
 def test_two_writers_of_one_directory_do_not_mix(tmp_path: Path) -> None:
     with (
         publish(tmp_path / "a", stage="numbers", config={}, parents={}),
