@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
-from pinsage.base.errors import ArtifactError, PinsageError
+from pinsage.base.errors import ArtifactError, NotFiniteError, PinsageError
 from pinsage.base.files import remove_folder, sync_directory, whole_file
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
@@ -264,7 +264,7 @@ def check_digests(artifact: Artifact, folder: str | None = None) -> None:
 
 @contextmanager
 def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[None]:
-    """Where work fails in a way that nobody foresaw, find out whether its parents were changed.
+    """Where work fails as it does on damaged input, find out whether its parents were changed.
 
     Args:
         draft: what is written; dropped if a parent was changed, for it may be made from that.
@@ -276,10 +276,8 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
     """
     try:
         yield
-    except PinsageError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if not _may_come_of_damage(error):
             raise
         for parent in parents.values():
             try:
@@ -288,6 +286,12 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
                 shutil.rmtree(draft.path)
                 raise found from error
         raise
+
+
+def _may_come_of_damage(error: Exception) -> bool:
+    if isinstance(error, PinsageError):
+        return isinstance(error, NotFiniteError)
+    return not isinstance(error, OSError) or error.errno is None
 
 
 def _draft_of(directory: Path) -> Path:

@@ -13,7 +13,7 @@ from pinsage.base.artifacts import (
     publish,
     whole_parents,
 )
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.base.files import whole_file
 
 
@@ -157,7 +157,10 @@ def test_a_whole_file_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("NaN"), OSError("Corrupt snappy data")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("NaN"), OSError("Corrupt snappy data"), NotFiniteError("the loss is nan")],
+)
 def test_work_that_fails_on_a_changed_parent_names_it_and_keeps_nothing_made_from_it(
     tmp_path: Path, error: Exception
 ) -> None:
