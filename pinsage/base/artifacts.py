@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
-from pinsage.base.errors import ArtifactError, PinsageError
-from pinsage.base.files import sync_directory, whole_file
+from pinsage.base.errors import ArtifactError, NotFiniteError, PinsageError
+from pinsage.base.files import remove_folder, sync_directory, whole_file
 from pinsage.base.machine import available_cpus
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
@@ -76,7 +76,7 @@ class Draft:
 
     def discard(self) -> None:
         """Drop the scratch, and the directory if nothing else is in it."""
-        shutil.rmtree(self.path / ".scratch", ignore_errors=True)
+        remove_folder(self.path / ".scratch")
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -266,7 +266,7 @@ def check_digests(artifact: Artifact, folder: str | None = None) -> None:
 
 @contextmanager
 def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[None]:
-    """Where work fails in a way that nobody foresaw, find out whether its parents were changed.
+    """Where work fails as it does on damaged input, find out whether its parents were changed.
 
     Args:
         draft: what is written; dropped if a parent was changed, for it may be made from that.
@@ -278,10 +278,8 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
     """
     try:
         yield
-    except PinsageError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if not _may_come_of_damage(error):
             raise
         for parent in parents.values():
             try:
@@ -290,6 +288,12 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
                 shutil.rmtree(draft.path)
                 raise found from error
         raise
+
+
+def _may_come_of_damage(error: Exception) -> bool:
+    if isinstance(error, PinsageError):
+        return isinstance(error, NotFiniteError)
+    return not isinstance(error, OSError) or error.errno is None
 
 
 def _draft_of(directory: Path) -> Path:
@@ -307,7 +311,7 @@ def _make_visible(draft_path: Path, directory: Path, manifest: Manifest) -> None
 
 def _entries(directory: Path) -> dict[str, FileEntry]:
     """Digest what the stage wrote; drop its scratch and what a killed run left half-written."""
-    shutil.rmtree(directory / ".scratch", ignore_errors=True)
+    remove_folder(directory / ".scratch")
     files = []
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name.startswith("."):

@@ -31,6 +31,10 @@ class TrainingError(PinsageError):
     """A training run that cannot start or go on."""
 
 
+class NotFiniteError(PinsageError):
+    """Numbers that came out as NaN or infinite: what they are made of is too large, or damaged."""
+
+
 class WorkerTimeoutError(PinsageError):
     """A remote part gave no answer in the time it was given."""
 

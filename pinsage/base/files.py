@@ -1,8 +1,9 @@
 """Files of this machine, whole or not there at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -17,6 +18,18 @@ def whole_file(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there, under another name: nobody ever finds a part of it.
+
+    What a process that was killed meanwhile has left goes too.
+    """
+    leaving = path.with_name(f"{path.name}.leaving")
+    shutil.rmtree(leaving, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        path.rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -38,7 +38,8 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         num_threads: threads of the matrix products.
 
     Raises:
-        TrainingError: a step failed, or a checkpoint cannot be written.
+        NotFiniteError: the loss is not a finite number.
+        TrainingError: a checkpoint cannot be written.
         ArtifactError: there are checkpoints, and none is whole or they are of other settings.
     """
     torch.set_num_threads(num_threads)

@@ -322,6 +322,7 @@ def train_task(run: Run) -> TrainTask:
 
 
 def _embed(run: Run, draft: Draft, *, here: bool | None) -> None:
+    previous = run.previous_embeddings()
     spec = EmbedSpec(
         graph=run.graph.directory,
         neighborhoods=run.neighborhoods.directory,
@@ -329,9 +330,10 @@ def _embed(run: Run, draft: Draft, *, here: bool | None) -> None:
         folder=draft.scratch,
         parts=draft.path,
         config=run.config.embed,
-        previous=run.previous_embeddings(),
+        previous=None if previous is None else previous.path,
     )
-    embed_all(spec, draft, run.config.ray, here=here)
+    with whole_parents(draft, {} if previous is None else {"previous": previous}):
+        embed_all(spec, draft, run.config.ray, here=here)
 
 
 def _index(run: Run, draft: Draft) -> None:

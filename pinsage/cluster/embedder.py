@@ -6,6 +6,7 @@ ends with the same bytes as one that was not.
 """
 
 import logging
+import pickle
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ import torch
 
 from pinsage.base import shared
 from pinsage.base.artifacts import Draft
+from pinsage.base.errors import PinsageError
 from pinsage.base.logs import Progress
 from pinsage.cluster import metrics
 from pinsage.cluster.placement import require_room
@@ -64,6 +66,21 @@ def _opened(spec: EmbedSpec, run: str) -> Embedder:
 
 
 def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
+    """Do the chunks of a batch, and give their rows and, pickled, the error that ended the work.
+
+    Ray Data would wrap it in one of its own, in which nobody finds what was raised.
+    """
+    try:
+        _do_and_mark(batch, spec, run, name)
+    except (PinsageError, OSError) as error:
+        failed = pickle.dumps(error)
+    else:
+        failed = b""
+    rows = batch["stop"] - batch["start"]
+    return {"rows": rows, "error": np.array([failed] * len(rows), object)}
+
+
+def _do_and_mark(batch: Batch, spec: EmbedSpec, run: str, name: str) -> None:
     """Do the chunks of a batch; each is marked as done once its rows are written.
 
     With a bucket, this node may have neither the files nor what the pass before has put there.
@@ -83,7 +100,6 @@ def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
         marks.set(name, (start, stop), receipt)
         shared.push(marks.path(name, (start, stop)))
     metrics.tell_traffic()
-    return {"rows": batch["stop"] - batch["start"]}
 
 
 def _make_ready(embedder: Embedder, exchange: Exchange, name: str) -> None:
@@ -255,6 +271,8 @@ def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterat
             compute=ray.data.TaskPoolStrategy(size=num_workers),
         )
     for batch in done.iter_batches(batch_size=None):
+        for error in filter(None, batch["error"]):
+            raise pickle.loads(error)
         yield int(batch["rows"].sum())
 
 
@@ -291,9 +309,11 @@ def _load_update(spec: EmbedSpec) -> Update | None:
 def _publish_hidden(spec: EmbedSpec, encoder: LayerwiseEncoder, draft: Draft) -> None:
     exchange = Exchange(spec.folder)
     for number in range(1, encoder.num_layers):
-        if not draft.has(hidden_name(number)):
+        # A run that was killed after this one was moved has nothing here, and all of it there.
+        if encoder.hidden_file(number).exists():
             for file in encoder.files_of(number)[1:]:
                 exchange.take(file)
+                file.sync()
             encoder.hidden_file(number).replace(draft.path / hidden_name(number))
 
 

@@ -58,8 +58,9 @@ def run_training(task: TrainTask) -> Path:
 
     Raises:
         ResourceError: the cluster has no room for the workers in time.
-        TrainingError: too many workers were lost, no step ended for too long, a checkpoint cannot
-            be written, or the loss is not finite.
+        TrainingError: too many workers were lost, no step ended for too long, or a checkpoint
+            cannot be written.
+        NotFiniteError: the loss is not a finite number.
         ArtifactError: no checkpoint is whole, or they are of other settings.
         KeyboardInterrupt: it was interrupted.
     """

@@ -139,8 +139,8 @@ class Run:
         settings = {name: getattr(embed, name) for name in _EMBED_RESULT}
         return self._stage("embeddings", settings, (self.graph, self.neighborhoods, self.model))
 
-    def previous_embeddings(self) -> Path | None:
-        """Find the embeddings that `embed.previous` names.
+    def previous_embeddings(self) -> Artifact | None:
+        """Open the embeddings that `embed.previous` names.
 
         Raises:
             ArtifactError: they are not there, or another model or T has made them.
@@ -162,7 +162,7 @@ class Run:
                 f"{found.manifest.config['num_neighbors']}, found {embed.num_neighbors} here; use "
                 "the same, or leave embed.previous out"
             )
-        return found.path
+        return found
 
     @cached_property
     def index(self) -> Stage:

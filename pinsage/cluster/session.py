@@ -49,6 +49,8 @@ def session(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        # Ray's native code stops hearing SIGTERM when it ends; the rest of the command hears it.
+        _install_handlers()
 
 
 def connect(config: RayConfig) -> None:
@@ -62,6 +64,10 @@ def connect(config: RayConfig) -> None:
     started = time.monotonic()
     try:
         where = _join(config)
+    except SystemExit as error:
+        # While it starts, Ray hears SIGTERM in its own way.
+        _asked.set()
+        raise KeyboardInterrupt from error
     finally:
         # Ray has put handlers of its own in their place.
         _install_handlers()

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.measures import Measures
 from pinsage.evaluation.protocol import EvaluationConfig, HeldOut
-from pinsage.evaluation.wording import listed, method_label, metric_label
+from pinsage.evaluation.wording import counted, listed, method_label, metric_label
 
 
 def cold_section(
@@ -74,7 +74,8 @@ def cold_sentence(section: Mapping[str, Any], config: EvaluationConfig, *, ours:
     ]
     value = found["metrics"][ours][metric]
     return (
-        f"Of {found['pairs']:,} pairs whose answer is one of {section['items']:,} items that "
+        f"Of {counted(found['pairs'], 'pair')} whose answer is one of "
+        f"{counted(section['items'], 'item')} that "
         f"training did not see, {method_label(ours)} finds {value:.4f} at {metric_label(metric)}"
         + (f": {listed(times)}." if times else ".")
     )

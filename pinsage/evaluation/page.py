@@ -14,7 +14,7 @@ from pinsage.evaluation.page_tables import (
     metric_section,
     paired_section,
 )
-from pinsage.evaluation.wording import OURS, method_label
+from pinsage.evaluation.wording import OURS, counted, method_label
 
 
 def render_page(report: Mapping[str, Any]) -> str:
@@ -73,10 +73,11 @@ def _styles(metrics: Mapping[str, Any]) -> dict[str, int]:
 
 def _protocol_section(report: Mapping[str, Any]) -> str:
     protocol = report["protocol"]
+    queries = counted(protocol["queries"], "distinct query", "distinct queries")
     facts = {
         "Data": f"{protocol['data']}, split {protocol['split']}",
         "Pairs": f"{protocol['pairs']:,} of {protocol['pairs_in_split']:,} "
-        f"({protocol['pairs_are']}), {protocol['queries']:,} distinct queries",
+        f"({protocol['pairs_are']}), {queries}",
         "Candidates": f"{protocol['candidates']:,}: {protocol['candidate_pool']}",
         "Ties": protocol["ties"],
         "scaled MRR": f"mean of 1 / ceil(rank / {protocol['mrr_scale']}) (Equation 2)",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pinsage.evaluation.markup import ours_first, picture, section
 from pinsage.evaluation.plots import Series, color_of, density_chart, log_chart, swatch
-from pinsage.evaluation.wording import method_label
+from pinsage.evaluation.wording import counted, method_label
 
 _X_TICKS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 
@@ -51,9 +51,8 @@ def sheet_section(report: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     sheets = [_sheet(sheet, styles) for sheet in report["sheets"]]
     more = "".join(sheets[_OPEN_SHEETS:])
     if more:
-        more = (
-            f"<details><summary>{len(sheets) - _OPEN_SHEETS} more queries</summary>{more}</details>"
-        )
+        count = counted(len(sheets) - _OPEN_SHEETS, "more query", "more queries")
+        more = f"<details><summary>{count}</summary>{more}</details>"
     return section(
         "sheets",
         "Side by side",

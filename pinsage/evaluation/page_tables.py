@@ -7,6 +7,7 @@ from typing import Any
 from pinsage.evaluation.markup import head, method_row, metric_head, section, table
 from pinsage.evaluation.wording import (
     OURS,
+    counted,
     method_label,
     metric_label,
     metric_meaning,
@@ -29,16 +30,18 @@ _KINDS = {
 def metric_section(report: Mapping[str, Any]) -> str:
     """Show how often what was held out is found, with intervals."""
     protocol, metrics = report["protocol"], report["metrics"]
+    pairs = counted(protocol["pairs"], "pair")
     caption = (
         f"{protocol['data']}, {protocol['split']}, {protocol['candidates']:,} candidates, "
-        f"seed {protocol['seed']}; {protocol['pairs']:,} pairs, {protocol['pairs_are']}; small: "
+        f"seed {protocol['seed']}; {pairs}, {protocol['pairs_are']}; small: "
         f"{protocol['intervals']}; best in bold"
     )
     parts = [_values(caption, metrics, report["intervals"], _named(metrics, _FOUND))]
     whole = _named(metrics, _WHOLE)
     if whole:
         parts.append("<h3>All answers of a query together</h3>")
-        caption = f"mean over {protocol['queries']:,} queries, with the same intervals"
+        queries = counted(protocol["queries"], "query", "queries")
+        caption = f"mean over {queries}, with the same intervals"
         parts.append(_values(caption, metrics, report["intervals"], whole))
     return section("found", "How often the held-out item is found", *parts)
 
@@ -70,8 +73,9 @@ def list_section(report: Mapping[str, Any]) -> str:
     columns = _named(metrics, _LISTS)
     if not columns:
         return ""
+    queries = counted(protocol["queries"], "query", "queries")
     caption = (
-        f"over the best {protocol['list_length']} of {protocol['queries']:,} queries; the mean "
+        f"over the best {protocol['list_length']} of {queries}; the mean "
         f"item of the catalog is in {protocol['mean_degree']:,.1f} contexts"
     )
     rows = [
@@ -183,5 +187,7 @@ def _cold_table(found: Mapping[str, Any]) -> str:
                 f"<td>{values[metric]:.4f}<small>{low:.4f} to {high:.4f}</small>{times}</td>"
             )
         rows.append(method_row(name, cells))
-    caption = f"{found['pairs']:,} pairs of {found['queries']:,} queries; small: 95% intervals"
+    pairs = counted(found["pairs"], "pair")
+    queries = counted(found["queries"], "query", "queries")
+    caption = f"{pairs} of {queries}; small: 95% intervals"
     return table(caption, [head("Method"), *map(metric_head, columns)], rows)

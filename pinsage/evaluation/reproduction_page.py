@@ -12,7 +12,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.evaluation.ladder_chart import ladder_chart
 from pinsage.evaluation.plots import Series, density_chart, swatch
 from pinsage.evaluation.reproduction import PAPER
-from pinsage.evaluation.wording import metric_label
+from pinsage.evaluation.wording import counted, metric_label
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _title(summary: Mapping[str, Any]) -> str:
 def _protocol_text(summary: Mapping[str, Any]) -> str:
     known = summary["protocol"]
     return (
-        f"{known['pairs']:,} {known['split']} pairs ({known['pairs_are']}), "
+        f"{counted(known['pairs'], known['split'] + ' pair')} ({known['pairs_are']}), "
         f"{known['candidates']:,} candidates each ({known['candidates_are']}); "
         f"seeds {', '.join(map(str, known['seeds']))}; K = {known['num_layers']}, "
         f"T = {known['num_neighbors']}, m = {known['projected_width']}, "

@@ -70,6 +70,15 @@ def metric_meaning(name: str) -> str:
     return _MEANINGS.get(base, "").format(k=k or "k")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Write a number with what it counts; `many` is `one` and an s unless given.
+
+    >>> counted(1, "pair"), counted(2_000, "pair"), counted(0, "query", "queries")
+    ('1 pair', '2,000 pairs', '0 queries')
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def p_label(p: float) -> str:
     """Write a p value.
 

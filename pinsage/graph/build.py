@@ -1,6 +1,5 @@
 """From checked edges to the training graph: which steps run when, and what they leave behind."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,6 +10,7 @@ from jaxtyping import Int64
 from pydantic import PositiveInt
 
 from pinsage.base.config import Config
+from pinsage.base.files import remove_folder
 from pinsage.base.logs import Progress
 from pinsage.graph.build_steps import Build
 from pinsage.graph.cold import ColdEdges
@@ -184,7 +184,7 @@ def build_training_graph(
     if not build.is_done("placed"):
         run(partial(build.place, holdout=holdout), range(num_buckets), "edges by context")
     # What a step has read is in its pieces now: no more disk is taken than two copies need.
-    shutil.rmtree(build.folder / "grouped", ignore_errors=True)
+    remove_folder(build.folder / "grouped")
     graph = TrainingGraph(build, labeled)
     counts = graph.pair_counts()
     check_labels(counts, graph.num_merged_edges, graph.left_out, holdout, findings)
@@ -192,7 +192,7 @@ def build_training_graph(
     if not build.is_done("gathered"):
         numbers = range(len(build.folders("gathered")))
         run(partial(build.gather, first_contexts=graph.first_contexts), numbers, "edges by item")
-    shutil.rmtree(build.folder / "handed", ignore_errors=True)
+    remove_folder(build.folder / "handed")
     return graph
 
 

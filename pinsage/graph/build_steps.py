@@ -15,7 +15,6 @@ Every step is a function of the build and a number, and leaves a piece behind. S
 run side by side, in threads or on other nodes, and a build that was killed goes on where it was.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int, Int64
 
+from pinsage.base.files import remove_folder
 from pinsage.graph.edges import EdgePart, read_part
 from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.pieces import has_piece, open_piece, save_piece
@@ -160,7 +160,7 @@ class Build:
             edges |= {name: piece.get(name) for name in ("weights", "times")}
             save_piece(folder, grouped(edges, buckets_of(contexts, bounds), len(bounds) - 1))
         for step in ("read", "numbered"):
-            shutil.rmtree(self._piece(step, number), ignore_errors=True)
+            remove_folder(self._piece(step, number))
 
     def place(self, number: int, holdout: Holdout) -> None:
         """Put one bucket's edges in place by context, and hand them on by bucket of items."""

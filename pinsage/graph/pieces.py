@@ -4,6 +4,7 @@ A piece is a folder. It is written under a temporary name and renamed, so that a
 killed goes on with the pieces it finds.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -37,7 +38,7 @@ def save_piece(
     arrays: Mapping[str, np.ndarray | None],
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a piece; arrays that are None are left out."""
+    """Write a piece; arrays that are None are left out, and one that is there already is kept."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -48,7 +49,13 @@ def save_piece(
     for path in temporary.iterdir():
         with path.open("rb") as written:
             os.fsync(written.fileno())
-    temporary.rename(folder)
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        # A run that was killed right after, or another worker, has written the same.
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not has_piece(folder):
+            raise
+        shutil.rmtree(temporary)
 
 
 def open_piece(folder: Path) -> Piece:

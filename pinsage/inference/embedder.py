@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float32
 
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.base.files import whole_file
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
@@ -144,12 +144,18 @@ class Embedder:
 
         Returns:
             The rows, for `settle`, which may be busy with them while the next chunk is computed.
+
+        Raises:
+            NotFiniteError: an embedding is not.
         """
         if name == "contexts":
             return context_embeddings(self._shards, self._embeddings.read(), start, stop)
         number = self._convolutions.index(name)
         embeddings = self.encoder.run(number, start, stop)
-        return self.encoder.made(number, start, stop) if embeddings is None else embeddings
+        if embeddings is None:
+            return self.encoder.made(number, start, stop)
+        self._require_finite(start, embeddings)
+        return embeddings
 
     def settle(
         self,
@@ -188,6 +194,21 @@ class Embedder:
         receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
         receipt["digests"] = _digests(rows)
         return receipt
+
+    def _require_finite(self, start: int, embeddings: Float32[np.ndarray, "chunk width"]) -> None:
+        # Their sum is not finite either, and quicker to see.
+        if np.isfinite(embeddings.sum()):
+            return
+        bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        if len(bad):
+            first = start + int(bad[0])
+            key = self._keys[ITEM_KEY].take(first, first + 1)[0]
+            raise NotFiniteError(
+                f"{self._spec.graph}: wanted embeddings of finite numbers, found NaN or infinite "
+                f"ones for {len(bad)} of {len(embeddings)} items from item id {start} on, first "
+                f"{ITEM_KEY} {key.as_py()!r}; look for extreme values in its features and in its "
+                "neighbors'"
+            )
 
     def _write(
         self, name: str, key_name: str, rows: npt.NDArray[np.float32], start: int, stop: int

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float32, Int64
 
 from pinsage.base.artifacts import open_artifact
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 
 STAGE = "embeddings"
 
@@ -103,6 +103,7 @@ def read_embeddings(directory: Path) -> Float32[np.ndarray, "items width"]:
 
     Raises:
         ArtifactError: the directory is unfinished or damaged.
+        NotFiniteError: an embedding is not.
     """
     artifact = open_artifact(directory, stage=STAGE)
     return _read_all(artifact.path, "part", artifact.manifest.counts["items"])
@@ -113,6 +114,7 @@ def read_context_embeddings(directory: Path) -> Float32[np.ndarray, "contexts wi
 
     Raises:
         ArtifactError: the directory is unfinished or damaged, or has none.
+        NotFiniteError: an embedding is not.
     """
     artifact = open_artifact(directory, stage=STAGE)
     wanted = artifact.manifest.counts.get("contexts")
@@ -131,6 +133,11 @@ def _read_all(path: Path, kind: str, wanted: int) -> Float32[np.ndarray, "rows w
     done = 0
     for file in files:
         some = _as_matrix(pq.read_table(file, columns=["embedding"])["embedding"])
+        if not np.isfinite(some).all():
+            raise NotFiniteError(
+                f"{file}: wanted embeddings of finite numbers, found NaN or infinite ones; delete "
+                f"{path} and embed again"
+            )
         if not done:
             rows = np.empty((wanted, some.shape[1]), np.float32)
         if done + len(some) <= wanted:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pinsage.base.config import Config
-from pinsage.base.errors import TrainingError
+from pinsage.base.errors import NotFiniteError
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchConfig
 from pinsage.training.scalars import Tracker
@@ -147,7 +147,7 @@ def train(
         hooks: what is called on the way.
 
     Raises:
-        TrainingError: a step failed; says which, and where the state before it was kept.
+        NotFiniteError: a step failed; says which, and where the state before it was kept.
     """
     total = steps_per_epoch * config.schedule.epochs
     while not is_finished(state, config, total=total):
@@ -160,8 +160,8 @@ def train(
         parts = islice(minibatches, config.accumulate)
         try:
             loss = training_step.run(parts, learning_rate=rate)
-        except TrainingError as error:
-            raise TrainingError(
+        except NotFiniteError as error:
+            raise NotFiniteError(
                 f"step {state.step + 1} of {total}, epoch {state.step // steps_per_epoch + 1}: "
                 f"{error}. {hooks.keep_failed(state)}"
             ) from error

@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pinsage.base.errors import TrainingError
+from pinsage.base.errors import NotFiniteError
 from pinsage.model.inputs import DeviceMinibatch, Mover
 from pinsage.model.loss import LossConfig, pair_loss
 from pinsage.model.ranks import is_shared
@@ -71,7 +71,7 @@ class TrainingStep:
             The mean loss a pair, over the whole minibatch.
 
         Raises:
-            TrainingError: the loss is not a finite number; the weights are as before.
+            NotFiniteError: the loss is not a finite number; the weights are as before.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -82,7 +82,7 @@ class TrainingStep:
         self._optimizer.step()
         value = reading.wait()
         if not math.isfinite(value):
-            raise TrainingError(
+            raise NotFiniteError(
                 f"the loss is {value}; lower train.schedule.learning_rate or look for "
                 "extreme feature values"
             )

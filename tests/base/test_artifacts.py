@@ -13,7 +13,7 @@ from pinsage.base.artifacts import (
     publish,
     whole_parents,
 )
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.base.files import whole_file
 
 
@@ -116,6 +116,29 @@ def test_a_killed_writer_leaves_nothing_half_published_and_no_lock(tmp_path: Pat
     assert list(files) == ["whole.npy"]
 
 
+def test_of_a_scratch_whose_removal_was_killed_nothing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_some_and_die(path: Path, **_: object) -> None:
+        if Path(path).exists():
+            next(Path(path).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", remove_some_and_die)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft,
+        ):
+            draft.write_array("numbers.npy", np.zeros(1))
+            for name in ("rows", "what is done of them"):
+                (draft.scratch / name).write_text("one without the other misleads")
+    with publish(tmp_path / "a", stage="numbers", config={}, parents={}) as draft:
+        assert not list(draft.scratch.iterdir())
+    published = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert published == ["manifest.json", "numbers.npy"]
+
+
 def test_two_writers_of_one_directory_do_not_mix(tmp_path: Path) -> None:
     with (
         publish(tmp_path / "a", stage="numbers", config={}, parents={}),
@@ -134,7 +157,10 @@ def test_a_whole_file_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("NaN"), OSError("Corrupt snappy data")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("NaN"), OSError("Corrupt snappy data"), NotFiniteError("the loss is nan")],
+)
 def test_work_that_fails_on_a_changed_parent_names_it_and_keeps_nothing_made_from_it(
     tmp_path: Path, error: Exception
 ) -> None:

@@ -14,16 +14,17 @@ import pytest
 import torch
 
 from pinsage.base.artifacts import Draft, publish
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.cluster.embedder import embed_all, embeds_here
 from pinsage.cluster.run_config import RayConfig
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest
+from pinsage.graph.schema import ITEMS_FILE
 from pinsage.graph.synthetic import write_tables
 from pinsage.inference.embedder import Embedder, EmbedSpec
 from pinsage.inference.export import read_context_embeddings, read_embeddings
 from pinsage.inference.layerwise import EmbedConfig
-from pinsage.inference.update import PRINTS_FILE
+from pinsage.inference.update import PRINTS_FILE, hidden_name, item_keys_of
 from pinsage.model.checkpoint import save_model
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.sampling.neighborhood import WalkConfig, pack_graph, walk_chunk
@@ -132,6 +133,31 @@ def test_a_model_of_other_features_is_refused(inputs: Inputs, tmp_path: Path) ->
         other.embed(tmp_path / "out")
 
 
+def with_features_of_item_7(inputs: Inputs, folder: Path, value: float) -> Inputs:
+    """Other features, in row 2 of shard 1 of 3."""
+    shutil.copytree(inputs.graph, folder / "graph")
+    features = next((folder / "graph").glob("shard-00001-*/features.npy"))
+    np.load(features, mmap_mode="r+")[2] = value
+    return Inputs(folder, folder / "graph", inputs.neighborhoods, inputs.model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_no_numbers_are_told_of(
+    inputs: Inputs, tmp_path: Path, value: float
+) -> None:
+    key = item_keys_of(inputs.graph / ITEMS_FILE)[7].as_py()
+    with pytest.raises(NotFiniteError, match=rf"of 40000 items .* item_key {key!r}; look for"):
+        with_features_of_item_7(inputs, tmp_path, value).embed(tmp_path / "out")
+
+
+@pytest.mark.ray
+def test_an_error_of_a_worker_is_told_as_it_was_raised(
+    local_ray: None, inputs: Inputs, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFiniteError, match="wanted embeddings of finite numbers"):
+        with_features_of_item_7(inputs, tmp_path, np.nan).embed(tmp_path / "out", num_workers=1)
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -191,6 +217,17 @@ def test_rows_that_a_restarted_machine_has_lost_are_made_again(
     assert lost
     for path in lost:
         np.load(path, mmap_mode="r+")[:] = 0
+    monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_rows_to_be_published_that_a_restarted_machine_has_lost_are_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"contexts": True, "keep_rows": True}
+    draft = Draft(tmp_path / ".out.partial")
+    embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    np.load(draft.path / hidden_name(1), mmap_mode="r+")[:] = 0
     monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
     assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
 

@@ -11,7 +11,7 @@ import pytest
 from pinsage.base.errors import ResourceError
 from pinsage.base.machine import available_cpus
 from pinsage.cluster.run_config import RayConfig
-from pinsage.cluster.session import connect, stop_on_signals, threads_for
+from pinsage.cluster.session import connect, session, stop_on_signals, threads_for
 from tests.runs import ROOT
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -105,6 +105,31 @@ def test_an_interrupt_that_rays_start_keeps_to_itself_is_not_lost(
     assert len(made) == 1
     # What is ending is not cut short by another one.
     os.kill(os.getpid(), number)
+
+
+def test_sigterm_that_ray_hears_while_it_starts_is_told_as_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def init(*_: object, **__: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(KeyboardInterrupt):
+        connect(RayConfig(address="local"))
+    # What is ending is not cut short by another one.
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_is_heard_when_ray_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("pinsage.cluster.session.connect", lambda _: stop_on_signals())
+    monkeypatch.setattr("ray.shutdown", lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    with session(RayConfig()):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:

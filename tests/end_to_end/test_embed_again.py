@@ -1,5 +1,7 @@
 """Embedding with a model, and from embeddings, that an earlier run published."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,22 @@ def test_unchanged_items_are_taken_from_the_previous_embeddings(finished: Finish
     np.testing.assert_array_equal(
         read_embeddings(result.directory), read_embeddings(finished.run.embeddings.directory)
     )
+
+
+def test_previous_embeddings_that_were_changed_are_named(finished: Finished) -> None:
+    output, model = finished.run.output, finished.run.model.directory.name
+    kept = smoke_run(output, f"embed.model={model}", "embed.keep_rows=true", "embed.dtype=float16")
+    directory = drivers.embed(kept).directory
+    hidden = directory / "hidden-1.npy"
+    hidden.write_bytes(b"\0" + hidden.read_bytes()[1:])
+    again = smoke_run(output, f"embed.model={model}", f"embed.previous={directory.name}")
+    try:
+        with pytest.raises(
+            ArtifactError, match=r"hidden-1\.npy: its SHA-256 is not the manifest's"
+        ):
+            drivers.embed(again)
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from benchmarks.processes import actors
-from pinsage.base.errors import ConfigError, DataError, ResourceError, TrainingError
+from pinsage.base.errors import ConfigError, DataError, NotFiniteError, ResourceError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
 from pinsage.cluster.validator import Validator, draw_sample
@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(
 ) -> None:
     run = smoke_run(copy_of_graph, "train.schedule.learning_rate=1.0e+38", "train.num_workers=2")
     with pytest.raises(
-        TrainingError, match=r"step \d of 72, epoch 1: .*train\.schedule\.learning_rate.*failed-"
+        NotFiniteError, match=r"step \d of 72, epoch 1: .*train\.schedule\.learning_rate.*failed-"
     ):
         drivers.train(run)
     assert not run.model.is_done

@@ -135,6 +135,15 @@ def test_every_metric_is_shown_with_its_meaning_and_its_interval(report):
     assert "ours is 1.67 times it" in page
 
 
+def test_one_is_counted_as_one(report):
+    report["protocol"] |= {"pairs": 1, "queries": 1}
+    report["cold"]["positive"] |= {"pairs": 1, "queries": 1}
+    page = render_page(report)
+    for text in ("1 pair, ", "1 pair of 1 query;", "1 distinct query<", "mean over 1 query,"):
+        assert text in page
+    assert not re.search(r"\b1 (pairs|queries)", page)
+
+
 def test_what_a_report_lacks_leaves_no_trace(report):
     for part in ("cold", "map"):
         del report[part]

@@ -16,6 +16,7 @@ from pinsage.graph import DataConfig, Graph
 from pinsage.graph.build import BuildConfig
 from pinsage.graph.edges import read_part
 from pinsage.graph.ingest import ingest
+from pinsage.graph.pieces import save_piece
 from pinsage.graph.tasks import Threads
 from pinsage.graph.times import TimeScale, in_order
 
@@ -183,6 +184,24 @@ def test_a_build_stopped_after_any_step_goes_on_to_the_same_bytes(
             assert tasks.done == steps
     resumed = Graph.open(directory, check_digests=True)
     assert resumed.artifact.manifest.files == unbroken.artifact.manifest.files
+
+
+def test_a_build_stopped_within_a_step_goes_on_to_the_same_bytes(tmp_path, timed_rows, monkeypatch):
+    config = tables(tmp_path / "tables", timed_rows, row_group_size=50)
+    unbroken = published(tmp_path / "unbroken", config, num_shards=2, build=SMALL)
+    draft = Draft(tmp_path / "draft")
+
+    def stop_before_the_second_piece(folder, *content):
+        if folder.parent.name == "placed":
+            raise Stopped
+        save_piece(folder, *content)
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr("pinsage.graph.build_steps.save_piece", stop_before_the_second_piece)
+        ingest(config, draft, num_shards=2, seed=0, build=SMALL)
+    ingest(config, draft, num_shards=2, seed=0, build=SMALL)
+    for name in unbroken.artifact.manifest.files:
+        assert (draft.path / name).read_bytes() == (unbroken.artifact.path / name).read_bytes()
 
 
 def test_finished_steps_are_not_done_again(tmp_path, timed_rows, monkeypatch):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pinsage.base.artifacts import publish
-from pinsage.base.errors import ArtifactError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.inference.export import (
     KeyReader,
     PartsReader,
@@ -51,6 +51,13 @@ def test_pyarrow_pandas_and_duckdb_read_the_same_rows(tmp_path: Path, dtype: typ
     assert [key for key, _ in found] == KEYS
     np.testing.assert_array_equal(np.array([list(row) for _, row in found], np.float32), rows)
     np.testing.assert_array_equal(read_embeddings(directory), rows.astype(np.float32))
+
+
+def test_embeddings_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    rows = ROWS.copy()
+    rows[3, 1] = np.nan
+    with pytest.raises(NotFiniteError, match=r"part-000000000002-\d*\.parquet: .* embed again"):
+        read_embeddings(published(tmp_path, rows))
 
 
 def test_duckdb_ranks_neighbors(tmp_path: Path) -> None:

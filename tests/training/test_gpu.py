@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pinsage.base.artifacts import publish
-from pinsage.base.errors import TrainingError
+from pinsage.base.errors import NotFiniteError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import Mover
 from pinsage.model.loss import LossConfig
@@ -81,7 +81,7 @@ def test_a_loss_that_is_not_finite_touches_no_weight() -> None:
     before = [parameter.clone() for parameter in learner.model.parameters()]
     minibatch = builder().build(0, 1, world_rank=0, world_size=1)
     minibatch.features[:] = np.nan
-    with pytest.raises(TrainingError, match="learning_rate"):
+    with pytest.raises(NotFiniteError, match="learning_rate"):
         learner.step.run(minibatch, learning_rate=1e-3)
     for one, two in zip(learner.model.parameters(), before, strict=True):
         assert torch.equal(one, two)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pinsage.base.errors import TrainingError
+from pinsage.base.errors import NotFiniteError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_touches_no_weight() -> Non
         one.step.run(one.builder.build(0, 0, world_rank=0, world_size=1), learning_rate=0.1)
     minibatch = learner.builder.build(0, 1, world_rank=0, world_size=1)
     minibatch.features[:] = np.nan
-    with pytest.raises(TrainingError, match="learning_rate"):
+    with pytest.raises(NotFiniteError, match="learning_rate"):
         learner.step.run(minibatch, learning_rate=0.1)
     for one in (learner, untouched):
         one.step.run(one.builder.build(0, 2, world_rank=0, world_size=1), learning_rate=0.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pinsage.base.artifacts import Draft, open_artifact, publish
-from pinsage.base.errors import ArtifactError, TrainingError
+from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.loss import LossConfig
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
@@ -239,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_state_before_it(
 
     learner.minibatches = minibatches
     state = TrainingState(step=0, losses=[])
-    with pytest.raises(TrainingError, match=r"step 3 of 15, epoch 1: .*learning_rate.*kept in"):
+    with pytest.raises(NotFiniteError, match=r"step 3 of 15, epoch 1: .*learning_rate.*kept in"):
         learner.run(state, tmp_path)
     kept = Learner()
     assert load_state(tmp_path / "failed", kept.model, kept.optimizer).step == 2
