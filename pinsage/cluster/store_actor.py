@@ -35,10 +35,11 @@ Token = tuple[int, int, int]
 
 _MALLOC = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
-    "glibc.malloc.trim_threshold=8589934592"
+    "glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1"
 )
 """Memory once used is kept and used again, in huge pages. Else every message would be written into
-pages that the system clears first, a fifth of a walk's time. Other C libraries ignore it."""
+pages that the system clears first, a fifth of a walk's time. Threads share one arena, for one of
+their own holds no large array. Other C libraries ignore it."""
 
 
 @dataclass(frozen=True)
