@@ -86,7 +86,7 @@ def main() -> None:
     for study in arguments.study or STUDIES:
         for name, settings in STUDIES[study].items():
             run = _run(arguments.output, settings, epochs=arguments.epochs, seed=arguments.seed)
-            found = _metrics(run)
+            found = metrics_of(run)
             names = [metric for metric in found if metric.startswith("hit_rate@")]
             names.append("scaled_mrr")
             rows = rows or [["study", "row", *names]]
@@ -117,7 +117,8 @@ def _run(output: Path, settings: list[str], *, epochs: int, seed: int) -> Run:
     return run
 
 
-def _metrics(run: Run) -> dict[str, float]:
+def metrics_of(run: Run) -> dict[str, float]:
+    """Read what a run's report says of PinSage."""
     text = (run.report.directory / "report.json").read_text(encoding="utf-8")
     metrics: dict[str, float] = json.loads(text)["metrics"]["pinsage"]
     return metrics

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pinsage.base import copies, shared
+from pinsage.base.addresses import shown
 from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
 from pinsage.base.errors import DataError
@@ -191,7 +192,7 @@ def _prepare_baselines(run: Run) -> None:
 
 def _ingest(run: Run, draft: Draft) -> None:
     config = run.config
-    spread = config.graph.build.spread
+    spread, basis = config.graph.build.spread, run.structure_basis()
     with session(config.ray) if spread else nullcontext():
         ingest_tables(
             config.data,
@@ -199,6 +200,7 @@ def _ingest(run: Run, draft: Draft) -> None:
             num_shards=config.graph.num_shards,
             seed=config.seed,
             structure=config.graph.structure,
+            basis=None if basis is None else Graph.open(basis.directory),
             order=config.graph.order,
             build=config.graph.build,
             tasks=ClusterTasks if spread else None,
@@ -322,6 +324,7 @@ def train_task(run: Run) -> TrainTask:
 
 
 def _embed(run: Run, draft: Draft, *, here: bool | None) -> None:
+    _warn_of_other_directions(run)
     previous = run.previous_embeddings()
     spec = EmbedSpec(
         graph=run.graph.directory,
@@ -334,6 +337,22 @@ def _embed(run: Run, draft: Draft, *, here: bool | None) -> None:
     )
     with whole_parents(draft, {} if previous is None else {"previous": previous}):
         embed_all(spec, draft, run.config.ray, here=here)
+
+
+def _warn_of_other_directions(run: Run) -> None:
+    """Tell of structural features that are not those which an older model has learned to read."""
+    config = run.config
+    if config.embed.model is None or config.graph.structure is None or config.subgraph is not None:
+        return
+    graph = run.graph.open().manifest
+    trained_on = run.model.open().manifest.parents.get("graph")
+    if trained_on not in {graph.digest, *graph.parents.values()}:
+        _log.warning(
+            "embed: %s was trained on another graph, whose structural features have other "
+            "directions than this one's, so embeddings will be worse; set graph.structure.basis to "
+            "the fingerprint of that graph",
+            shown(run.model.directory),
+        )
 
 
 def _index(run: Run, draft: Draft) -> None:

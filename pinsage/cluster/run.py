@@ -92,11 +92,31 @@ class Run:
             "data": _dump(self.config.data),
             "inputs": input_facts(self.config.data),
             "num_shards": self.config.graph.num_shards,
-            "structure": _dump(self.config.graph.structure),
+            "structure": _dump(self.config.graph.structure, without=("basis",)),
             "order": self.config.graph.order,
             "seed": self.config.seed,
         }
-        return self._stage("graph", settings, ())
+        basis = self.structure_basis()
+        return self._stage("graph", settings, () if basis is None else (basis,))
+
+    def structure_basis(self) -> Stage | None:
+        """Find the graph that `graph.structure.basis` names.
+
+        Raises:
+            ArtifactError: it is not there, or has structural features of other settings.
+        """
+        structure = self.config.graph.structure
+        if structure is None or structure.basis is None:
+            return None
+        setting = "graph.structure.basis"
+        found = self._published("graph", structure.basis, setting=setting)
+        wanted = _dump(structure, without=("basis",))
+        if found.config.get("structure") != wanted:
+            raise ArtifactError(
+                f"{setting}: {shown(found.directory)} has graph.structure "
+                f"{found.config.get('structure')}, found {wanted} here; use the same"
+            )
+        return found
 
     @cached_property
     def neighborhoods(self) -> Stage:

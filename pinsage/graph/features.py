@@ -18,6 +18,9 @@ FEATURES_FILE = "features.npy"
 CONTEXT_VECTORS_FILE = "context_vectors.npy"
 """What structural features are sums of; only graphs that have them have this."""
 
+STRUCTURE_SQUARES_FILE = "structure_squares.npy"
+"""Squares of the singular values behind them, for a graph that takes this one as its basis."""
+
 
 @dataclass(frozen=True)
 class FeatureShard:

@@ -27,11 +27,13 @@ from pinsage.graph.edges import EdgePlan, plan_edges
 from pinsage.graph.features import (
     CONTEXT_VECTORS_FILE,
     FEATURES_FILE,
+    STRUCTURE_SQUARES_FILE,
     FeatureShard,
     FeatureStore,
 )
 from pinsage.graph.findings import Findings, FindingsRecord
 from pinsage.graph.items import Items, read_items
+from pinsage.graph.opened import Graph
 from pinsage.graph.pairs import PairRows, read_pairs
 from pinsage.graph.partition import ids_in, shard_name
 from pinsage.graph.renumber import in_locality_order, old_ids, renumbered_pairs
@@ -51,7 +53,7 @@ from pinsage.graph.splits import (
     with_told_edges,
     without_cold,
 )
-from pinsage.graph.structure import Structure, StructureConfig
+from pinsage.graph.structure import Basis, Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.tasks import Tasks, Threads
 from pinsage.graph.times import TimeScale, common_scale, kind_of
@@ -72,6 +74,7 @@ def ingest(
     num_shards: int,
     seed: int,
     structure: StructureConfig | None = None,
+    basis: Graph | None = None,
     order: Order = "given",
     build: BuildConfig | None = None,
     tasks: Callable[[Progress], Tasks] | None = None,
@@ -88,6 +91,7 @@ def ingest(
         seed: decides what is held out, where neither a split column nor time does, and where
             structural features start from.
         structure: structural features to add, from the training graph alone; None adds none.
+        basis: the published graph that `structure.basis` names, with features of like settings.
         order: `given` numbers items as their table does, and contexts as their keys are ordered;
             `locality` numbers both so that what walks meet together stands together.
         build: how much is sorted at a time, and by how many workers.
@@ -97,10 +101,13 @@ def ingest(
     Raises:
         DataError: the tables cannot be used; the message lists every finding, and nothing has been
             written.
+        ArtifactError: the basis has no structural features.
         ValueError: `num_shards` is below 1.
     """
     if num_shards < 1:
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
+    if basis is not None:
+        basis.structure_squares()
     settings = build or BuildConfig()
     with Progress("ingest", total=4 + 2 * num_shards, unit="steps") as progress:
         run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
@@ -128,10 +135,11 @@ def ingest(
             published.graph.contexts.write_shard(draft, shard, num_shards)
         made = None
         if structure is not None:
-            made = _structure(draft, published, structure, num_shards=num_shards, seed=seed)
+            made = _structure(draft, published, structure, basis, num_shards=num_shards, seed=seed)
             progress.total += made.num_steps
             made.make(run)
             _write_context_vectors(draft, made)
+            draft.write_array(STRUCTURE_SQUARES_FILE, made.squares())
         added = _added_features(published, made)
         for shard in range(num_shards):
             progress.advance(1, f"features {shard}")
@@ -275,7 +283,13 @@ def _hold_out(
 
 
 def _structure(
-    draft: Draft, published: _Published, config: StructureConfig, *, num_shards: int, seed: int
+    draft: Draft,
+    published: _Published,
+    config: StructureConfig,
+    basis: Graph | None,
+    *,
+    num_shards: int,
+    seed: int,
 ) -> Structure:
     return Structure(
         directory=draft.path,
@@ -285,6 +299,7 @@ def _structure(
         num_contexts=published.graph.first_contexts[-1],
         config=config,
         seed=seed,
+        basis=None if basis is None else Basis(basis.artifact.path, basis.num_shards),
     )
 
 

@@ -7,14 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
+from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
 from pinsage.graph.cold import ColdItems
-from pinsage.graph.features import CONTEXT_VECTORS_FILE, FeatureShard, FeatureStore
+from pinsage.graph.features import (
+    CONTEXT_VECTORS_FILE,
+    STRUCTURE_SQUARES_FILE,
+    FeatureShard,
+    FeatureStore,
+)
 from pinsage.graph.schema import (
     CONTEXT_KEY,
     CONTEXTS_FILE,
@@ -157,6 +163,21 @@ class Graph:
             FeatureShard.open(self.artifact.path, shard, self.num_shards, CONTEXT_VECTORS_FILE)
             for shard in range(self.num_shards)
         ])
+
+    def structure_squares(self) -> Float64[np.ndarray, " width"]:
+        """Read the squares of the singular values that structural features stand for.
+
+        Raises:
+            ArtifactError: the graph has none, or was ingested before these were kept.
+        """
+        path = self.artifact.path / STRUCTURE_SQUARES_FILE
+        if path.name not in self.artifact.manifest.files:
+            raise ArtifactError(
+                f"{self.artifact.path}: wanted a graph with structural features and {path.name}, "
+                "found none; name another one (graph.structure.basis), or delete the directory and "
+                "run ingest again"
+            )
+        return read_array(path)
 
     def catalog(self) -> Catalog:
         """Read the key table."""

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Float64, Int, Int64
 from pydantic import Field, PositiveInt
 
 from pinsage.base.arrays import read_array
@@ -20,8 +23,14 @@ from pinsage.base.config import Config
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.graph.adjacency import AdjacencyShard, degrees_between, rows_between
-from pinsage.graph.features import FeatureStore
+from pinsage.graph.features import (
+    CONTEXT_VECTORS_FILE,
+    STRUCTURE_SQUARES_FILE,
+    FeatureShard,
+    FeatureStore,
+)
 from pinsage.graph.rows import RowFile
+from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.graph.tasks import Tasks
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
 
@@ -65,6 +74,42 @@ class StructureConfig(Config):
     context_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The same of its context's number of items."""
 
+    basis: str | None = None
+    """Fingerprint of a published graph, a folder in `<output>/graph`, with structural features of
+    the same settings: items are described in its directions, so that a model trained on it
+    (`embed.model`) reads what it knows, and only items whose edges changed are described anew. None
+    finds directions of this graph's own."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A published graph with structural features, whose directions another one takes.
+
+    Attributes:
+        directory: the graph.
+        num_shards: how many shards it has.
+    """
+
+    directory: Path
+    num_shards: int
+
+    def squares(self) -> Float64[np.ndarray, " width"]:
+        """Read the squares of the singular values."""
+        return read_array(self.directory / STRUCTURE_SQUARES_FILE)
+
+    def ids_of(self, keys: pa.Array) -> Int64[np.ndarray, " contexts"]:
+        """Find contexts by their keys; -1 where there is none."""
+        own = pq.read_table(self.directory / CONTEXTS_FILE)[CONTEXT_KEY].cast(pa.large_string())
+        found = pc.fill_null(pc.index_in(keys, value_set=own.combine_chunks()), -1)
+        return found.to_numpy().astype(np.int64)
+
+    def vectors(self) -> FeatureStore:
+        """Map the contexts' vectors."""
+        return FeatureStore([
+            FeatureShard.open(self.directory, shard, self.num_shards, CONTEXT_VECTORS_FILE)
+            for shard in range(self.num_shards)
+        ])
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -92,6 +137,10 @@ class Structure:
     multiplications. Disk: 8 * width bytes for each item and context. Memory of a step: 8 * width
     bytes a row of its piece and 8 bytes an edge of it, and 16 * width^2.
 
+    With a basis, D_c^-q V is that graph's for the contexts that it has. A new context's row follows
+    from V = B^T (B V) S^-2, with the basis's singular values S and only what known contexts say of
+    its items. An item whose contexts are the same has the same row, bit for bit.
+
     Attributes:
         directory: the graph's shards, and nothing of what is held out.
         folder: where vectors lie.
@@ -100,6 +149,7 @@ class Structure:
         num_contexts: how many contexts.
         config: how wide, and how many passes.
         seed: the run's seed.
+        basis: whose directions to use; None finds the graph's own.
     """
 
     directory: Path
@@ -109,6 +159,7 @@ class Structure:
     num_contexts: int
     config: StructureConfig
     seed: int
+    basis: Basis | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """Leave behind what is mapped: a process opens it anew."""
@@ -127,6 +178,10 @@ class Structure:
         """Copy one shard's rows of D_c^-q V, which an item is the sum of (`fold_in`)."""
         return self._file("vectors").read()[shard :: self.num_shards] * self._load("signs.npy")
 
+    def squares(self) -> Float64[np.ndarray, " width"]:
+        """Read the squares of the singular values, a column each; 0 beyond the rank."""
+        return self._load("squares.npy")
+
     def make(self, run: Tasks) -> None:
         """Do all steps that an earlier run has not done.
 
@@ -136,6 +191,8 @@ class Structure:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, total in self._files().items():
             self._file(name).make(total, self.config.width)
+        if self.basis is not None:
+            self._take_basis(self.basis)
         for number, phase in enumerate(self._phases()):
             done = self.folder / f"phase-{number:04d}.done"
             if done.exists():
@@ -193,6 +250,44 @@ class Structure:
         rows = self._read("pooled", "item", number) * self._load("signs.npy")
         self._write("items", "item", number, unit_rows(rows))
 
+    def take_known(self, number: int) -> None:
+        """Give contexts that the basis has their vectors there, others zeros."""
+        assert self.basis is not None
+        known, vectors = self._known(number), self.basis.vectors()
+        rows = np.zeros((len(known), self.config.width), np.float32)
+        rows[known >= 0] = vectors.gather(known[known >= 0])
+        self._write("contexts", "context", number, rows)
+
+    def into_items_known(self, number: int) -> None:
+        """Add up what is known of every item, and scale it for the way to new contexts."""
+        rows = self._sums("item", "contexts", number)
+        self._write("items", "item", number, rows * self._scales("item", number) ** 2)
+
+    def make_new(self, number: int) -> None:
+        """Give contexts that the basis lacks the vectors that follow from their items."""
+        rows, new = self._read("contexts", "context", number).copy(), self._known(number) < 0
+        if new.any():
+            squares = self.squares()
+            over = np.where(squares > 0, squares, np.inf).astype(np.float32)
+            made = self._sums("context", "items", number) / over
+            rows[new] = (made * self._scales("context", number) ** 2)[new]
+        self._write("vectors", "context", number, rows)
+
+    def keep_signs(self, count: int) -> None:
+        """Turn no column around: the basis's stand as they are."""
+        del count
+        self._save("signs.npy", np.ones(self.config.width, np.float32))
+
+    def _take_basis(self, basis: Basis) -> None:
+        """Find out which contexts the basis has, and how long its directions are."""
+        keys = pq.read_table(self.directory / CONTEXTS_FILE)[CONTEXT_KEY].cast(pa.large_string())
+        self._save("known.npy", basis.ids_of(keys.combine_chunks()))
+        self._save("squares.npy", basis.squares())
+
+    def _known(self, number: int) -> Int64[np.ndarray, " rows"]:
+        """Tell the basis's ids of the contexts of one piece; -1 for those that it lacks."""
+        return self._load("known.npy")[slice(*self._pieces("context")[number])]
+
     def find_directions(self, count: int) -> None:
         """Find what turns columns into principal directions; those left over become zero.
 
@@ -205,6 +300,8 @@ class Structure:
         squares = np.where(squares > _NEGLIGIBLE * squares[0], squares, 0.0)
         rotation /= np.sqrt(np.where(squares > 0, squares, np.inf))
         self._save("rotation.npy", rotation)
+        # Of the last pass, whose rows are B^T U: the squares of the singular values.
+        self._save("squares.npy", squares)
 
     def find_signs(self, count: int) -> None:
         """Find the columns to turn around: their entry of the largest magnitude is negative."""
@@ -213,6 +310,14 @@ class Structure:
 
     def _phases(self) -> list[Phase]:
         """List them in order; none writes what it reads."""
+        if self.basis is not None:
+            return [
+                Phase("take_known", "context", "contexts"),
+                Phase("into_items_known", "item", "items"),
+                Phase("make_new", "context", "vectors"),
+                Phase("into_items_last", "item", "pooled", then="keep_signs"),
+                Phase("finish", "item", "items"),
+            ]
         one_pass = [
             Phase("into_contexts", "context", "contexts"),
             Phase("into_items", "item", "pooled", then="find_directions"),

@@ -1,8 +1,10 @@
 """Embedding with a model, and from embeddings, that an earlier run published."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pinsage.base.errors import ArtifactError
@@ -61,3 +63,38 @@ def test_what_does_not_belong_together_is_refused(
     settings = [f"embed.model={model}", f"embed.previous={previous}", setting]
     with pytest.raises(ArtifactError, match=message):
         drivers.embed(smoke_run(output, *settings))
+
+
+def test_an_old_model_embeds_a_changed_graph_in_the_directions_it_knows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ["graph.structure={width: 16}", "train.schedule.epochs=1", "embed.keep_rows=true"]
+    first = smoke_run(tmp_path / "output", *settings)
+    for job in (drivers.ingest, drivers.walk, drivers.train, drivers.embed):
+        job(first)
+    edges = pq.read_table("data/smoke/edges.parquet")
+    pq.write_table(edges.slice(3), tmp_path / "edges.parquet")
+    changed = [
+        *settings,
+        f"data.edges=[{{path: {tmp_path}/edges.parquet, item: item_id, context: context_id}}]",
+        f"embed.model={first.model.directory.name}",
+        f"embed.previous={first.embeddings.directory.name}",
+    ]
+    basis = first.graph.directory.name
+    run = smoke_run(tmp_path / "output", *changed, f"graph.structure.basis={basis}")
+    for job in (drivers.ingest, drivers.walk, drivers.embed):
+        job(run)
+    assert run.graph.open().manifest.parents["graph"] == first.graph.open().manifest.digest
+    convolutions = run.embeddings.open().manifest.counts["convolutions"]
+    assert 0 < convolutions < 300
+    assert not [record for record in caplog.records if "other directions" in record.message]
+
+    own = smoke_run(tmp_path / "output", *changed)
+    for job in (drivers.ingest, drivers.walk, drivers.embed):
+        job(own)
+    assert own.embeddings.open().manifest.counts["convolutions"] == 600
+    assert any("other directions" in record.message for record in caplog.records)
+    with pytest.raises(ArtifactError, match=r"graph\.structure\.basis: .* use the same"):
+        drivers.ingest(
+            smoke_run(tmp_path / "output", f"graph.structure={{width: 8, basis: {basis}}}")
+        )

@@ -38,6 +38,7 @@ class Workbench:
         num_shards: int = 1,
         seed: int = 0,
         structure: StructureConfig | None = None,
+        basis: Graph | None = None,
         order: Order = "given",
     ) -> Graph:
         """Publish a graph in a directory of its own, and open it with all digests checked."""
@@ -50,6 +51,7 @@ class Workbench:
                 num_shards=num_shards,
                 seed=seed,
                 structure=structure,
+                basis=basis,
                 order=order,
             )
         self.published.append(directory)
