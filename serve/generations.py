@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from pinsage.base.addresses import shown
+from pinsage.base.artifacts import open_manifest
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import list_shared, read_shared, written_at
 from pinsage.cluster.generations import GENERATION, GENERATIONS, digest_of
-from pinsage.graph import Graph
+from pinsage.graph.schema import GraphCounts
 from serve.generation import Parts, output_of, quality_of, read_parts
 from serve.pointer import POINTER, Pointer, read_pointer, write_pointer
 
@@ -166,7 +167,8 @@ def _listed(digest: str, path: Path) -> Listed:
     at = datetime.fromtimestamp(written_at(path), UTC)
     try:
         parts = read_parts(path)
-        counts = Graph.open(parts.directory("graph")).counts
+        manifest = open_manifest(parts.directory("graph"), stage="graph")
+        counts = GraphCounts.model_validate(manifest.counts)
         sizes = {"items": counts.items, "contexts": counts.contexts, "edges": counts.edges}
         return Listed(digest, at, sizes, quality_of(parts))
     except (ArtifactError, OSError) as error:

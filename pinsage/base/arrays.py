@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -21,8 +21,7 @@ def read_array(file: Path | BinaryIO) -> np.ndarray:
         OSError: the file cannot be opened or read.
         ValueError: the file is no `.npy` file, is cut short, or holds Python objects.
     """
-    with _HEADER:
-        return np.load(file, allow_pickle=False)
+    return _load(file, None)
 
 
 def map_array(path: Path, *, changeable: bool = False) -> np.memmap:
@@ -36,5 +35,18 @@ def map_array(path: Path, *, changeable: bool = False) -> np.memmap:
         OSError: the file cannot be opened.
         ValueError: the file is no `.npy` file, is cut short, or holds Python objects.
     """
-    with _HEADER:
-        return np.load(path, mmap_mode="c" if changeable else "r", allow_pickle=False)
+    mapped = _load(path, "c" if changeable else "r")
+    assert isinstance(mapped, np.memmap)
+    return mapped
+
+
+def _load(file: Path | BinaryIO, mode: Literal["r", "c"] | None) -> np.ndarray:
+    try:
+        with _HEADER:
+            array = np.load(file, mmap_mode=mode, allow_pickle=False)
+    except EOFError as error:
+        raise ValueError("the file is empty") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError("the file is an archive, as numpy.savez writes it")
+    return array

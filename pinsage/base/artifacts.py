@@ -285,6 +285,8 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
             try:
                 check_digests(parent)
             except ArtifactError as found:
+                # First, and whole: what is marked as done in it would be taken for done.
+                remove_folder(draft.path / ".scratch")
                 shutil.rmtree(draft.path)
                 raise found from error
         raise

@@ -60,15 +60,14 @@ def hold(directory: Path) -> None:
         if directory in _held and (directory / MANIFEST).exists():
             return
         _hold_lock(directory)
-        content = read_object(place.under(MANIFEST))
-        if content is None:
-            raise ArtifactError(
-                f"{place}: no {MANIFEST}, so its stage has not finished; run it first"
-            )
-        if not _is_same(directory, content):
-            with _locked(_beside(directory, "fetch")):
-                if not _is_same(directory, content):
-                    _fetch(place, directory, content)
+    # Outside, so that nobody who has or lets go of other copies waits while one is fetched.
+    content = read_object(place.under(MANIFEST))
+    if content is None:
+        raise ArtifactError(f"{place}: no {MANIFEST}, so its stage has not finished; run it first")
+    if not _is_same(directory, content):
+        with _locked(_beside(directory, "fetch")):
+            if not _is_same(directory, content):
+                _fetch(place, directory, content)
 
 
 def release(directory: Path) -> None:

@@ -314,6 +314,7 @@ def _publish_hidden(spec: EmbedSpec, encoder: LayerwiseEncoder, draft: Draft) ->
             for file in encoder.files_of(number)[1:]:
                 exchange.take(file)
                 file.sync()
+                exchange.forget(file)
             encoder.hidden_file(number).replace(draft.path / hidden_name(number))
 
 

@@ -73,6 +73,11 @@ class Exchange:
             file.write(int(found[1]), read_array(io.BytesIO(content)))
             self._note(name)
 
+    def forget(self, file: RowFile) -> None:
+        """Take all rows of a file again, should it be made again: it leaves the folder."""
+        for note in self._folder.glob(f".{_ROWS}-{file.path.stem}-*.here"):
+            note.unlink()
+
     def keep_only_shared_marks(self) -> None:
         """Fetch the marks of other nodes, and drop those here whose rows no other node can have."""
         if self._place is None:

@@ -83,8 +83,8 @@ class PackedShard:
 class _Outbox:
     """What leaves for every shard: rows of some arrays, which each hold the shards' parts in turn.
 
-    Ids are spread over shards, so parts of nearly one size do; the rare one that is larger has all
-    moved into larger arrays.
+    Ids are spread over shards, so parts of nearly one size do; where one is larger, all are moved
+    to where each has room for half as much again.
     """
 
     def __init__(self, num: int, dtypes: Sequence[np.dtype[Any]], num_shards: int) -> None:
@@ -107,15 +107,17 @@ class _Outbox:
 
     def _grow(self, num: int) -> None:
         parts = self.parts()
-        room = max(len(part[0]) for part in parts) * 3 // 2 + num
-        arrays = tuple(np.empty(room * len(parts), array.dtype) for array in self._arrays)
-        for number, part in enumerate(parts):
-            for array, rows in zip(arrays, part, strict=True):
-                array[number * room : number * room + len(rows)] = rows
         filled = self._free - self._begins
-        self._begins = np.arange(len(parts), dtype=np.uint64) * np.uint64(room)
-        self._free, self._ends = self._begins + filled, self._begins + np.uint64(room)
-        self._arrays = arrays
+        more = filled * np.uint64(3) // np.uint64(2) + np.uint64(num)
+        rooms = np.maximum(self._ends - self._begins, more)
+        self._ends = np.cumsum(rooms)
+        self._begins = self._ends - rooms
+        self._free = self._begins + filled
+        room = int(self._ends[-1])
+        self._arrays = tuple(np.empty(room, array.dtype) for array in self._arrays)
+        for part, moved in zip(parts, self.parts(), strict=True):
+            for rows, to in zip(part, moved, strict=True):
+                to[:] = rows
 
 
 class ShardWalk:

@@ -57,6 +57,17 @@ def test_a_changed_map_leaves_the_file_alone(tmp_path: Path):
         map_array(path)[0] = 1
 
 
+@pytest.mark.parametrize("what", ["an empty file", "an archive"])
+def test_what_holds_no_array_is_refused(tmp_path: Path, what: str):
+    path = tmp_path / "rows.npy"
+    with path.open("wb") as file:
+        if what == "an archive":
+            np.savez(file, rows=np.zeros(3))
+    for open_array in (read_array, map_array):
+        with pytest.raises(ValueError, match=r"the file is "):
+            open_array(path)
+
+
 def test_python_objects_are_refused(tmp_path: Path):
     path = tmp_path / "objects.npy"
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)

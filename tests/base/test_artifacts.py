@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pinsage.base.artifacts import (
+    Draft,
     fingerprint,
     is_published,
     open_artifact,
@@ -184,6 +185,32 @@ def test_work_that_fails_on_a_changed_parent_names_it_and_keeps_nothing_made_fro
         work()
     assert caught.value.__cause__ is error
     assert not (tmp_path / ".b.partial").exists()
+
+
+def test_of_work_on_a_changed_parent_whose_removal_was_killed_no_mark_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_numbers(tmp_path / "a", [1, 2])
+    parents = {"numbers": open_artifact(tmp_path / "a", stage="numbers")}
+    path = tmp_path / "a" / "numbers.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+
+    def remove_some_and_die(path: Path, **_: object) -> None:
+        if Path(path).exists():
+            next(file for file in sorted(Path(path).rglob("*")) if file.is_file()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", remove_some_and_die)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            publish(tmp_path / "b", stage="sums", config={}, parents=parents) as draft,
+            whole_parents(draft, parents),
+        ):
+            for name in ("rows", "what is done of them"):
+                (draft.scratch / name).write_text("one without the other misleads")
+            raise NotFiniteError("the loss is nan")
+    assert not list(Draft(tmp_path / ".b.partial").scratch.iterdir())
 
 
 def test_a_damaged_manifest_is_told_of_in_one_line(tmp_path: Path) -> None:

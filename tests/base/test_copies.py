@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +150,31 @@ def test_copies_in_excess_go_the_least_recently_opened_first_and_never_an_open_o
     release(root / "numbers/a")
     make_room(root, need_bytes=10 * MIB)
     assert [(root / "numbers" / name).exists() for name in "abc"] == [False, True, False]
+
+
+def test_nobody_waits_for_a_copy_that_is_being_fetched_but_who_opens_it(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    root = folder_of(address, tmp_path / "here")
+    for name in ("a", "b"):
+        write(folder_of(address, tmp_path / "there") / "numbers" / name, num_files=1)
+    open_artifact(root / "numbers/a", stage="numbers")
+    waited = []
+
+    def open_and_release_another_one() -> None:
+        open_artifact(root / "numbers/a", stage="numbers")
+        release(root / "numbers/a")
+
+    def look(method: str, path: str) -> None:
+        if method == "GET" and path.endswith("b/part/0.npy"):
+            other = threading.Thread(target=open_and_release_another_one)
+            other.start()
+            other.join(2)
+            waited.append(other.is_alive())
+
+    buckets.on_request = look
+    open_artifact(root / "numbers/b", stage="numbers")
+    assert waited == [False]
 
 
 def test_files_that_nodes_share_go_by_way_of_the_bucket(address: str, tmp_path: Path) -> None:

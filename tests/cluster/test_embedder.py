@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.cluster.embedder import embed_all, embeds_here
@@ -28,6 +29,7 @@ from pinsage.inference.update import PRINTS_FILE, hidden_name, item_keys_of
 from pinsage.model.checkpoint import save_model
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.sampling.neighborhood import WalkConfig, pack_graph, walk_chunk
+from tests.buckets import BucketServer
 
 NUM_ITEMS = 40_000
 
@@ -241,6 +243,19 @@ def test_workers_publish_the_bytes_of_one_process(
         inputs.folder / "two", **settings, threads_per_worker=torch.get_num_threads()
     )
     assert_same(two, unbroken)
+
+
+@pytest.mark.ray
+def test_rows_that_a_killed_run_had_moved_come_from_the_bucket_again(
+    local_ray: None, buckets: BucketServer, unbroken: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    directory = folder_of(buckets.new_run(), tmp_path) / "embeddings/out"
+    settings = {"contexts": True, "keep_rows": True, "num_workers": 1}
+    settings |= {"threads_per_worker": torch.get_num_threads()}
+    draft = Draft(directory.with_name(".out.partial"))
+    embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    assert draft.has(hidden_name(1))
+    assert_same(inputs.embed(directory, **settings), unbroken)
 
 
 def test_a_catalog_is_embedded_here_only_while_that_is_faster_than_starting_workers() -> None:

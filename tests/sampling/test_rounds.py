@@ -1,5 +1,7 @@
 """Walks by rounds over shards against walks over the whole graph."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,6 +126,28 @@ def test_walks_that_all_go_to_one_shard_equal_too(monkeypatch):
     assert grown
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_shard_that_all_walks_go_to_does_not_make_the_others_take_memory():
+    def peak_bytes(num_shards):
+        num_items, num_contexts = 30 * num_shards, 3 * num_shards
+        edges = [
+            (item, context)
+            for item in range(0, num_items, num_shards)
+            for context in range(0, num_contexts, num_shards)
+        ]
+        graph = weighted(graph_of(edges, num_items, num_contexts), 4)
+        _, shards = both_ways(graph, CHOICES[0], num_shards)
+        seeds = SeedRange(0, num_items, key=6, num_walks=2_000, walk_length=3, restart=0.1)
+        walks = [ShardWalk(shard, seeds) for shard in shards]
+        departed = [walk.depart()[0] for walk in walks]
+        tracemalloc.start()
+        walks[0].at_items(1, walks[0].at_contexts(0, departed)[:1])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(64) < 6 * peak_bytes(1)
 
 
 @given(

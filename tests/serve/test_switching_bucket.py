@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pinsage.base.addresses import StorageConfig, folder_of
 from pinsage.base.copies import make_room, set_limit
+from serve.generations import listed
 from tests.buckets import BucketServer
-from tests.serve.fakes import beside, write_further, write_generation
+from tests.serve.fakes import NUM_ITEMS, beside, write_further, write_generation
 from tests.serve.replica import ITEM, Server
 
 
@@ -36,3 +37,14 @@ def test_copies_of_generations_that_are_served_no_more_go_and_come_back(
     assert server.ask(generation=first) == (200, "served")
     assert server.nearest() == beside(ITEM, 1)
     assert copied() == {"23456789abcd", f"{3:012x}"}
+
+
+def test_a_list_of_what_could_be_served_fetches_no_graph(
+    buckets: BucketServer, tmp_path: Path
+) -> None:
+    address = buckets.new_run()
+    writer, output = (folder_of(address, tmp_path / name) for name in ("writer", "server"))
+    write_generation(writer)
+    write_further(writer, 3)
+    assert [one.counts["items"] for one in listed(output)] == [NUM_ITEMS] * 2
+    assert not (output / "graph").exists()
