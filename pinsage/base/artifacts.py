@@ -286,6 +286,7 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
                 check_digests(parent)
             except ArtifactError as found:
                 # First, and whole: what is marked as done in it would be taken for done.
+                copies.remove_sent(draft.path)
                 remove_folder(draft.path / ".scratch")
                 shutil.rmtree(draft.path)
                 raise found from error

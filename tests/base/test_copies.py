@@ -20,6 +20,7 @@ from pinsage.base.artifacts import (
     open_artifact,
     open_manifest,
     publish,
+    whole_parents,
 )
 from pinsage.base.copies import make_room, release, remove, set_limit
 from pinsage.base.errors import ArtifactError, StorageError
@@ -175,6 +176,25 @@ def test_nobody_waits_for_a_copy_that_is_being_fetched_but_who_opens_it(
     buckets.on_request = look
     open_artifact(root / "numbers/b", stage="numbers")
     assert waited == [False]
+
+
+def test_what_was_made_from_a_damaged_copy_is_gone_from_the_bucket_too(
+    buckets: BucketServer, address: str, tmp_path: Path
+) -> None:
+    root = folder_of(address, tmp_path)
+    write(root / "numbers/a", num_files=1)
+    parents = {"numbers": open_artifact(root / "numbers/a", stage="numbers")}
+    (root / "numbers/a/part/0.npy").write_bytes(b"\0" * 228)
+    with (
+        pytest.raises(ArtifactError, match="SHA-256"),
+        publish(root / "sums/b", stage="sums", config={}, parents=parents) as draft,
+        whole_parents(draft, parents),
+    ):
+        (draft.scratch / "pass-0.done").write_text("{}")
+        shared.push(draft.scratch)
+        assert any(name.endswith("pass-0.done") for name in buckets.objects(address))
+        raise ValueError("a stage that cannot make sense of what it reads")
+    assert not any(name.startswith("sums/") for name in buckets.objects(address))
 
 
 def test_files_that_nodes_share_go_by_way_of_the_bucket(address: str, tmp_path: Path) -> None:
