@@ -157,6 +157,7 @@ class Switcher:
                 raise OvertakenError(
                     f"while generation {digest} was being opened, another one was decided on"
                 )
+            self._hold(answers)
             self._decide(digest, now)
             self._put_in_force(answers)
             self._told(None)
@@ -237,6 +238,7 @@ class Switcher:
             if answers.digest != self._wanted():
                 self._discard(answers)
                 return False
+            self._hold(answers)
             if before is None or before.generation != answers.digest:
                 # A newer one was published, and goes live by itself.
                 with deciding(self._output):
@@ -261,6 +263,11 @@ class Switcher:
         except ArtifactError as error:
             logger.warning("%s", error)
             return None
+
+    def _hold(self, answers: Answers) -> None:
+        """Hold the copies again: one closed since these were opened may have let go of them."""
+        for stage in NEEDED_PARTS:
+            copies.hold(answers.parts.directory(stage))
 
     def _decide(self, digest: str, before: Pointer | None) -> None:
         if before is not None and before.generation == digest:
@@ -310,9 +317,6 @@ class Switcher:
             return False
         self._open[answers.digest] = self._current.replace(lambda _: self._opening.applied(answers))
         logger.info("generation %s is served now, instead of %s", answers.digest, before)
-        # Another one, closed since these were opened, may have let go of what both are made from.
-        for stage in NEEDED_PARTS:
-            copies.hold(answers.parts.directory(stage))
         kept = {answers.digest, self.state.previous}
         for digest in [digest for digest in self._open if digest not in kept]:
             self._close(self._open.pop(digest))
