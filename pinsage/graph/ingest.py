@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
 from pinsage.base.logs import Progress
+from pinsage.graph.basis import Basis
 from pinsage.graph.build import (
     BuildConfig,
     TrainingGraph,
@@ -53,7 +54,7 @@ from pinsage.graph.splits import (
     with_told_edges,
     without_cold,
 )
-from pinsage.graph.structure import Basis, Structure, StructureConfig
+from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.tasks import Tasks, Threads
 from pinsage.graph.times import TimeScale, common_scale, kind_of

@@ -13,7 +13,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int, Int64
 from pydantic import Field, PositiveInt
@@ -23,12 +22,8 @@ from pinsage.base.config import Config
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.graph.adjacency import AdjacencyShard, degrees_between, rows_between
-from pinsage.graph.features import (
-    CONTEXT_VECTORS_FILE,
-    STRUCTURE_SQUARES_FILE,
-    FeatureShard,
-    FeatureStore,
-)
+from pinsage.graph.basis import Basis
+from pinsage.graph.features import FeatureStore
 from pinsage.graph.rows import RowFile
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.graph.tasks import Tasks
@@ -79,36 +74,6 @@ class StructureConfig(Config):
     the same settings: items are described in its directions, so that a model trained on it
     (`embed.model`) reads what it knows, and only items whose edges changed are described anew. None
     finds directions of this graph's own."""
-
-
-@dataclass(frozen=True)
-class Basis:
-    """A published graph with structural features, whose directions another one takes.
-
-    Attributes:
-        directory: the graph.
-        num_shards: how many shards it has.
-    """
-
-    directory: Path
-    num_shards: int
-
-    def squares(self) -> Float64[np.ndarray, " width"]:
-        """Read the squares of the singular values."""
-        return read_array(self.directory / STRUCTURE_SQUARES_FILE)
-
-    def ids_of(self, keys: pa.Array) -> Int64[np.ndarray, " contexts"]:
-        """Find contexts by their keys; -1 where there is none."""
-        own = pq.read_table(self.directory / CONTEXTS_FILE)[CONTEXT_KEY].cast(pa.large_string())
-        found = pc.fill_null(pc.index_in(keys, value_set=own.combine_chunks()), -1)
-        return found.to_numpy().astype(np.int64)
-
-    def vectors(self) -> FeatureStore:
-        """Map the contexts' vectors."""
-        return FeatureStore([
-            FeatureShard.open(self.directory, shard, self.num_shards, CONTEXT_VECTORS_FILE)
-            for shard in range(self.num_shards)
-        ])
 
 
 @dataclass(frozen=True)

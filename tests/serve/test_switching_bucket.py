@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from pinsage.base.addresses import StorageConfig, folder_of
 from pinsage.base.copies import make_room, set_limit
 from serve.generations import listed
@@ -10,12 +12,19 @@ from tests.serve.fakes import NUM_ITEMS, beside, write_further, write_generation
 from tests.serve.replica import ITEM, Server
 
 
-def test_copies_of_generations_that_are_served_no_more_go_and_come_back(
-    buckets: BucketServer, tmp_path: Path
-) -> None:
+@pytest.fixture
+def folders(buckets: BucketServer, tmp_path: Path) -> tuple[Path, Path]:
+    """One output in a bucket, as who writes and who serves know it; a generation is there."""
     address = buckets.new_run()
     writer, output = (folder_of(address, tmp_path / name) for name in ("writer", "server"))
     write_generation(writer)
+    return writer, output
+
+
+def test_copies_of_generations_that_are_served_no_more_go_and_come_back(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    writer, output = folders
     # Nothing stays that nobody holds.
     set_limit(output, StorageConfig(cache_gib=1e-9))
     writes = {name: tmp_path / name for name in ("writes", "votes")}
@@ -39,12 +48,8 @@ def test_copies_of_generations_that_are_served_no_more_go_and_come_back(
     assert copied() == {"23456789abcd", f"{3:012x}"}
 
 
-def test_a_list_of_what_could_be_served_fetches_no_graph(
-    buckets: BucketServer, tmp_path: Path
-) -> None:
-    address = buckets.new_run()
-    writer, output = (folder_of(address, tmp_path / name) for name in ("writer", "server"))
-    write_generation(writer)
+def test_a_list_of_what_could_be_served_fetches_no_graph(folders: tuple[Path, Path]) -> None:
+    writer, output = folders
     write_further(writer, 3)
     assert [one.counts["items"] for one in listed(output)] == [NUM_ITEMS] * 2
     assert not (output / "graph").exists()
