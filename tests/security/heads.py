@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -82,7 +83,7 @@ def head() -> Iterator[Head]:
         try:
             yield made
         finally:
-            _end(process)
+            _end(process, made.folder)
 
 
 def _started(folder: Path) -> tuple[subprocess.Popen[bytes], Head]:
@@ -92,7 +93,7 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], Head]:
         process, made = _start(folder / str(attempt))
         if _gets_ready(process, made):
             return process, made
-        _end(process)
+        _end(process, made.folder)
         told = (made.folder / "start.log").read_text()
     raise AssertionError(f"the head did not start: {told}")
 
@@ -134,6 +135,23 @@ def _gets_ready(process: subprocess.Popen[bytes], head: Head) -> bool:
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """End a head, and whatever it started that still writes in its folder."""
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=60)
+    # Ray kills its daemons without waiting for them, and leaves an agent to notice by itself.
+    while left := _naming(folder):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _naming(folder: Path) -> list[int]:
+    """Processes whose command line names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if f"{folder}/".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
