@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pinsage.base.errors import DataError
 from pinsage.graph.sources import Source, find_sources
 from pinsage.graph.tables import key_texts
+from pinsage.graph.times import times_of_texts
 
 _SAMPLE_ROWS = 200_000
 _FEW_ROWS = 1_000
@@ -119,16 +120,20 @@ class Glance:
         return [name for name in names if not _is_time(name) and not _is_amount(name)]
 
     def first_time(self) -> str | None:
-        """Find a column of times: one of such a type, or of numbers and named like one."""
+        """Find a column of times: one of such a type, or named like one, of numbers or ISO 8601."""
         named = [name for name in self.names("integer", "float") if _is_time(name)]
-        return next(iter([*self.names("time"), *named]), None)
+        texts = [name for name in self._texts_of_times() if _are_iso(self.sample(name, _FEW_ROWS))]
+        return next(iter([*self.names("time"), *named, *texts]), None)
 
-    def time_as_text(self) -> str | None:
-        """Find a column named like a time whose values are texts such as `2024-05-01 09:30`."""
-        for name in self.names("text"):
-            if _is_time(name) and _are_dates(self.sample(name, _FEW_ROWS)):
+    def odd_time(self) -> str | None:
+        """Find a column named like a time whose values are dates as text, but not of ISO 8601."""
+        for name in self._texts_of_times():
+            if _are_dates(self.sample(name, _FEW_ROWS)):
                 return name
         return None
+
+    def _texts_of_times(self) -> list[str]:
+        return [name for name in self.names("text") if _is_time(name)]
 
 
 def _common_kind(column: str, schemas: Sequence[pa.Schema]) -> str:
@@ -179,6 +184,14 @@ def _is_amount(name: str) -> bool:
 
 def _names_a_key(words: Sequence[str]) -> bool:
     return words[-1:] in (["id"], ["key"])
+
+
+def _are_iso(texts: pa.Array) -> bool:
+    seen = texts.drop_null()
+    try:
+        return len(seen) > 0 and times_of_texts(seen).null_count == 0
+    except pa.ArrowInvalid:
+        return False
 
 
 def _are_dates(texts: pa.Array) -> bool:

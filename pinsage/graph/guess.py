@@ -225,12 +225,12 @@ def _timestamp(edges: Glance, told: str | None) -> str | None:
     if told is not None:
         return edges.require(told, "--timestamp") if told else None
     found = edges.first_time()
-    as_text = edges.time_as_text() if found is None else None
+    as_text = edges.odd_time() if found is None else None
     if as_text is not None:
         raise DataError(
-            f"{edges.path}: {as_text!r} holds times as text, wanted timestamps or numbers, so that "
-            "pairs can be split by time; parse it to a timestamp, or give --timestamp '' to split "
-            "without times"
+            f"{edges.path}: {as_text!r} holds times as text, wanted timestamps, numbers or "
+            "ISO 8601 (2024-05-01 09:30), so that pairs can be split by time; parse it to a "
+            "timestamp, or give --timestamp '' to split without times"
         )
     return found
 

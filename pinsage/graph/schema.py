@@ -113,8 +113,8 @@ class EdgesConfig(Config):
     """Column of the context's key: string, or any integer type."""
 
     timestamp: str | None = None
-    """Column of the time the edge was made: integer, float or timestamp. Splits go by it where
-    pairs have a `timestamp` or there is no pairs table, and walks can prefer recent edges
+    """Column of the time the edge was made: a number, timestamp or ISO 8601 text. Splits go by
+    it where pairs have a `timestamp` or there is no pairs table, and walks can prefer recent edges
     (`walk.choice.half_life`) if all edges tables have one."""
 
     weight: str | None = None

@@ -14,14 +14,16 @@ from pinsage.base.errors import DataError
 from pinsage.graph.findings import Findings, Place
 from pinsage.graph.schema import Filter
 from pinsage.graph.sources import Source, find_sources
+from pinsage.graph.times import times_of_texts
 
 
 class Kind(Enum):
     """What a column is for; decides its type."""
 
     KEY = "a key (string or integer)"
-    """Becomes int64 or large_string."""
-    TIME = "a time (integer, float or timestamp)"
+    """Becomes int64 or large_string. Floats that are whole numbers are numbers: pandas makes floats
+    of integers where some are missing."""
+    TIME = "a time (integer, float, timestamp, or text like 2024-05-01 09:30)"
     """Becomes int64, float64, or timestamp in microseconds."""
     WEIGHT = "a weight (a number)"
     """Becomes float64."""
@@ -277,28 +279,58 @@ def _canonical(
     target = target_type(column.type, wanted.kind)
     # The file would not be open otherwise.
     assert target is not None
+    found = column.type
     try:
+        if found_is_text(found) and pa.types.is_timestamp(target):
+            return _times(column, wanted, label, findings)
+        if pa.types.is_floating(found) and pa.types.is_integer(target):
+            column = _whole_numbers(column)
         # Nanoseconds may be cut to microseconds; a number must keep its value.
         return column.cast(target, safe=not pa.types.is_timestamp(target))
     except pa.ArrowInvalid as error:
         findings.add(
-            f"{_found(label, wanted, column.type)} that fits {target} ({error}); store it as a "
-            "string, or smaller"
+            f"{_found(label, wanted, found)} that fits {target} ({error}); "
+            f"{_fit_hint(found, wanted.kind)}"
         )
         return None
+
+
+def _times(
+    texts: pa.ChunkedArray, wanted: Wanted, label: str, findings: Findings
+) -> pa.ChunkedArray | None:
+    """Read times from text; null where there is none, but some must be."""
+    times = times_of_texts(texts.cast(pa.large_string()))
+    if times.null_count == len(times) > texts.null_count:
+        findings.add(
+            f"{_found(label, wanted, texts.type)}, found {texts.drop_null()[0].as_py()!r}; "
+            f"{_type_hint(texts.type, wanted.kind)}"
+        )
+        return None
+    return times
+
+
+def _whole_numbers(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Make null of what is NaN; refuse numbers so large that floats skip some."""
+    keys = pc.if_else(pc.is_nan(keys), pa.scalar(None, keys.type), keys)
+    largest = pc.max(pc.abs(keys)).as_py() or 0
+    exact = 2.0 ** (24 if keys.type == pa.float32() else 53)
+    if largest > exact:
+        raise pa.ArrowInvalid(
+            f"{largest:.0f} is above {exact:.0f}, from where {keys.type} skips some"
+        )
+    return keys
 
 
 def target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
     """Give the type a column of some kind becomes; None if it cannot be of that kind."""
     types = pa.types
     value = found.value_type if types.is_dictionary(found) else found
-    is_text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
     if kind is Kind.ANY:
         return found
     if types.is_null(value):
         return {Kind.TIME: pa.int64(), Kind.WEIGHT: pa.float64()}.get(kind, pa.large_string())
     if kind is Kind.TIME:
-        if types.is_timestamp(value) or types.is_date(value):
+        if types.is_timestamp(value) or types.is_date(value) or found_is_text(value):
             return pa.timestamp("us")
         if types.is_integer(value):
             return pa.int64()
@@ -306,20 +338,32 @@ def target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
     if kind is Kind.WEIGHT:
         is_number = types.is_integer(value) or types.is_floating(value)
         return pa.float64() if is_number or types.is_decimal(value) else None
-    if is_text:
+    if found_is_text(value):
         return pa.large_string()
-    return pa.int64() if kind is Kind.KEY and types.is_integer(value) else None
+    is_number = types.is_integer(value) or types.is_floating(value)
+    return pa.int64() if kind is Kind.KEY and is_number else None
+
+
+def found_is_text(found: pa.DataType) -> bool:
+    """Tell whether a column holds text, each value by itself or as a category."""
+    types = pa.types
+    value = found.value_type if types.is_dictionary(found) else found
+    return types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
 
 
 def _found(label: str, wanted: Wanted, found: pa.DataType) -> str:
     return f"{label}: {wanted.column!r} is {found}, wanted {wanted.kind.value}"
 
 
+def _fit_hint(found: pa.DataType, kind: Kind) -> str:
+    if kind is Kind.TIME:
+        return "mend these rows"
+    if pa.types.is_floating(found):
+        return "write keys as integers or strings"
+    return "store it as a string, or smaller"
+
+
 def _type_hint(found: pa.DataType, kind: Kind) -> str:
-    if kind is Kind.KEY and pa.types.is_floating(found):
-        return (
-            "cast it to int64 (pandas turns integers to floats where some are missing: use Int64)"
-        )
     if kind is Kind.TIME:
         return "parse it to a timestamp before ingest"
     return "cast it before ingest"

@@ -5,11 +5,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float32, Int64, Shaped
 
 TimeKind = Literal["timestamp", "integer", "float"]
 
 _WIDEST_FIRST: tuple[TimeKind, ...] = ("float", "timestamp", "integer")
+
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_CLOCK = r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_TIME_TEXT = rf"^{_DATE}(?:[ T]{_CLOCK}(?: ?(?:Z|UTC|[+-]\d{{2}}(?::?\d{{2}})?))?)?$"
+_TO_PLAIN = (
+    (r"(\.\d{6})\d+", r"\1"),
+    (rf"^({_DATE})$", r"\1T00:00"),
+    (r"(?: ?UTC| Z)$", "Z"),
+    (rf"^({_DATE}[ T]{_CLOCK})$", r"\1Z"),
+    (r" ([+-])", r"\1"),
+)
+"""Patterns and what takes their place, so that every time has a clock and a zone."""
 
 _SIGN_KEPT = np.int64(0x7FFFFFFFFFFFFFFF)
 _SIGN = np.uint64(1 << 63)
@@ -48,6 +62,27 @@ class TimeScale:
     def _float(self, code: int) -> float:
         bits = np.int64(code)
         return float((bits ^ _SIGN_KEPT if bits < 0 else bits).view(np.float64))
+
+
+def times_of_texts(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Read dates and times of ISO 8601, as databases and pandas write them.
+
+    Args:
+        texts: large_string: `2024-05-01`, `2024-05-01 09:30:00`, `2024-05-01T09:30:00.5Z`,
+            `2024-05-01 09:30:00+02:00`, `2024-05-01 09:30:00 UTC`. Without a zone it is UTC;
+            what is finer than a microsecond is cut off.
+
+    Returns:
+        timestamp[us] in UTC; null where a text is null or written in another way.
+
+    Raises:
+        pyarrow.ArrowInvalid: a text is written so, but there is no such time, as `2024-13-01`.
+    """
+    is_time = pc.match_substring_regex(texts, _TIME_TEXT)
+    texts = pc.if_else(is_time, texts, pa.scalar(None, texts.type))
+    for pattern, replacement in _TO_PLAIN:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    return texts.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
 
 
 def in_order(parts: Sequence[np.ndarray], places: Sequence[int]) -> list[int]:

@@ -109,10 +109,20 @@ CASES = {
         {},
         ["edges.parquet: 'item_id' holds int64 keys, but the items table has large_string keys"],
     ),
-    "keys that are floats": (
+    "keys that are fractions": (
+        {"edges": EDGES | {"context_id": [1.0, 2.5, 3.0, NAN, 1.0, 1.0]}},
+        {},
+        ["edges.parquet: 'context_id' is double, wanted a key", "2.5", "as integers or strings"],
+    ),
+    "keys that are floats, one missing": (
         {"edges": EDGES | {"context_id": [1.0, 2.0, 3.0, NAN, 1.0, 1.0]}},
         {},
-        ["edges.parquet: 'context_id' is double, wanted a key (string or integer)", "pandas"],
+        ["edges.parquet: 'context_id' is null or empty in 1 of 6 rows, first at row 3"],
+    ),
+    "keys that are floats too large for their last digit": (
+        {"edges": EDGES | {"context_id": [1.0, 2.0, 3.0, 1.0, 1.0, 2.0**60]}},
+        {},
+        ["'context_id' is double", "1152921504606846976 is above 9007199254740992"],
     ),
     "keys too large for int64": (
         {"edges": EDGES | {"context_id": pa.array([2**63, 1, 1, 1, 1, 1], pa.uint64())}},
@@ -179,10 +189,23 @@ CASES = {
         {},
         ["edges.parquet: there are no rows"],
     ),
-    "times that are text": (
-        {"edges": EDGES | {"day": ["2020-01-01"] * 6}},
+    "times that are text of another kind": (
+        {"edges": EDGES | {"day": ["01/02/2020"] * 6}},
         {"edges.0.timestamp": "day"},
-        ["edges.parquet: 'day' is string, wanted a time", "parse it to a timestamp"],
+        ["'day' is string, wanted a time", "found '01/02/2020'", "parse it to a timestamp"],
+    ),
+    "times that are text, some of another kind": (
+        {
+            "edges": EDGES
+            | {"day": ["2020-01-01", "", "2 May", None, "2020-01-01 9:30", "0001-01-01"]}
+        },
+        {"edges.0.timestamp": "day", "pairs": None},
+        ["edges.parquet: 'day' is null or not a finite time in 4 of 6 rows, first at row 1"],
+    ),
+    "times that are text of no time": (
+        {"edges": EDGES | {"day": [*["2020-01-01"] * 5, "2020-02-30"]}},
+        {"edges.0.timestamp": "day"},
+        ["'day' is string, wanted a time", "2020-02-30", "mend these rows"],
     ),
     "times that are missing or not finite": (
         {"edges": EDGES | {"day": [1.0, 2.0, NAN, None, float("inf"), 3.0]}},

@@ -124,7 +124,13 @@ def test_numbers_named_like_a_time_are_times(guess, name) -> None:
     assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == name
 
 
-@pytest.mark.parametrize("time", ["2024-05-01", "1.5.24 9:30", "1700000000"])
+@pytest.mark.parametrize("time", ["2024-05-01", "2024-05-01 09:30:00.123456789 UTC"])
+def test_times_as_text_of_iso_8601_are_times(guess, time) -> None:
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "time": [time] * 2 * NUM_ITEMS}
+    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == "time"
+
+
+@pytest.mark.parametrize("time", ["2024-05-99", "1.5.24 9:30", "1700000000"])
 def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> None:
     keys = text_keys()
     edges = {

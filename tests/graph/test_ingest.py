@@ -115,7 +115,9 @@ def test_a_repeated_edge_counts_once(bench):
 
 
 @pytest.mark.parametrize(
-    "as_type", [pa.int16(), pa.uint32(), pa.int64(), pa.uint64()], ids=lambda kind: str(kind)
+    "as_type",
+    [pa.int16(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64()],
+    ids=lambda kind: str(kind),
 )
 def test_integer_keys_of_any_width_are_kept_as_int64(bench, as_type):
     keys = {key: 10 * number for number, key in enumerate("abcdef")}
@@ -143,6 +145,27 @@ def test_integer_keys_of_any_width_are_kept_as_int64(bench, as_type):
     assert graph.catalog().id_of("30") == 3
     contexts = pq.read_table(graph.artifact.path / "contexts.parquet")
     assert contexts["context_key"].to_pylist() == ["10", "2", "9"]
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "dictionary"])
+def test_times_of_iso_8601_are_read_as_the_timestamps_they_tell(bench, changed, encoded):
+    texts = pa.array([
+        "2024-05-01",
+        "2024-05-01 09:30",
+        "2024-05-01T09:30:07.123456789",
+        "2024-05-01T09:30:07.5Z",
+        "2024-05-01 11:30:07 +0200",
+        "2024-05-01 09:30:08 UTC",
+    ])
+    seconds = [0, 34200, 34207.123456, 34207.5, 34207, 34208]
+    first = int(np.datetime64("2024-05-01", "us").astype(np.int64))
+    times = pa.array([first + round(1e6 * second) for second in seconds], pa.timestamp("us"))
+    graphs = []
+    for day in (texts.dictionary_encode() if encoded else texts, times):
+        edges = {"item_id": list("abcbde"), "context_id": list("xxxyyz"), "day": day}
+        config = changed(bench.six(edges=edges), {"edges.0.timestamp": "day"})
+        graphs.append(bench.ingest(config))
+    assert graphs[0].artifact.manifest.files == graphs[1].artifact.manifest.files
 
 
 def test_dictionary_encoded_keys_are_read_as_their_values(bench):
