@@ -144,7 +144,7 @@ def running(mode: str, served: Served, *settings: str, replicas: int = 1) -> Ite
         _wait_for(port, served, process)
         yield Candidate(mode, port, process)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

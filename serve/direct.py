@@ -9,6 +9,7 @@ that nobody took yet survive a worker's death, and a dead worker is replaced.
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -245,6 +246,7 @@ def _work(
     told: Connection,
 ) -> None:
     """What one worker does."""
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     set_up_worker()
     parts = first_parts(generation, first=first, follow=section.follow)
     api = build_api(Generation.open(parts.path), section)
@@ -262,3 +264,12 @@ def _work(
     )
     told.send_bytes(b"ready")
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _end_with_parent() -> None:
+    """End as if told to once the parent is gone: nobody else would, and the port stays taken."""
+    parent = multiprocessing.parent_process()
+    # Called in a worker alone.
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -47,7 +47,7 @@ class Fresh:
     """New items, embedded.
 
     Attributes:
-        embeddings: unit rows.
+        embeddings: unit rows; NaN for an item whose features are too large to calculate with.
         features: their layer-0 rows.
         neighbor_ids: neighbors, most visited first; -1 where there are fewer than T.
         neighbor_weights: importance weights.
@@ -129,6 +129,7 @@ class FreshEncoder:
             with torch.inference_mode():
                 on_device = [to_device_block(block, cpu) for block in blocks]
                 embeddings = self._model(torch.from_numpy(rows), on_device).float().numpy()
+                embeddings[self._model.overflows(torch.from_numpy(features)).numpy()] = np.nan
         return Fresh(embeddings, features, ids, weights)
 
     def _neighborhoods(

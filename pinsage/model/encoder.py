@@ -15,6 +15,10 @@ from pinsage.model.inputs import DeviceBlock
 from pinsage.model.pooling import Pooling
 
 
+_LARGEST_INPUT = 1e12
+"""In standard deviations. Squares overflow at 1e19, and weights and widths multiply before."""
+
+
 class ModelConfig(Config):
     """The shape of the network; the defaults are the paper's."""
 
@@ -70,6 +74,13 @@ class PinSage(nn.Module):
         if can_fuse(features_NF, self.input_shift) and not features_NF.requires_grad:
             return scaled_columns(features_NF, self.input_shift, self.input_scale)
         return (features_NF - self.input_shift) * self.input_scale
+
+    def overflows(self, features_NF: torch.Tensor) -> torch.Tensor:
+        """Mark raw feature rows so far from all others that lengths of what they give overflow, [N].
+
+        Brought to unit length, such a hidden row is zero, and says nothing of the features.
+        """
+        return ~(self.scale_features(features_NF).abs().amax(dim=1) < _LARGEST_INPUT)
 
     def set_feature_scale(self, mean_F: torch.Tensor, deviation_F: torch.Tensor) -> None:
         """Take the scaling from the training items' features; constant columns become zero."""

@@ -4,6 +4,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -91,6 +94,40 @@ def test_one_that_cannot_start_again_is_tried_until_it_can_and_the_others_answer
         assert workers.failures == 0
     finally:
         workers.stop()
+
+
+PARENT = """
+import sys, threading
+from pathlib import Path
+from pinsage.cluster.run_config import ServeSection
+from serve.direct import Workers
+
+if __name__ == "__main__":
+    workers = Workers(Path(sys.argv[1]), ServeSection(port=int(sys.argv[2]), num_replicas=2))
+    workers.start()
+    print(*workers.pids, flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent_and_leave_the_port_to_the_next_one(
+    generation_path: Path, tmp_path: Path
+):
+    port = free_port()
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    command = [sys.executable, str(script), str(generation_path), str(port)]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert json.loads(get(port, "/readyz"))["status"] == "ready"
+        parent.kill()
+    waited = itertools.count()
+    while not all(is_gone(pid) for pid in pids):
+        assert next(waited) < 600, "workers without a parent live on"
+        time.sleep(0.1)
+    Workers(generation_path, ServeSection(port=port)).stop()
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def test_an_item_of_which_nothing_is_known_is_embedded_without_neighbors(client:
         ('{"features": {"text": [1]}}', "wanted 2 numbers, found 1"),
         ('{"features": {"text": [1, 1e300]}}', "finite"),
         ('{"features": {"text": [1, NaN]}}', "finite"),
+        ('{"features": {"text": [1, 1e25]}}', "wanted smaller numbers"),
+        ('{"features": {"text": [-1e37, 1e37]}}', "wanted smaller numbers"),
         ('{"features": {"log_degree": [1]}}', "there are: text"),
         ('{"contexts": ["\\ud800"]}', "contexts"),
     ],
