@@ -14,7 +14,6 @@ from pinsage.model.fused import can_fuse, scaled_columns
 from pinsage.model.inputs import DeviceBlock
 from pinsage.model.pooling import Pooling
 
-
 _LARGEST_INPUT = 1e12
 """In standard deviations. Squares overflow at 1e19, and weights and widths multiply before."""
 
