@@ -75,7 +75,7 @@ class PinSage(nn.Module):
         return (features_NF - self.input_shift) * self.input_scale
 
     def overflows(self, features_NF: torch.Tensor) -> torch.Tensor:
-        """Mark raw feature rows so far from all others that lengths of what they give overflow, [N].
+        """Mark raw feature rows so far out that lengths of what they give overflow, [N].
 
         Brought to unit length, such a hidden row is zero, and says nothing of the features.
         """
