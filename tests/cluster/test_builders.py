@@ -22,9 +22,11 @@ def test_a_graph_built_by_tasks_of_a_cluster_has_the_same_bytes(tmp_path, local_
     assert manifests[0] == manifests[1]
 
 
-def test_an_error_in_a_step_on_the_cluster_comes_through(local_ray):
+def test_errors_of_steps_on_the_cluster_come_through_however_many_end_at_once(local_ray):
     def fail(number):
         raise ArithmeticError(f"step {number}")
 
-    with pytest.raises(ArithmeticError, match="step 0"):
-        ClusterTasks(Progress("build", 1, "steps"))(fail, [0], "fail")
+    # Ray has been seen to end the whole process here, after a few dozen times.
+    for _ in range(50):
+        with pytest.raises(ArithmeticError, match="step"):
+            ClusterTasks(Progress("build", 1, "steps"))(fail, [0, 1, 2], "fail")
