@@ -120,9 +120,12 @@ class Workers:
             ResourceError: it ended before it answered, and there is no other.
         """
         while not until():
-            processes = [worker.process for worker in self._workers]
-            alive = [process.sentinel for process in processes if process.is_alive()]
-            wait(alive, timeout=poll_s) if alive else time.sleep(poll_s)
+            alive = [one.process for one in self._workers if one.process.is_alive()]
+            ended = wait([process.sentinel for process in alive], timeout=poll_s)
+            for process in alive:
+                if process.sentinel in ended:
+                    # It says so a moment before its exit status is there.
+                    process.join(_STOP_S)
             for place, worker in enumerate(self._workers):
                 if worker.replace_at is None:
                     self._look_at(worker)
@@ -182,7 +185,9 @@ class Workers:
             try:
                 worker.is_ready = worker.told.recv_bytes() == b"ready"
             except EOFError:
-                worker.process.join(_STOP_S)
+                worker.is_ready = False
+        if ready and not worker.is_ready:
+            worker.process.join(_STOP_S)
         return worker.is_ready
 
     def _forget(self, worker: _Worker) -> None:
