@@ -282,7 +282,7 @@ def read_times(
         bad,
         reason="bad_timestamp",
         what="is null or not a finite time",
-        fix="fill it in",
+        fix="write numbers, timestamps or texts like 2024-05-01 09:30",
     )
     return values, good & ~bad
 

@@ -282,7 +282,7 @@ def _canonical(
     found = column.type
     try:
         if found_is_text(found) and pa.types.is_timestamp(target):
-            return _times(column, wanted, label, findings)
+            return times_of_texts(column.cast(pa.large_string()))
         if pa.types.is_floating(found) and pa.types.is_integer(target):
             column = _whole_numbers(column)
         # Nanoseconds may be cut to microseconds; a number must keep its value.
@@ -295,29 +295,14 @@ def _canonical(
         return None
 
 
-def _times(
-    texts: pa.ChunkedArray, wanted: Wanted, label: str, findings: Findings
-) -> pa.ChunkedArray | None:
-    """Read times from text; null where there is none, but some must be."""
-    times = times_of_texts(texts.cast(pa.large_string()))
-    if times.null_count == len(times) > texts.null_count:
-        findings.add(
-            f"{_found(label, wanted, texts.type)}, found {texts.drop_null()[0].as_py()!r}; "
-            f"{_type_hint(texts.type, wanted.kind)}"
-        )
-        return None
-    return times
-
-
 def _whole_numbers(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     """Make null of what is NaN; refuse numbers so large that floats skip some."""
+    found, keys = keys.type, keys.cast(pa.float64())
     keys = pc.if_else(pc.is_nan(keys), pa.scalar(None, keys.type), keys)
     largest = pc.max(pc.abs(keys)).as_py() or 0
-    exact = 2.0 ** (24 if keys.type == pa.float32() else 53)
+    exact = 2.0 ** {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}[found]
     if largest > exact:
-        raise pa.ArrowInvalid(
-            f"{largest:.0f} is above {exact:.0f}, from where {keys.type} skips some"
-        )
+        raise pa.ArrowInvalid(f"{largest:.0f} is above {exact:.0f}, from where {found} skips some")
     return keys
 
 

@@ -130,6 +130,13 @@ def test_times_as_text_of_iso_8601_are_times(guess, time) -> None:
     assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == "time"
 
 
+def test_a_time_of_iso_8601_counts_before_a_duration_and_with_some_texts_missing(guess) -> None:
+    rows = 2 * NUM_ITEMS
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "play_time": list(range(rows))}
+    edges["bought_at"] = ["2024-05-01 09:30", "", "N/A", *["2024-05-02"] * (rows - 3)]
+    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == "bought_at"
+
+
 @pytest.mark.parametrize("time", ["2024-05-99", "1.5.24 9:30", "1700000000"])
 def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> None:
     keys = text_keys()

@@ -116,7 +116,7 @@ def test_a_repeated_edge_counts_once(bench):
 
 @pytest.mark.parametrize(
     "as_type",
-    [pa.int16(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64()],
+    [pa.int16(), pa.uint32(), pa.int64(), pa.uint64(), pa.float16(), pa.float32(), pa.float64()],
     ids=lambda kind: str(kind),
 )
 def test_integer_keys_of_any_width_are_kept_as_int64(bench, as_type):
