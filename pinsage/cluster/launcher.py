@@ -32,8 +32,9 @@ from pinsage.training.memory import MemoryPlan, TrainingFacts, check_memory, dou
 
 _log = logging.getLogger(__name__)
 
-_GRADIENT_TIMEOUT_S = 300
-"""How long ranks wait for each other before the step counts as lost."""
+_GRADIENT_TIMEOUT_S = 300.0
+"""How long ranks wait for each other before the step counts as lost; at least until training counts
+as stuck, since one of them may be validating."""
 
 _LOOK_INTERVAL_S = 0.5
 _READ_TIMEOUT_S = 60
@@ -80,7 +81,9 @@ def run_training(task: TrainTask) -> Path:
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"task": task, "producers": producers, "board": board},
-        torch_config=ray.train.torch.TorchConfig(timeout_s=_GRADIENT_TIMEOUT_S),
+        torch_config=ray.train.torch.TorchConfig(
+            timeout_s=math.ceil(max(_GRADIENT_TIMEOUT_S, task.train.stuck_after_s))
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,  # type: ignore[arg-type]  # a pair is new
             use_gpu=use_gpu,

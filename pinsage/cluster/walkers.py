@@ -25,6 +25,7 @@ from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.graph.choice import ChoiceConfig
+from pinsage.kernels.packing import PackedAdjacency
 from pinsage.sampling.messages import SeedRange, ranges_of
 from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, pack_graph, walk_chunk
 
@@ -73,7 +74,7 @@ class Walker:
     """The graph, packed for walking; for kernel calls that use many cores."""
 
     def __init__(self, task: WalkTask, threads: int | None) -> None:
-        """Pack the graph's adjacency.
+        """Name the graph; it is packed at the first walk, so that its errors reach the caller.
 
         Args:
             task: which table is made.
@@ -81,11 +82,17 @@ class Walker:
         """
         self._task = task
         self._threads = min(threads or get_num_threads(), get_num_threads())
-        self._packed = pack_graph(Graph.open(task.graph).adjacency(), task.walk.choice)
+        self._packed: PackedAdjacency | None = None
 
     def walk(self, start: int, stop: int, folder: Path) -> int:
-        """Write the rows of the items in [start, stop), and say how many there are."""
+        """Write the rows of the items in [start, stop), and say how many there are.
+
+        Raises:
+            DataError: the walks' settings ask for what the graph's edges lack.
+        """
         task = self._task
+        if self._packed is None:
+            self._packed = pack_graph(Graph.open(task.graph).adjacency(), task.walk.choice)
         set_num_threads(self._threads)
         rows = walk_chunk(
             self._packed, np.arange(start, stop), walk=task.walk, hard=task.hard, seed=task.seed
@@ -121,6 +128,7 @@ def walk_all(
         WorkerTimeoutError: a chunk took longer than an hour.
         ShardUnavailableError: a store gave no answer in time.
         ArtifactError: a shard's files were damaged.
+        DataError: the walks' settings ask for what the graph's edges lack.
     """
     task = WalkTask(graph, walk, hard, seed)
     config = stores or StoreConfig()
@@ -223,6 +231,9 @@ def _walk_again_if_lost(
     """Walk one chunk; a store that is lost meanwhile comes back elsewhere, with the same shard."""
     for attempt in range(max_attempts):
         try:
+            if attempt:
+                stores.open()
+                stores.forget(chunk[0])
             _walk_chunk(task, stores, chunk, folder, attempt)
         except LOST as error:
             if stores.is_stopped:
@@ -232,8 +243,6 @@ def _walk_again_if_lost(
                 *chunk,
                 type(error).__name__,
             )
-            stores.open()
-            stores.forget(chunk[0])
         else:
             return chunk[1] - chunk[0]
     raise ResourceError(

@@ -1,5 +1,6 @@
 """The neighborhood table has the same bytes however it is walked."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from pinsage.base.artifacts import Draft
+from pinsage.base.errors import DataError
 from pinsage.cluster import walkers
 from pinsage.cluster.stores import StoreConfig
 from pinsage.cluster.walkers import is_local, walk_all
@@ -98,6 +100,14 @@ def test_a_sharded_walk_cut_short_and_resumed_in_either_way_makes_the_same_table
         parts = sorted((folder / ".scratch").glob("*-000000000300-*"))
         for path in parts[::2] if len(parts) == 9 else parts:
             path.unlink()
+
+
+@pytest.mark.parametrize("mode", ["local", "sharded"])
+def test_walks_that_fade_edges_without_times_are_refused(local_ray: None, tmp_path, mode) -> None:
+    bare = dataclasses.replace(small_graph(), item_ages=None, context_ages=None)
+    graph = publish_graph(tmp_path / f"{1:012d}", bare, 2)
+    with pytest.raises(DataError, match=r"walk\.choice\.half_life is set, but .* no times"):
+        walk(graph, tmp_path / "out", "chances", 300, StoreConfig(mode=mode))
 
 
 def test_one_process_walks_while_the_graph_fits_its_share_of_memory(monkeypatch) -> None:
