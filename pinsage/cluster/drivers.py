@@ -22,7 +22,7 @@ from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
-from pinsage.cluster.methods import combined_run, factorizations, factors_stage, fit_factors
+from pinsage.cluster.methods import factorizations, factors_stage, fit_factors
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require
 from pinsage.cluster.session import session
@@ -185,9 +185,8 @@ def _prepare_baselines(run: Run) -> None:
     for kind in factorizations(run):
         _publish(factors_stage(run, kind), partial(fit_factors, run, kind))
     if "combined" in run.config.evaluate.baselines:
-        combined = combined_run(run)
         for job in (ingest, walk, train, embed):
-            job(combined)
+            job(run.combined)
 
 
 def _ingest(run: Run, draft: Draft) -> None:

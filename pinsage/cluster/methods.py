@@ -77,24 +77,6 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
     draft.counts |= {"kind": kind, "items": len(factors), "tried": tried}
 
 
-def combined_run(run: Run) -> Run:
-    """The run that trains the paper's Combined baseline: an MLP on content, on the same pairs.
-
-    Features made from the graph are left out, since Combined knows content and degrees alone. So
-    are a model and embeddings that the run takes as they were published: they are PinSage's.
-    """
-    config = run.config
-    return Run(
-        config.model_copy(
-            update={
-                "graph": config.graph.model_copy(update={"structure": None}),
-                "model": config.model.model_copy(update={"num_layers": 0}),
-                "embed": config.embed.model_copy(update={"model": None, "previous": None}),
-            }
-        )
-    )
-
-
 def methods_of(run: Run, graph: Graph) -> dict[str, Scorer]:
     """Open ours first, then what it is compared with, in the order of `evaluate.baselines`.
 
@@ -134,7 +116,7 @@ def _baseline(name: str, run: Run, graph: Graph) -> Scorer:
         packed = pack_graph(graph.adjacency_at_inference(), config.walk.choice)
         return Pixie(packed, config.evaluate.pixie, seed=config.seed)
     if name == "combined":
-        return EmbeddingCosine(read_embeddings(combined_run(run).embeddings.directory))
+        return EmbeddingCosine(read_embeddings(run.combined.embeddings.directory))
     stage = factors_stage(run, "als" if name == "als" else "bpr")
     path = stage.open().path / "item_factors.npy"
     return FeatureCosine(read_array(path))

@@ -31,6 +31,9 @@ the exception: workers add up gradients in another order, and GPUs compute in bf
 _EMBED_RESULT = ("num_neighbors", "dtype", "contexts", "keep_rows", "previous")
 """The embedding settings that change what is published; with `previous`, by rounding only."""
 
+_METHOD_SETTINGS = {"walk": "pixie", "als": "als", "bpr": "bpr"}
+"""Which of the evaluation's settings are those of one baseline alone."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -176,12 +179,13 @@ class Run:
                 "it can be kept; set embed.model to the one that made it, or leave embed.previous "
                 "out"
             )
-        if found.manifest.config["num_neighbors"] != embed.num_neighbors:
-            raise ArtifactError(
-                f"{found.path}: made with embed.num_neighbors "
-                f"{found.manifest.config['num_neighbors']}, found {embed.num_neighbors} here; use "
-                "the same, or leave embed.previous out"
-            )
+        for name in ("num_neighbors", "dtype"):
+            before, now = found.manifest.config[name], getattr(embed, name)
+            if before != now:
+                raise ArtifactError(
+                    f"{found.path}: made with embed.{name} {before}, found {now} here; use the "
+                    "same, or leave embed.previous out"
+                )
         return found
 
     @cached_property
@@ -192,12 +196,32 @@ class Run:
     @cached_property
     def report(self) -> Stage:
         """How good the recommendations are."""
-        settings = {
-            "name": self.config.name,
-            "evaluate": _dump(self.config.evaluate, without=("device",)),
-            "seed": self.config.seed,
-        }
+        baselines = self.config.evaluate.baselines
+        unused = {name for method, name in _METHOD_SETTINGS.items() if method not in baselines}
+        evaluate = _dump(self.config.evaluate, without=("device", *unused)) or {}
+        evaluate.get("als", {}).pop("num_threads", None)
+        settings = {"name": self.config.name, "evaluate": evaluate, "seed": self.config.seed}
+        if "combined" in baselines:
+            settings["combined"] = self.combined.embeddings.directory.name
         return self._stage("report", settings, (self.graph, self.embeddings))
+
+    @cached_property
+    def combined(self) -> "Run":
+        """The run that trains the paper's Combined baseline: an MLP on content, on the same pairs.
+
+        Features made from the graph are left out, since Combined knows content and degrees alone.
+        So are a model and embeddings that the run takes as they were published: they are PinSage's.
+        """
+        config = self.config
+        return Run(
+            config.model_copy(
+                update={
+                    "graph": config.graph.model_copy(update={"structure": None}),
+                    "model": config.model.model_copy(update={"num_layers": 0}),
+                    "embed": config.embed.model_copy(update={"model": None, "previous": None}),
+                }
+            )
+        )
 
     @property
     def stages(self) -> tuple[Stage, ...]:

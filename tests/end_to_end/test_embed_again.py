@@ -33,11 +33,12 @@ def test_unchanged_items_are_taken_from_the_previous_embeddings(finished: Finish
 
 def test_previous_embeddings_that_were_changed_are_named(finished: Finished) -> None:
     output, model = finished.run.output, finished.run.model.directory.name
-    kept = smoke_run(output, f"embed.model={model}", "embed.keep_rows=true", "embed.dtype=float16")
+    settings = (f"embed.model={model}", "embed.keep_rows=true", "embed.dtype=float16")
+    kept = smoke_run(output, *settings)
     directory = drivers.embed(kept).directory
     hidden = directory / "hidden-1.npy"
     hidden.write_bytes(b"\0" + hidden.read_bytes()[1:])
-    again = smoke_run(output, f"embed.model={model}", f"embed.previous={directory.name}")
+    again = smoke_run(output, *settings, f"embed.previous={directory.name}")
     try:
         with pytest.raises(
             ArtifactError, match=r"hidden-1\.npy: its SHA-256 is not the manifest's"
@@ -53,6 +54,7 @@ def test_previous_embeddings_that_were_changed_are_named(finished: Finished) -> 
         ("embed.model=0123456789ab", "embed.model: no model published"),
         ("embed.previous=../graph", "embed.previous: no embeddings published"),
         ("embed.num_neighbors=3", "made with embed.num_neighbors None, found 3"),
+        ("embed.dtype=float16", "made with embed.dtype float32, found float16"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pinsage.cluster import drivers
-from pinsage.cluster.methods import combined_run, factors_stage
+from pinsage.cluster.methods import factors_stage
 from tests.end_to_end.conftest import Finished
 from tests.runs import smoke_run
 
@@ -47,7 +47,7 @@ def test_combined_is_an_mlp_on_content_beside_the_run(tmp_path: Path) -> None:
         "graph.structure={width: 8}",
         "embed={model: 0123456789ab, previous: ba9876543210}",
     )
-    combined = combined_run(run)
+    combined = run.combined
     assert combined.config.model.num_layers == 0
     assert combined.config.graph.structure is None
     assert combined.output == run.output
@@ -56,3 +56,18 @@ def test_combined_is_an_mlp_on_content_beside_the_run(tmp_path: Path) -> None:
     # What the run takes as it was published is PinSage's.
     assert combined.model.directory.name != "0123456789ab"
     assert combined.previous_embeddings() is None
+
+
+def test_a_report_is_named_after_all_that_its_figures_depend_on(finished: Finished) -> None:
+    model = f"embed.model={finished.run.model.directory.name}"
+
+    def report(baseline: str, *settings: str) -> str:
+        run = smoke_run(finished.run.output, model, f"evaluate.baselines=[{baseline}]", *settings)
+        return run.report.directory.name
+
+    others = ("train.loss.margin=0.3", "evaluate.als={factors: [4]}", "evaluate.device=cpu")
+    assert report("popularity") == report("popularity", *others)
+    assert report("als") != report("als", "evaluate.als={factors: [4]}")
+    assert report("als") == report("als", "evaluate.als={num_threads: 7}")
+    # The model is published; what Combined is trained with is not.
+    assert report("combined") != report("combined", "train.loss.margin=0.3")
