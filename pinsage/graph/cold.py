@@ -19,6 +19,7 @@ from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Draft
 from pinsage.graph.adjacency import BipartiteAdjacency
 from pinsage.graph.features import FeatureStore
+from pinsage.graph.sharding import MOST_WEIGHT
 from pinsage.graph.structure import fold_in
 
 _FOLDER = "cold_items"
@@ -128,12 +129,15 @@ def cold_items_of(
     if edges.times is not None and ages_of is not None:
         # An edge may be newer than any that the graph has.
         ages = np.maximum(ages_of(edges.times[order]), np.float32(0))
+    weights = None
+    if edges.weights is not None:
+        weights = np.minimum(edges.weights[order], MOST_WEIGHT).astype(np.float32)
     return ColdItems(
         rows.ids,
         rows.starts,
         rows.contexts,
         features_of(rows),
-        None if edges.weights is None else edges.weights[order].astype(np.float32),
+        weights,
         ages,
     )
 

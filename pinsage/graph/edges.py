@@ -113,6 +113,9 @@ def plan_edges(
                 EdgePart(position, config, source, groups, len(sources) > 1)
                 for groups in _row_group_ranges(file, rows_per_part)
             ]
+    if all(timed) and not kinds:
+        # All rows lack a time, and are reported when they are read.
+        kinds.add("integer")
     if "timestamp" in kinds and len(kinds) > 1:
         findings.add(
             "data.edges: times are timestamps in one table and numbers in another; write them alike"
@@ -330,9 +333,10 @@ def _open(
 
 
 def _time_kinds(file: OpenFile, column: str) -> set[TimeKind]:
-    """Tell the kind of a file's times; a column that holds none is found when it is read."""
-    found = target_type(file.parquet.schema_arrow.field(column).type, Kind.TIME)
-    return set() if found is None else {_KINDS[found]}
+    """Tell the kind of a file's times; an empty frame's column, of no type, has none."""
+    found = file.parquet.schema_arrow.field(column).type
+    target = None if pa.types.is_null(found) else target_type(found, Kind.TIME)
+    return set() if target is None else {_KINDS[target]}
 
 
 def _row_group_ranges(file: OpenFile, rows_per_part: int) -> list[range]:

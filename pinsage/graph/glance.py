@@ -1,7 +1,7 @@
 """A look at a Parquet table that nobody has described yet: its columns by kind, and samples."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,8 +21,13 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
 """A date in any order, or seconds since 1970."""
+_KEY_KINDS = ("text", "integer", "float")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _TIMES = re.compile(r"\w*time(stamp)?|(?!candi|man|up|vali)\w*date|ts")
+_DURATION = re.compile(
+    r"_(play|watch|listen|dwell|wait|run)(ing)?_?time_|_(spent|elapsed)_time_|_time_(spent|elapsed)_"
+)
+"""How long something took, not when it was."""
 _AMOUNTS = re.compile(r"(?!account)\w*(weight|count|quantity|rating|score|price|amount)s?")
 
 
@@ -48,8 +53,10 @@ class Glance:
         self.num_rows = sum(sizes)
         self._schemas: list[pa.Schema] = schemas
         # Files without rows say nothing of types, unless there are no others.
-        filled = [schema for schema, size in zip(schemas, sizes, strict=True) if size] or schemas
-        self._kinds = {name: _common_kind(name, filled) for name in self.columns}
+        self._filled = [
+            schema for schema, size in zip(schemas, sizes, strict=True) if size
+        ] or schemas
+        self._kinds = {name: _common_kind(name, self._filled) for name in self.columns}
 
     @property
     def columns(self) -> list[str]:
@@ -99,15 +106,36 @@ class Glance:
                 chunks += file.read([column])[column].cast(pa.large_string()).chunks
         return _together(chunks)
 
-    def require(self, column: str, flag: str) -> str:
-        """Give a column's name back if there is such a column.
+    def require_key(self, column: str, flag: str) -> str:
+        """Give a column's name back if there is such a column, and it may hold keys.
 
         Raises:
-            DataError: there is not; it names the flag that gave it.
+            DataError: it may not; it names the flag that gave it.
         """
+        return self._require(column, flag, _KEY_KINDS, "text or whole numbers")
+
+    def require_time(self, column: str, flag: str) -> str:
+        """Give a column's name back if there is such a column, and it may hold times.
+
+        Raises:
+            DataError: it may not; it names the flag that gave it.
+        """
+        return self._require(column, flag, (*_KEY_KINDS, "time"), "times, numbers or text")
+
+    def _require(self, column: str, flag: str, kinds: Collection[str], wanted: str) -> str:
         known = self._schemas[0].names
         if column not in known:
             raise DataError(f"{flag}: {self.path} has no column {column!r}; found {listed(known)}")
+        if not all(column in schema.names for schema in self._filled):
+            raise DataError(
+                f"{flag}: {self.path}: {column!r} is a column of some of its files, not of all; "
+                "write them with one schema"
+            )
+        if _common_kind(column, self._filled) not in kinds:
+            raise DataError(
+                f"{flag}: {self.path}: {column!r} is {self.type_of(column)}, wanted {wanted} in "
+                "every file"
+            )
         return column
 
     def key_like(self, *kinds: str) -> list[str]:
@@ -172,14 +200,20 @@ def _kind(found: pa.DataType) -> str:
 
 def _is_time(name: str) -> bool:
     words = _words(name)
-    return not _names_a_key(words) and (
-        words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
-    )
+    if _names_a_key(words) or _is_duration(words):
+        return False
+    return words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
+
+
+def _is_duration(words: Sequence[str]) -> bool:
+    return _DURATION.search(f"_{'_'.join(words)}_") is not None
 
 
 def _is_amount(name: str) -> bool:
     words = _words(name)
-    return not _names_a_key(words) and any(_AMOUNTS.fullmatch(word) for word in words)
+    if _names_a_key(words):
+        return False
+    return _is_duration(words) or any(_AMOUNTS.fullmatch(word) for word in words)
 
 
 def _names_a_key(words: Sequence[str]) -> bool:

@@ -92,7 +92,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     key, item = _matching_keys(items_table, edges_table, told)
     timestamp = _timestamp(edges_table, told.timestamp)
     context = (
-        edges_table.require(told.context, "--context")
+        edges_table.require_key(told.context, "--context")
         if told.context
         else _context(edges_table, {item, timestamp})
     )
@@ -141,8 +141,8 @@ def _filled(path: str) -> Glance:
 
 def _matching_keys(items: Glance, edges: Glance, told: Told) -> tuple[str, str]:
     """Find the items' key, and the edges' column that has those keys."""
-    keys = [items.require(told.key, "--key")] if told.key else items.names("text", "integer")
-    columns = [edges.require(told.item, "--item")] if told.item else edges.key_like()
+    keys = [items.require_key(told.key, "--key")] if told.key else items.names("text", "integer")
+    columns = [edges.require_key(told.item, "--item")] if told.item else edges.key_like()
     if told.key and told.item:
         return told.key, told.item
     samples = {column: edges.sample(column) for column in columns if _may_be_key(edges, column)}
@@ -178,7 +178,17 @@ def _matching_keys(items: Glance, edges: Glance, told: Told) -> tuple[str, str]:
             f"several columns of {edges.path} could be the items of {items.path}; say which with "
             f"one of: {' | '.join(fitting)}"
         )
-    return best[0][1:]
+    _, key, column = best[0]
+    if _is_text(items, key) != _is_text(edges, column):
+        raise DataError(
+            f"{edges.path}: {edges.with_types([column])} holds the keys of {items.path}: "
+            f"{items.with_types([key])}, but of another type; write both alike"
+        )
+    return key, column
+
+
+def _is_text(table: Glance, column: str) -> bool:
+    return column in table.names("text")
 
 
 def _may_be_key(table: Glance, column: str) -> bool:
@@ -223,7 +233,7 @@ def _refuse_odd_keys(items: Glance, edges: Glance) -> None:
 def _timestamp(edges: Glance, told: str | None) -> str | None:
     """Find the edges' time; refuse one that is written as text, lest the split go without it."""
     if told is not None:
-        return edges.require(told, "--timestamp") if told else None
+        return edges.require_time(told, "--timestamp") if told else None
     found = edges.first_time()
     as_text = edges.odd_time() if found is None else None
     if as_text is not None:
@@ -277,7 +287,7 @@ def _metadata(table: Glance, key: str) -> list[str]:
 
 
 def _is_long(table: Glance, column: str) -> bool:
-    if column not in table.names("text"):
+    if not _is_text(table, column):
         return False
     length = pc.mean(pc.utf8_length(table.sample(column, _FEW_ROWS)))
     return (length.as_py() or 0) > _LONG_TEXT
@@ -357,7 +367,7 @@ def _group_names(columns: Sequence[str], used: Iterable[str]) -> dict[str, str]:
     taken = {*used, *TAKEN_GROUP_NAMES}
     names = {}
     for column in columns:
-        name = base = re.sub(r"\W+", "_", column, flags=re.ASCII)
+        name = base = re.sub(r"\W+", "_", column, flags=re.ASCII) or "features"
         number = 1
         while name in taken:
             number += 1

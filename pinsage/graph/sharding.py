@@ -14,7 +14,8 @@ from pinsage.graph.pieces import Piece, open_piece
 from pinsage.graph.times import TimeScale
 from pinsage.kernels.csr import EdgeRows, id_dtype, take_every
 
-_MOST_WEIGHT = float(np.finfo(np.float32).max)
+MOST_WEIGHT = float(np.finfo(np.float32).max)
+"""What the weights of repeated edges add up to at most."""
 
 
 class Side:
@@ -76,7 +77,7 @@ class Side:
                 rows = _rows(piece, first, num_shards)
                 write["cols"](rows.cols)
                 if rows.weights is not None:
-                    write["weights"](np.minimum(rows.weights, _MOST_WEIGHT))
+                    write["weights"](np.minimum(rows.weights, MOST_WEIGHT))
                 if rows.times is not None and self._scale is not None:
                     # Without an edge there is no newest one.
                     write["times"](self._scale.ages(self._newest or 0, rows.times))

@@ -93,7 +93,9 @@ def read_table(
     if len(read_parts) < len(parts):
         return None
     try:
-        data = pa.concat_tables([part.data for part in read_parts], promote_options="permissive")
+        data = pa.concat_tables(
+            _empty_columns_alike([part.data for part in read_parts]), promote_options="permissive"
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         findings.add(f"{path}: the files disagree ({error}); write them with one schema")
         return None
@@ -110,6 +112,25 @@ def read_table(
         names_files=len(sources) > 1,
     )
     return Table(place, data)
+
+
+def _empty_columns_alike(parts: Sequence[pa.Table]) -> list[pa.Table]:
+    """Give columns that hold nothing in some files the type that they have in the others."""
+    types = {
+        field.name: field.type
+        for part in reversed(parts)
+        for field in part.schema
+        if part[field.name].null_count < len(part)
+    }
+    return [
+        pa.table({
+            name: pa.nulls(len(part), types.get(name, column.type))
+            if column.null_count == len(part)
+            else column
+            for name, column in zip(part.column_names, part.columns, strict=True)
+        })
+        for part in parts
+    ]
 
 
 @dataclass(frozen=True)

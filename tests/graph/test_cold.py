@@ -117,6 +117,15 @@ def test_weights_and_ages_come_along(make):
     assert len(np.unique(gap[with_cold.item_ages > 0])) == 1
 
 
+def test_weights_of_repeated_edges_stay_finite(make, edges):
+    twice = {name: np.concatenate([column, column]) for name, column in edges.items()}
+    graph = make(timed=True, edges=twice | {"weight": np.full(800, 3e38)})
+    most = np.finfo(np.float32).max
+    assert graph.adjacency().item_weights.max() == most
+    assert graph.adjacency_at_inference().item_weights.max() == most
+    assert graph.cold_items().weights.max() == most
+
+
 @pytest.mark.parametrize(
     "structure", [None, StructureConfig(width=4)], ids=["content", "structure"]
 )

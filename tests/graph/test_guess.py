@@ -170,6 +170,46 @@ def test_a_key_of_a_wrong_type_is_refused_though_others_fit(
         guess({"id": keys(of_items), "rank": np.arange(NUM_ITEMS)}, {"id": keys(of_edges)} | others)
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"context": "tags"}, r"--context: .*'tags' is list<.*, wanted text or whole numbers"),
+        ({"item": "bytes"}, r"--item: .*'bytes' is binary, wanted text or whole numbers"),
+        ({"timestamp": "tags"}, r"--timestamp: .*'tags' is list<.*, wanted times, numbers or text"),
+    ],
+)
+def test_a_told_column_of_an_unfit_type_is_refused(guess, told, words) -> None:
+    edges = {"id": text_keys(), "board": ["x", "y"] * (NUM_ITEMS // 2)}
+    odd = {"tags": [["a"]] * NUM_ITEMS, "bytes": [b"\xff"] * NUM_ITEMS}
+    with pytest.raises(DataError, match=words):
+        guess({"id": text_keys()}, edges | odd, **told)
+
+
+def test_a_told_column_that_one_file_lacks_is_refused(guess, tmp_path: Path) -> None:
+    folder = tmp_path / "edges"
+    folder.mkdir()
+    for name, columns in (("a", ["x", "y"]), ("b", ["y"])):
+        table = {"id": text_keys()} | {column: [1] * NUM_ITEMS for column in columns}
+        pq.write_table(pa.table(table), folder / f"{name}.parquet")
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"id": text_keys()}), items)
+    with pytest.raises(DataError, match=r"--context: .*'x' is a column of some of its files"):
+        guess_tables(str(items), str(folder), None, Told(context="x"))
+
+
+def test_numbers_that_match_keys_of_text_are_refused(guess) -> None:
+    numbers = np.arange(NUM_ITEMS)
+    with pytest.raises(DataError, match=r"'?id \(int64\) holds the keys of .*id \(string\)"):
+        guess({"id": numbers.astype(str).tolist()}, {"id": numbers, "board": numbers % 7})
+
+
+@pytest.mark.parametrize("name", ["playtime", "play_time", "watchTime", "time_spent_ms"])
+def test_how_long_something_took_is_neither_a_time_nor_a_context(guess, name) -> None:
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, name: [7, 8] * NUM_ITEMS}
+    (found,) = guess({"id": text_keys()}, edges).data.edges
+    assert (found.context, found.timestamp) == ("board", None)
+
+
 def test_keys_that_repeat_are_told_and_taken_when_named(guess) -> None:
     keys = text_keys()
     edges = {"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}
@@ -227,6 +267,13 @@ def test_a_column_is_not_taken_for_another_whose_name_goes_on_after_a_dot(guess)
     items = {"id.old": np.arange(NUM_ITEMS), "id": text_keys()}
     found = guess(items, {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS})
     assert found.data.items.key == "id"
+
+
+def test_a_vector_without_a_name_is_a_feature_group(guess) -> None:
+    vectors = pa.array(np.ones((NUM_ITEMS, 3)).tolist(), pa.list_(pa.float32(), 3))
+    edges = {"id": text_keys(), "board": ["x", "y"] * (NUM_ITEMS // 2)}
+    (group,) = guess({"id": text_keys(), "": vectors}, edges).data.items.features
+    assert (group.name, group.column) == ("features", "")
 
 
 def test_feature_groups_get_names_that_are_free(guess) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import DataError
 from pinsage.graph.ingest import ingest
+from pinsage.graph.schema import SPLITS
 from pinsage.graph.synthetic import write_tables
 
 ARRAYS = ("item_starts", "item_contexts", "context_starts", "context_items")
@@ -166,6 +167,34 @@ def test_times_of_iso_8601_are_read_as_the_timestamps_they_tell(bench, changed, 
         config = changed(bench.six(edges=edges), {"edges.0.timestamp": "day"})
         graphs.append(bench.ingest(config))
     assert graphs[0].artifact.manifest.files == graphs[1].artifact.manifest.files
+
+
+@pytest.mark.parametrize(
+    ("rows", "untyped"),
+    [(0, {"item_id", "context_id", "day", "name", "size"}), (2, {"name"})],
+    ids=["an empty file", "a file without names"],
+)
+def test_columns_without_a_type_take_that_of_the_other_files(bench, changed, rows, untyped):
+    days = np.arange(6).astype("datetime64[D]")
+    tables = {
+        "items": {"item_id": np.arange(6), "name": list("abcdef"), "size": [[0.5]] * 6},
+        "edges": {"item_id": [0, 1, 2, 1, 3, 4], "context_id": list("xxxyyz"), "day": days},
+    }
+    pairs = {"query_item": [0, 1, 2], "positive_item": [1, 2, 0], "split": list(SPLITS)}
+    for table, columns in tables.items():
+        arrays = {name: pa.array(values) for name, values in columns.items()}
+        few = {n: pa.nulls(rows) if n in untyped else a[:rows] for n, a in arrays.items()}
+        bench.write(f"{table}/a.parquet", few)
+        bench.write(f"{table}/b.parquet", {name: array[rows:] for name, array in arrays.items()})
+    changes = {
+        "items.path": str(bench.folder / "items"),
+        "items.title": "name",
+        "edges.0.path": str(bench.folder / "edges"),
+        "edges.0.timestamp": "day",
+    }
+    graph = bench.ingest(changed(bench.six(pairs=pairs), changes))
+    assert graph.num_edges == 6
+    assert graph.catalog().title(3) == "d"
 
 
 def test_dictionary_encoded_keys_are_read_as_their_values(bench):
