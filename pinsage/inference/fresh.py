@@ -8,13 +8,15 @@ its neighbors are items of the published graph, whose own neighborhoods are in t
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph import Graph
+from pinsage.graph.choice import faded
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.graph.structure import fold_in
 from pinsage.kernels.visits import importance_weights
@@ -93,6 +95,7 @@ class FreshEncoder:
         self._context_vectors = graph.context_vectors()
         self._columns = graph.feature_columns
         self._packed = pack_graph(graph.adjacency(), walk.choice)
+        self._shards = graph.adjacency_shards()
         self._table = (neighborhoods.ids, neighborhoods.weights)
         self._width = num_neighbors or neighborhoods.ids.shape[1]
         if self._width < neighborhoods.ids.shape[1]:
@@ -150,8 +153,38 @@ class FreshEncoder:
             walk_length=self._walk.walk_length,
             restart=self._walk.restart,
             num_neighbors=self._walk.num_neighbors,
+            chances=self._chances(items, contexts),
         )
         return ids, importance_weights(counts)
+
+    def _chances(
+        self, items: Sequence[NewItem], contexts: Sequence[np.ndarray]
+    ) -> Float64[np.ndarray, " edges"] | None:
+        """Weigh the first steps of walks; None where the graph's own are alike."""
+        choice = self._walk.choice
+        has_weights = choice.by_weight and self._shards[0].item_weights is not None
+        if not has_weights and choice.half_life is None:
+            return None
+        own = [self._own_chances(item) for item in items]
+        return np.concatenate(list(map(_chances_for, contexts, own)))
+
+    def _own_chances(self, item: NewItem) -> "_OwnChances":
+        """Weigh the edges that the graph has of an item."""
+        if item.item_id is None:
+            return _OwnChances(np.empty(0, np.int64), np.empty(0))
+        num_shards = len(self._shards)
+        shard = self._shards[item.item_id % num_shards]
+        place = slice(*shard.item_starts[item.item_id // num_shards :][:2])
+        contexts = np.asarray(shard.item_contexts[place], np.int64)
+        chances = faded(
+            np.array([0, len(contexts)]),
+            None if shard.item_weights is None else shard.item_weights[place],
+            None if shard.item_ages is None else shard.item_ages[place],
+            self._walk.choice,
+        )
+        # There are weights or times, else nobody asks.
+        assert chances is not None
+        return _OwnChances(contexts, chances)
 
     def _feature_row(self, item: NewItem) -> Float32[np.ndarray, " features"]:
         row = np.zeros(self._features.width, np.float32)
@@ -191,6 +224,26 @@ class FreshEncoder:
             for block in blocks
         ]
         return [*lower, own], below
+
+
+class _OwnChances(NamedTuple):
+    """The edges that the graph has of an item: their contexts, ascending, and their chances."""
+
+    context_ids: Int64[np.ndarray, " contexts"]
+    chances: Float64[np.ndarray, " contexts"]
+
+
+def _chances_for(
+    contexts: Int64[np.ndarray, " contexts"], own: _OwnChances
+) -> Float64[np.ndarray, " contexts"]:
+    """Weigh contexts as the graph does; one that it doesn't have of the item as their mean."""
+    if not len(own.chances):
+        return np.ones(len(contexts))
+    known = np.isin(contexts, own.context_ids)
+    places = np.searchsorted(own.context_ids, contexts[known])
+    found = np.full(len(contexts), own.chances.mean())
+    found[known] = own.chances[places]
+    return found
 
 
 def _moved(block: Block, by: int) -> Int[np.ndarray, "destinations neighbors"]:

@@ -1,6 +1,6 @@
 """Items embedded on the spot, against what a batch run gives them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from pinsage.base.artifacts import publish
 from pinsage.graph import DataConfig, Graph
+from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.ingest import ingest
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.graph.structure import StructureConfig
@@ -31,13 +32,14 @@ class World:
 
     graph: Graph
     neighborhoods: Neighborhoods
+    walk: WalkConfig
 
     def encoder(self, model: PinSage, num_neighbors: int | None = None) -> FreshEncoder:
         return FreshEncoder(
             model,
             self.graph,
             self.neighborhoods,
-            walk=WALK,
+            walk=self.walk,
             seed=SEED,
             num_neighbors=num_neighbors,
         )
@@ -61,15 +63,20 @@ class World:
         return NewItem(contexts, len(contexts), {"content": content}, item_id)
 
 
-def build(folder: Path, data: DataConfig, structure: StructureConfig | None = None) -> World:
+def build(
+    folder: Path,
+    data: DataConfig,
+    structure: StructureConfig | None = None,
+    walk: WalkConfig = WALK,
+) -> World:
     directory = folder / "graph" / "0123456789ab"
     directory.parent.mkdir(parents=True)
     with publish(directory, stage="graph", config={}, parents={}) as draft:
         ingest(data, draft, num_shards=2, seed=SEED, structure=structure)
     graph = Graph.open(directory)
     ids = np.arange(graph.num_items)
-    packed = pack_graph(graph.adjacency(), WALK.choice)
-    return World(graph, walk_chunk(packed, ids, walk=WALK, hard=None, seed=SEED))
+    packed = pack_graph(graph.adjacency(), walk.choice)
+    return World(graph, walk_chunk(packed, ids, walk=walk, hard=None, seed=SEED), walk)
 
 
 def model_for(world: World, num_layers: int) -> PinSage:
@@ -96,6 +103,36 @@ def test_an_item_of_the_graph_embedded_on_the_spot_is_what_the_batch_run_made_it
     np.testing.assert_array_equal(fresh.neighbor_ids, world.neighborhoods.ids[chosen])
     np.testing.assert_array_equal(fresh.features, world.graph.features().gather(np.array(chosen)))
     np.testing.assert_allclose(fresh.embeddings, batch[chosen], atol=1e-5)
+
+
+def test_on_a_graph_with_weights_and_times_an_item_keeps_its_neighborhood(tmp_path: Path) -> None:
+    data = write_tables(tmp_path / "tables")
+    edges = pq.read_table(data.edges[0].path)
+    draw = np.random.default_rng(0)
+    heavy = np.where(draw.random(len(edges)) < 0.2, 50.0, 1.0)
+    edges = edges.append_column("weight", pa.array(heavy))
+    edges = edges.append_column("day", pa.array(draw.integers(100, size=len(edges))))
+    pq.write_table(edges, data.edges[0].path)
+    weighed = data.edges[0].model_copy(update={"weight": "weight", "timestamp": "day"})
+    walk = WalkConfig(num_walks=100, num_neighbors=10, choice=ChoiceConfig(half_life=30.0))
+    world = build(tmp_path, data.model_copy(update={"edges": (weighed,)}), walk=walk)
+    encoder = world.encoder(model_for(world, 1))
+    ids = np.flatnonzero(world.graph.item_degrees() > 2)[:20]
+    fresh = encoder.embed([world.given(int(item)) for item in ids])
+    np.testing.assert_array_equal(fresh.neighbor_ids, world.neighborhoods.ids[ids])
+    # One context more moves little.
+    given = [world.given(int(item)) for item in ids]
+    more = [
+        replace(
+            item, context_ids=np.append(item.context_ids, 1), num_contexts=item.num_contexts + 1
+        )
+        for item in given
+    ]
+    kept = [
+        len(np.intersect1d(*rows)) / len(rows[0])
+        for rows in zip(encoder.embed(more).neighbor_ids, fresh.neighbor_ids, strict=True)
+    ]
+    assert np.mean(kept) > 0.6
 
 
 def test_together_or_alone_an_item_is_embedded_alike(world: World) -> None:
