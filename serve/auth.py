@@ -24,6 +24,17 @@ _QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed", "/v1/duel/vo
 """Calls by POST that change nothing, and votes, which are asked of whoever may read."""
 _REREAD_S = 1.0
 
+_FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDING = (
+    _FORWARDED_FOR,
+    b"forwarded",
+    b"via",
+    b"x-real-ip",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+)
+"""What proxies add to the requests that they pass on."""
+
 
 class Verdict(Enum):
     """What becomes of a request, as far as its caller goes."""
@@ -151,17 +162,18 @@ class Gate:
 
     def _caller(self, client: str, headers: Mapping[bytes, bytes]) -> Caller:
         shown = _shown_key(headers)
-        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
-        is_trusted = client in self._config.trusted_proxies
-        if forwarded and is_trusted:
-            client = forwarded.rpartition(",")[2].strip() or client
+        is_forwarded = any(name in headers for name in _FORWARDING)
+        if is_forwarded and client in self._config.trusted_proxies:
+            told = headers.get(_FORWARDED_FOR, b"").decode("latin-1").rpartition(",")[2].strip()
+            # A proxy that names no address may speak for anyone.
+            client, is_forwarded = (told, False) if _is_address(told) else (client, True)
         key = self._current_ring().find(shown) if shown is not None else None
         return Caller(
             client,
             key,
             has_key=shown is not None,
             is_cross_site=_is_cross_site(headers),
-            is_forwarded=(bool(forwarded) and not is_trusted) or not self._config.local_callers,
+            is_forwarded=is_forwarded or not self._config.local_callers,
         )
 
     def _rate(self, caller: Caller) -> None:
@@ -230,6 +242,14 @@ def is_loopback(address: str) -> bool:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)
     return bool((mapped or ip).is_loopback)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown_key(headers: Mapping[bytes, bytes]) -> str | None:

@@ -19,11 +19,12 @@ class BoundaryConfig(Config):
     """Let anyone who reaches the port read and write without a key."""
     local_callers: bool = True
     """Take a loopback address for a caller on this machine; no behind a proxy on this machine that
-    doesn't say whom it speaks for."""
+    doesn't say whom it speaks for, by none of the headers that proxies add."""
     allowed_origins: tuple[str, ...] = ()
     """Web sites whose pages may call (CORS), such as `https://shop.example`; none by default."""
     trusted_proxies: tuple[str, ...] = ()
-    """IP addresses of reverse proxies whose `X-Forwarded-For` is believed."""
+    """IP addresses of reverse proxies whose `X-Forwarded-For` is believed: its last address. Callers
+    through any other proxy, or without an address there, count as strangers."""
     requests_per_s: PositiveFloat | None = None
     """Steady rate allowed to one key or, without a key, to one address; a key may have its own.
     None sets no limit. Every replica counts what it sees itself."""

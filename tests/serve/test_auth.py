@@ -187,6 +187,23 @@ def test_who_is_forwarded_from_afar_is_not_taken_for_local():
     assert admitted(trusting, "GET", "/v1/items", LOCAL, x_forwarded_for=f"{REMOTE}, ::1") is None
 
 
+@pytest.mark.parametrize("told", ["unknown", "_hidden", f"{REMOTE},", "", f"{LOCAL}:80"])
+def test_a_trusted_proxy_that_names_no_address_speaks_for_strangers(told: str):
+    trusting = Gate(BoundaryConfig(trusted_proxies=(LOCAL,)))
+    assert admitted(trusting, "GET", "/v1/items", LOCAL, x_forwarded_for=told) is Code.KEY_NEEDED
+    assert admitted(trusting, "GET", "/v1/items", LOCAL) is None
+
+
+@pytest.mark.parametrize(
+    "header", ["forwarded", "via", "x_real_ip", "x_forwarded_host", "x_forwarded_proto"]
+)
+def test_what_any_proxy_adds_tells_that_the_caller_may_be_elsewhere(header: str):
+    for config in (BoundaryConfig(), BoundaryConfig(trusted_proxies=(LOCAL,))):
+        sent = {header: LOCAL}
+        found = admitted(Gate(config), "POST", "/v1/generation", LOCAL, **sent)
+        assert found is Code.KEY_NEEDED
+
+
 def test_no_one_is_local_behind_a_proxy_that_does_not_say_whom_it_speaks_for():
     gate = Gate(BoundaryConfig(local_callers=False))
     assert admitted(gate, "GET", "/v1/items", LOCAL) is Code.KEY_NEEDED
