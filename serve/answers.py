@@ -124,6 +124,11 @@ class Answers:
         return self._generation.graph.artifact.manifest.digest
 
     @property
+    def tables_read_at(self) -> float:
+        """When the graph's tables were read, in seconds since 1970."""
+        return self._generation.graph.tables_read_at
+
+    @property
     def digest(self) -> str:
         """Names the generation."""
         return self._generation.parts.digest

@@ -61,6 +61,7 @@ class OneReference:
 
     Whoever answers the request finds it in the scope, so a switch of generations, or an item
     written meanwhile, changes no answer half way; the header names the generation it came from.
+    Only a write, which comes after all that is in force, may put another in the scope.
     """
 
     def __init__(self, app: ASGIApp, *, current: Current) -> None:
@@ -78,16 +79,20 @@ class OneReference:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answers = self._current.now
-        header = (GENERATION_HEADER, answers.digest.encode("ascii"))
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
+                header = (GENERATION_HEADER, answers_in(scope).digest.encode("ascii"))
                 message = {**message, "headers": [*message["headers"], header]}
             await send(message)
 
-        scope[_ANSWERS] = answers
+        answer_from(scope, self._current.now)
         await self._app(scope, receive, send_named)
+
+
+def answer_from(scope: Scope, answers: Answers) -> None:
+    """Say what a request answers from."""
+    scope[_ANSWERS] = answers
 
 
 def answers_in(scope: Scope) -> Answers:

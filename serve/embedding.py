@@ -65,13 +65,17 @@ class Embedded:
         return bool(np.isfinite(self.embedding).all())
 
 
+class ModelError(ArtifactError):
+    """What items are embedded with is damaged or gone."""
+
+
 @contextmanager
 def needs_model() -> Iterator[None]:
     """Answer a request with a problem where the model turns out to be damaged on disk."""
     try:
         yield
-    except ArtifactError as error:
-        logger.exception("the model can't be opened")
+    except ModelError as error:
+        logger.exception("items can't be embedded")
         raise ProblemError(
             Code.MODEL_UNAVAILABLE,
             "Items can't be embedded now: what was published of the model is damaged or gone. "
@@ -97,7 +101,7 @@ class Embedder:
         """Bring features to the model's numbers, by group.
 
         Raises:
-            ArtifactError: what was published is damaged.
+            ModelError: what was published is damaged.
             ProblemError: there is no model, or they don't fit it.
         """
         widths = self.open()[0].content_widths
@@ -107,7 +111,7 @@ class Embedder:
         """Embed some items at once; of one that overflows, the embedding isn't finite.
 
         Raises:
-            ArtifactError: what was published is damaged.
+            ModelError: what was published is damaged.
             ProblemError: there is no model, or the features of one don't fit it.
         """
         found = self._embedded(described)
@@ -120,7 +124,7 @@ class Embedder:
         """Embed an item.
 
         Raises:
-            ArtifactError: what was published is damaged.
+            ModelError: what was published is damaged.
             ProblemError: there is no model, or the features don't fit it.
         """
         (found,) = self.embed([described])
@@ -137,12 +141,13 @@ class Embedder:
         """Give the model and the contexts' keys, opened once.
 
         Raises:
-            ArtifactError: what was published is damaged; it is looked at again the next time.
+            ModelError: what was published is damaged; it is looked at again the next time.
             ProblemError: there is no model.
         """
         with self._opening:
             if self._opened is None:
-                self._opened = _open(self._generation)
+                with _as_published():
+                    self._opened = _open(self._generation)
             return self._opened
 
     def _embedded(self, described: Sequence[Description]) -> list[Embedded]:
@@ -154,10 +159,12 @@ class Embedder:
             np.array(sorted(met[key] for key in keys if key in met), dtype=np.int64)
             for keys in given
         ]
-        fresh = encoder.embed([
+        new = [
             NewItem(ids, len(keys), features, one.item_id)
             for ids, keys, features, one in zip(context_ids, given, checked, described, strict=True)
-        ])
+        ]
+        with _as_published():
+            fresh = encoder.embed(new)
         found = []
         for place, keys in enumerate(given):
             is_there = fresh.neighbor_ids[place] >= 0
@@ -172,6 +179,15 @@ class Embedder:
                 )
             )
         return found
+
+
+@contextmanager
+def _as_published() -> Iterator[None]:
+    """Blame what was published for what goes wrong with it."""
+    try:
+        yield
+    except (ArtifactError, OSError, ValueError, LookupError) as error:
+        raise ModelError(f"what items are embedded with is damaged or gone: {error}") from error
 
 
 def _open(generation: Generation) -> tuple[FreshEncoder, pa.ChunkedArray]:

@@ -137,7 +137,7 @@ class Filters:
 
         Args:
             name: the column.
-            value: a value, a list of values for a column of lists, or null for none.
+            value: a value, a list of values or nulls for a column of lists, or null for none.
 
         Raises:
             FilterError: there is no such column, or the value doesn't fit it.
@@ -154,7 +154,8 @@ class Filters:
             raise FilterError(
                 name, f"wanted a list of at most {MOST_VALUES} values, found {_kind_of(value)}"
             )
-        return [_stored_value(name, column.type.value_type, element) for element in value]
+        kind = column.type.value_type
+        return [None if one is None else _stored_value(name, kind, one) for one in value]
 
     @staticmethod
     def _mask(
@@ -222,15 +223,29 @@ def _read_value(where: str, kind: pa.DataType, value: Any) -> Any:
             return value
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if not -(2**63) < value < 2**63:
-                raise FilterError(where, "wanted a number between -2^63 and 2^63")
             # Arrow refuses whole numbers that a float can't hold, and rounds fractions.
-            return float(value) if pa.types.is_floating(kind) else value
+            return _finite(where, value) if pa.types.is_floating(kind) else _in_range(where, value)
     elif isinstance(value, str):
         text = _storable(where, value)
         return text if pa.types.is_string(kind) else _read_time(where, kind, text)
     wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else str(kind)
     raise FilterError(where, f"wanted {wanted}, found {_kind_of(value)}")
+
+
+def _finite(where: str, value: float) -> float:
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise FilterError(where, "wanted a finite 64-bit number")
+    return found
+
+
+def _in_range(where: str, value: float) -> float:
+    if not -(2**63) < value < 2**63:
+        raise FilterError(where, "wanted a number between -2^63 and 2^63")
+    return value
 
 
 def _stored_value(where: str, kind: pa.DataType, value: Any) -> Any:

@@ -198,9 +198,9 @@ def quality_of(parts: Parts) -> dict[str, dict[str, float]]:
         return {}
     try:
         metrics = json.loads(content)["metrics"]
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(method): _numbers(values) for method, values in metrics.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: no `metrics` in it ({error}); rerun evaluate") from error
-    return {str(method): _numbers(values) for method, values in metrics.items()}
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:

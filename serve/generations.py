@@ -171,5 +171,6 @@ def _listed(digest: str, path: Path) -> Listed:
         counts = GraphCounts.model_validate(manifest.counts)
         sizes = {"items": counts.items, "contexts": counts.contexts, "edges": counts.edges}
         return Listed(digest, at, sizes, quality_of(parts))
-    except (ArtifactError, OSError) as error:
+    # Counts that are none are a ValueError.
+    except (ArtifactError, OSError, ValueError) as error:
         return Listed(digest, at, {}, {}, str(error))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.current import Current
-from serve.embedding import needs_model, overflow
+from serve.embedding import ModelError, needs_model, overflow
 from serve.live_items import LiveItem
 from serve.log import Record, WriteLog
 from serve.problems import Code, ProblemError
@@ -24,6 +24,9 @@ logger = logging.getLogger("pinsage.serve")
 
 _LOOK_S = 0.05
 """How often a replica looks whether others have written."""
+
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
+"""How long it waits after something went wrong: twice as long every time."""
 
 _COMPACTED_FROM = 1000
 """Shorter logs aren't worth rewriting."""
@@ -49,9 +52,10 @@ class Writes:
     is in force is the last write to each key:
 
     - A deleted item stays hidden, in later generations too, until its key is put again.
-    - A put item stays until a generation is served whose graph is another than the one it was put
-      on top of, and has the key: the batch run has taken it in. An item that later batch runs don't
-      know stays for ever, embedded anew by every generation's model.
+    - A put item stays until a generation is served whose graph has the key and was read from its
+      tables after the put: the batch run has taken it in. On generations older than that it counts
+      too, and one that later batch runs don't know stays for ever, embedded anew by every
+      generation's model.
     """
 
     def __init__(self, folder: Path, current: Current, *, read_only: bool = False) -> None:
@@ -69,11 +73,16 @@ class Writes:
         self._lock = threading.Lock()
         self._last: dict[str, _Write] = {}
         self._number = 0
+        self._opened = ""
+        self._bug: Exception | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def put(self, key: str, request: PutRequest) -> PutReply:
+    def put(self, key: str, request: PutRequest) -> tuple[PutReply, Answers]:
         """Keep an item, and put it in force.
+
+        Returns:
+            What is told, and the answers that have it.
 
         Raises:
             ProblemError: this server takes no writes, the item doesn't fit the generation, or it
@@ -101,11 +110,14 @@ class Writes:
             return after
 
         with self._writing():
-            self._current.replace(make)
-        return told[0]
+            answers = self._current.replace(make)
+        return told[0], answers
 
-    def delete(self, key: str) -> DeleteReply:
+    def delete(self, key: str) -> tuple[DeleteReply, Answers]:
         """Forget an item, and take it out of all answers.
+
+        Returns:
+            What is told, and the answers without it.
 
         Raises:
             ProblemError: this server takes no writes, or it could not be kept; then nothing has
@@ -124,19 +136,24 @@ class Writes:
             return self._kept(before, {"op": "delete", "key": key}, {})[1]
 
         with self._writing():
-            self._current.replace(make)
-        return told[0]
+            answers = self._current.replace(make)
+        return told[0], answers
 
     def applied(self, answers: Answers) -> Answers:
         """Give answers with all writes in force that this process knows of.
 
         Costs next to nothing if they are already. A new generation is best brought up to date
         before it is put in force, which may take a while, and once more while it is.
+
+        Raises:
+            ModelError: items can't be embedded.
         """
-        return self._applied(answers)
+        return self._applied(answers, strict=True)
 
     def catch_up(self) -> None:
         """Read what others have written, and put it in force.
+
+        Where items can't be embedded, all else is in force, and the thread tries them again.
 
         Raises:
             ArtifactError: the log is damaged.
@@ -156,9 +173,15 @@ class Writes:
             ArtifactError: the log is damaged.
             OSError: it cannot be written.
         """
-        if self._read_only or self._number < max(2 * len(self._last), _COMPACTED_FROM):
+        if self._read_only or self._log.num_records < max(2 * len(self._last), _COMPACTED_FROM):
             return
-        self._log.compact(_last_by_key)
+
+        def make(answers: Answers) -> Answers:
+            self._log.compact(_last_by_key)
+            return answers
+
+        # Nobody here writes meanwhile.
+        self._current.replace(make)
 
     def start(self) -> None:
         """Follow the log in a thread of its own, which opens the model first."""
@@ -168,14 +191,14 @@ class Writes:
             self._thread.start()
 
     def check(self) -> None:
-        """Make sure that others' writes are followed.
+        """Make sure that others' writes are followed, as far as what is published and kept allows.
 
         Raises:
-            RuntimeError: the thread that follows has died.
+            RuntimeError: they are not, and a new process may do better.
         """
-        if self._thread is not None and not self._thread.is_alive():
-            raise RuntimeError(
-                "the thread that follows the log of writes has died; its log says why"
+        if self._bug is not None:
+            raise RuntimeError("the log of writes isn't followed; the server's log says why") from (
+                self._bug
             )
 
     def stop(self) -> None:
@@ -186,19 +209,33 @@ class Writes:
             self._thread = None
 
     def _follow(self) -> None:
-        opened = ""
-        while not self._stopping.wait(_LOOK_S):
-            try:
-                if self._log.has_changed:
-                    self.catch_up()
-                answers = self._current.now
-                if answers.digest != opened and not self._read_only:
-                    opened = answers.digest
-                    answers.open_model()
-            except (ArtifactError, OSError):
-                # Whoever writes meets it too, and is told.
-                logger.exception("%s: writes can't be followed", self._folder)
-                self._stopping.wait(1.0)
+        pause_s = _LOOK_S
+        while not self._stopping.wait(pause_s):
+            is_well = self._look()
+            pause_s = _LOOK_S if is_well else min(max(2 * pause_s, _PAUSE_S), _LONGEST_PAUSE_S)
+
+    def _look(self) -> bool:
+        """Do all that is due; tells whether nothing is left."""
+        try:
+            if self._log.has_changed or self._is_behind:
+                self.catch_up()
+            answers = self._current.now
+            if answers.digest != self._opened and not self._read_only:
+                answers.open_model()
+                self._opened = answers.digest
+            self.compact()
+        except Exception as error:
+            # Whoever writes meets it too, and is told.
+            logger.exception("%s: writes can't be followed", self._folder)
+            self._bug = None if isinstance(error, ArtifactError | OSError) else error
+            return False
+        self._bug = None
+        return not self._is_behind
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether writes that are known are not in force."""
+        return self._current.now.num_writes < self._number
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -251,22 +288,35 @@ class Writes:
         self,
         answers: Answers,
         made: Mapping[str, LiveItem] | None = None,
+        *,
+        strict: bool = False,
     ) -> Answers:
         """Bring answers up to date.
 
         Args:
             answers: any generation's.
             made: items of this generation that need no embedding any more.
+            strict: where items can't be embedded, raise, instead of leaving them for later.
+
+        Raises:
+            ModelError: items can't be embedded.
         """
         due = self._due(answers.num_writes)
         if not due:
             return answers
         deleted = [key for key, write in due.items() if write.record["op"] == "delete"]
         puts = {key: write.record for key, write in due.items() if write.record["op"] != "delete"}
-        items = _made(answers, puts, made or {})
+        try:
+            items = _made(answers, puts, made or {})
+        except ModelError as error:
+            if strict:
+                raise
+            logger.error("%d items put are left out for now: %s", len(puts), error)
+            # So many writes are in force as before: these are still due.
+            return answers.written(made or {}, deleted, num_writes=answers.num_writes)
         if any(answers.items.is_written(key) for key in puts.keys() - items.keys()):
             # The last write to a key counts no more, and the one before it is in force.
-            return self._applied(answers.as_published, made)
+            return self._applied(answers.as_published, made, strict=strict)
         last = max(write.number for write in due.values())
         return answers.written(items, deleted, num_writes=last)
 
@@ -311,7 +361,9 @@ def _made(
 
 def _is_taken_in(record: Record, answers: Answers) -> bool:
     """Tell whether a batch run has taken in what was put, so that it counts no more."""
-    return record["graph"] != answers.graph_digest and answers.items.is_published(record["key"])
+    if record["graph"] == answers.graph_digest or not answers.items.is_published(record["key"]):
+        return False
+    return answers.tables_read_at > datetime.fromisoformat(record["at"]).timestamp()
 
 
 def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:

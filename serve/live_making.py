@@ -97,8 +97,15 @@ class Maker:
             except FilterError as error:
                 raise invalid(f"body.metadata.{error.where}", error.message) from error
         for name, said in own.items():
-            values[name] = request.title if said == "title" else request.image
+            values[name] = self._own_value(name, getattr(request, said))
         return {**values, ITEM_KEY: _stored_key(key, self._catalog.table[ITEM_KEY].type)}
+
+    def _own_value(self, name: str, text: str | None) -> Any:
+        """Bring a title or picture to its column's type; a column of numbers has none for it."""
+        try:
+            return self._filters.value_of(name, text)
+        except FilterError:
+            return None
 
 
 def _check_key(key: str) -> None:
@@ -120,6 +127,7 @@ def _stored_key(key: str, kind: pa.DataType) -> Any:
 
 
 def _shown(value: Any, given: Any) -> Any:
-    """Show a value as JSON can hold it; a time as it was written."""
+    """Show a value as JSON can hold it: a time, or a number beyond floats, as it was written."""
     first: Any = value[0] if isinstance(value, Sequence) and value else value
-    return given if isinstance(first, datetime.date) else value
+    is_rounded = isinstance(given, int) and given != value
+    return given if is_rounded or isinstance(first, datetime.date) else value

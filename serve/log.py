@@ -3,8 +3,9 @@
     length and CRC-32 of the JSON text, 8 hex digits each, then the text: `0000002f 1c291ca3 {...}`
 
 Any number of processes share the file, by a lock on a file beside it. Who was killed half way
-leaves a torn end, which the next one to write saves beside the log and cuts off: nobody was
-answered for it. A bad line before good ones is damage, which is never passed over: see `mend`.
+leaves a torn end, without a line break, which the next one to write saves beside the log and cuts
+off: nobody was answered for it. Any other bad line is damage, which is never passed over: see
+`mend`.
 """
 
 import argparse
@@ -42,8 +43,8 @@ class _Read:
 
     Attributes:
         records: the whole records, in order.
-        size: bytes up to the end of the last of them.
-        bad: where damage that is followed by whole records begins and ends.
+        size: bytes up to the end of the last line; behind it a write was interrupted.
+        bad: where damage begins and ends.
     """
 
     records: list[Record]
@@ -65,6 +66,8 @@ class WriteLog:
         self._inode = 0
         self._read_bytes = 0
         self._seen_bytes = 0
+        self.num_records = 0
+        """Records of the file, as far as it was read."""
 
     @property
     def has_changed(self) -> bool:
@@ -101,7 +104,7 @@ class WriteLog:
         line = written_line(record)
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked(write=True), self._opened(os.O_RDWR | os.O_CREAT) as handle:
-            before = self._inode, self._read_bytes
+            before = self._inode, self._read_bytes, self.num_records
             others, torn = self._catch_up(handle)
             try:
                 if torn:
@@ -109,12 +112,14 @@ class WriteLog:
                 _append(handle, line, at=self._read_bytes)
             except OSError:
                 # Nobody is given what others have added, so it is still to be read.
-                (self._inode, self._read_bytes), self._seen_bytes = before, -1
+                self._inode, self._read_bytes, self.num_records = before
+                self._seen_bytes = -1
                 raise
             if self._read_bytes == 0:
                 sync_directory(self._folder)
             self._read_bytes += len(line)
             self._seen_bytes = self._read_bytes
+            self.num_records += 1
             return others
 
     def compact(self, kept: Callable[[list[Record]], list[Record]]) -> None:
@@ -163,18 +168,19 @@ class WriteLog:
         """Read what was added, and tell what stands torn behind it."""
         found = os.fstat(handle)
         if found.st_ino != self._inode or found.st_size < self._read_bytes:
-            self._inode, self._read_bytes = found.st_ino, 0
+            self._inode, self._read_bytes, self.num_records = found.st_ino, 0, 0
         added = _bytes_from(handle, self._read_bytes, found.st_size)
         read = _read_lines(added)
         if read.bad:
             at = self._read_bytes + read.bad[0][0]
             raise ArtifactError(
-                f"{self._path}: wanted a whole record at byte {at}, found a damaged one with whole "
-                "records behind it; restore the file, or keep what can be read with "
-                f"`python -m serve.log mend {self._folder}`, which saves the rest beside it"
+                f"{self._path}: wanted a whole record at byte {at}, found a damaged one; restore "
+                f"the file, or keep what can be read with `python -m serve.log mend "
+                f"{self._folder}`, which saves the rest beside it"
             )
         self._read_bytes += read.size
         self._seen_bytes = found.st_size
+        self.num_records += len(read.records)
         return read.records, added[read.size :]
 
     def _cut(self, handle: int, torn: bytes) -> None:
@@ -220,7 +226,7 @@ def mend(folder: Path) -> tuple[int, int]:
 def _read_lines(content: bytes) -> _Read:
     records: list[Record] = []
     bad: list[tuple[int, int]] = []
-    start = size = 0
+    start = whole = 0
     while (end := content.find(b"\n", start)) >= 0:
         # Where a line break was lost, a record stands at the end of a longer line.
         for begin in (
@@ -229,13 +235,15 @@ def _read_lines(content: bytes) -> _Read:
         ):
             record = _record(content[begin:end])
             if record is not None:
-                if begin > size:
-                    bad.append((size, begin))
+                if begin > whole:
+                    bad.append((whole, begin))
                 records.append(record)
-                size = end + 1
+                whole = end + 1
                 break
         start = end + 1
-    return _Read(records, size, bad)
+    if start > whole:
+        bad.append((whole, start))
+    return _Read(records, start, bad)
 
 
 def _record(line: bytes) -> Record | None:

@@ -18,7 +18,7 @@ class EmbedRequest(Schema):
     """Content features by group, as wide as those ingested; a group left out is all zeros."""
 
     contexts: list[Key] = Field(
-        default_factory=list, max_length=10_000, examples=[["shelf-1", "shelf-2"]]
+        default_factory=list, max_length=1_000_000, examples=[["shelf-1", "shelf-2"]]
     )
     """Keys of the contexts it is in. Without any it is a cold item."""
 

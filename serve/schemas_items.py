@@ -7,8 +7,10 @@ from pydantic import Field, StringConstraints
 from serve.schemas import Item, Schema, Text
 from serve.schemas_embed import EmbedNeighbor, EmbedRequest
 
-Title = Annotated[Text, StringConstraints(min_length=1, max_length=1000)]
-Image = Annotated[Text, StringConstraints(max_length=2000, pattern=r"^https?://[!-~]+$")]
+Title = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
+Image = Annotated[
+    Text, StringConstraints(max_length=10_000, pattern=r"^(https?://[^\s]+|[^\s:]+)$")
+]
 
 
 class PutRequest(EmbedRequest):
@@ -18,7 +20,7 @@ class PutRequest(EmbedRequest):
     """Its title; its key if left out."""
 
     image: Image | None = Field(default=None, examples=["https://example.com/covers/1.jpg"])
-    """Where its picture is."""
+    """Where its picture is: an address of http or https, or a path beside this page."""
 
     metadata: dict[str, Any] = Field(
         default_factory=dict, examples=[{"authors": "Christopher Buehlman", "year": 2024}]

@@ -99,7 +99,11 @@ def _checked(item_id: int, num_items: int) -> int:
 
 
 def _json_value(scalar: pa.Scalar) -> object:
-    value = scalar.as_py()
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):
+        # Python has no time beyond the year 9999, and JSON no number of such a value.
+        return None
     if isinstance(value, float) and pa.types.is_float32(scalar.type):
         # The shortest text of the 32-bit number: 4.34, not 4.340000152587891.
         value = float(str(np.float32(value)))

@@ -4,6 +4,7 @@ All checks come before the first file of the graph is written, and all of their 
 error. Items, context keys and pairs are held in memory; edges are not (`graph/build.py`).
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -109,7 +110,7 @@ def ingest(
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
     if basis is not None:
         basis.structure_squares()
-    settings = build or BuildConfig()
+    settings, read_at = build or BuildConfig(), time.time()
     with Progress("ingest", total=4 + 2 * num_shards, unit="steps") as progress:
         run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
         try:
@@ -128,7 +129,11 @@ def ingest(
         published = _published(tables, graph, order, run, settings)
         progress.advance(1, "tables")
         write_tables(
-            draft, published.items.metadata, published.graph.context_keys, published.pairs()
+            draft,
+            published.items.metadata,
+            published.graph.context_keys,
+            published.pairs(),
+            read_at=read_at,
         )
         for shard in range(num_shards):
             progress.advance(1, f"shard {shard}")

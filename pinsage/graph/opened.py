@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
+from pinsage.base.shared import written_at
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
 from pinsage.graph.cold import ColdItems
@@ -58,6 +59,11 @@ class Graph:
             ArtifactError: it is missing, unfinished, damaged or of another kind.
         """
         return cls(open_artifact(directory, stage="graph", check_digests=check_digests))
+
+    @property
+    def tables_read_at(self) -> float:
+        """When the input tables were read, in seconds since 1970; of a copy, when it was made."""
+        return written_at(self.artifact.path / ITEMS_FILE)
 
     @property
     def num_items(self) -> int:

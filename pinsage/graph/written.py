@@ -1,5 +1,6 @@
 """The tables of a published graph: items, context keys, labelled pairs."""
 
+import os
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -14,7 +15,12 @@ _ROW_GROUP = 2**20
 
 
 def write_tables(
-    draft: Draft, items: pa.Table, context_keys: pa.Array, pairs: Iterator[LabeledPairs]
+    draft: Draft,
+    items: pa.Table,
+    context_keys: pa.Array,
+    pairs: Iterator[LabeledPairs],
+    *,
+    read_at: float,
 ) -> None:
     """Write the tables into a graph being published.
 
@@ -23,6 +29,8 @@ def write_tables(
         items: keys and metadata by item id.
         context_keys: keys by context id.
         pairs: the labelled pairs, some at a time.
+        read_at: when the input tables were read, in seconds since 1970; the items' time of change,
+            since whatever else says it would give the same tables another digest.
     """
     for name, table in (
         (ITEMS_FILE, items),
@@ -30,6 +38,7 @@ def write_tables(
     ):
         with draft.file(name) as path:
             pq.write_table(table, path, compression="zstd")
+    os.utime(draft.path / ITEMS_FILE, (read_at, read_at))
     with draft.file(PAIRS_FILE) as path:
         writer: pq.ParquetWriter | None = None
         for table in _row_groups(map(_pair_table, pairs)):

@@ -13,6 +13,7 @@ COLUMNS = {
     "exact": pa.array([decimal.Decimal("1.50"), None, None], pa.decimal128(5, 2)),
     "day": [datetime.date(2020, 1, 2), None, None],
     "at": [datetime.datetime(2020, 1, 2, 3, 4, 5), None, None],
+    "era": pa.array([2**60, None, None], pa.timestamp("us")),
     "tags": [["x", "y"], [], None],
     "shape": [{"w": 1}, {"w": None}, None],
     "raw": [b"\x00\xff", None, None],
@@ -55,6 +56,8 @@ def test_metadata_of_every_type_goes_into_json(catalog):
         "exact": 1.5,
         "day": "2020-01-02",
         "at": "2020-01-02T03:04:05",
+        # No year of four digits.
+        "era": None,
         "tags": ["x", "y"],
         "shape": {"w": 1},
         "raw": str(b"\x00\xff"),

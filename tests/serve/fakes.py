@@ -6,6 +6,7 @@ contexts, so the ids are in order of popularity. The last item is cold: no edges
 no neighborhood.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def write_generation(
     with_model: bool = False,
     deviation: float = 1.0,
     image: str = "https://covers.invalid/{}.jpg",
+    columns: Mapping[str, pa.Array] | None = None,
 ) -> Path:
     """Publish every part into `output`; returns the path of its generation.json.
 
@@ -108,9 +110,10 @@ def write_generation(
         with_model: that embeds new items.
         deviation: what the model divides features by.
         image: where item {} has its picture.
+        columns: further ones of the items, or others of the same names.
     """
     parts = {
-        "graph": _write_graph(output / "graph" / "0123456789ab", image),
+        "graph": _write_graph(output / "graph" / "0123456789ab", image, columns=columns),
         "neighborhoods": _write_neighborhoods(output / "neighborhoods" / "123456789abc"),
         "index": _write_index(output / "index" / "23456789abcd"),
     }
@@ -165,7 +168,12 @@ def _ring(step: int) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def _write_graph(directory: Path, image: str, group: str = "text") -> Path:
+def _write_graph(
+    directory: Path,
+    image: str,
+    group: str = "text",
+    columns: Mapping[str, pa.Array] | None = None,
+) -> Path:
     degrees = np.maximum(NUM_ITEMS - 1 - np.arange(NUM_ITEMS), 0)
     members = [np.flatnonzero(degrees > context) for context in range(NUM_CONTEXTS)]
     # By the inverse step, so that items TEXT_STEP apart in id lie side by side.
@@ -181,6 +189,7 @@ def _write_graph(directory: Path, image: str, group: str = "text") -> Path:
         "language": ["en"] * NUM_ITEMS,
         "year": pa.array([1800 + item_id for item_id in range(NUM_ITEMS)]),
         "cover": [image.format(item_id) for item_id in range(NUM_ITEMS)],
+        **(columns or {}),
     }).replace_schema_metadata({TITLE_NOTE: b"title", IMAGE_NOTE: b"cover"})
     with publish(directory, stage="graph", config={}, parents={}) as draft:
         shard = "shard-00000-of-00001"

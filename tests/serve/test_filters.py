@@ -151,7 +151,7 @@ def test_a_filter_keeps_the_items_that_meet_every_condition(
         ({"year": [1] * (MOST_VALUES + 1)}, "year.in", "at most"),
         ({"year": 10**400}, "year.eq", "2^63"),
         ({"year": float("inf")}, "year.eq", "2^63"),
-        ({"rating": float("nan")}, "rating.eq", "2^63"),
+        ({"rating": float("nan")}, "rating.eq", "finite"),
         ({"year": {"exists": 1}}, "year.exists", "true or false"),
         ({"shelves": {"gt": "a"}}, "shelves.gt", "no order"),
         ({"shelves": "\ud800"}, "shelves.eq", "surrogate"),

@@ -68,6 +68,15 @@ def test_the_list_tells_counts_quality_and_damage(output: Path):
     assert "isn't a published directory" in by_digest[second].damage
 
 
+@pytest.mark.parametrize("metrics", [None, [], 5, {"pinsage": [1]}])
+def test_a_report_without_figures_is_damage_in_the_list(output: Path, metrics: object):
+    digest = newest_digest(output)
+    (report,) = output.glob("report/*/report.json")
+    report.write_text(json.dumps({"metrics": metrics}))
+    (found,) = [one for one in listed(output) if one.digest == digest]
+    assert "no `metrics`" in found.damage
+
+
 @pytest.mark.parametrize(
     "digest", ["../generation", "..", "", "generation", "0" * 12, f"{GENERATIONS}/x", "\0"]
 )

@@ -1,14 +1,20 @@
 """Items put and deleted over HTTP."""
 
 import errno
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.graph import Catalog
+from serve.answers import Answers
 from serve.api import build_api
 from serve.generation import Generation
 from serve.log import LOG_FILE, WriteLog
@@ -79,6 +85,7 @@ def test_a_deleted_item_is_unknown_and_deleting_again_changes_nothing(
         ("new", {"metadata": {"title": "x"}}, "as `title`"),
         ("new", {"metadata": {"item_key": "x"}}, "in the path"),
         ("new", {"image": "javascript:alert(1)"}, "image"),
+        ("new", {"image": "covers/a b.jpg"}, "image"),
         ("new", {"titel": "x"}, "titel"),
         ("%0a", {}, "control"),
         ("x" * 501, {}, "500 characters"),
@@ -206,7 +213,91 @@ def test_an_unknown_item_has_no_description(client: TestClient):
     assert client.get("/v1/items/nowhere/description").json()["code"] == "unknown_item"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_is_published_of_any_catalog_can_be_put_again(tmp_path: Path):
+    columns = {
+        "tags": pa.array([["a", None]] * len(KEYS)),
+        "hash": pa.array([2**63 + 5] * len(KEYS), pa.uint64()),
+    }
+    image = "covers/\u00fc-{}.jpg"
+    path = write_generation(tmp_path, with_model=True, image=image, columns=columns)
+    client = open_client(path)
+    item = f"/v1/items/{KEYS[2]}"
+    told, before = client.get(f"{item}/description").json(), client.get(item).json()
+    assert told["metadata"]["tags"] == ["a", None]
+    reply = client.put(item, json=told)
+    assert reply.status_code == 200, reply.text
+    assert client.get(item).json() == before
+    query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"tags": "a"}}
+    (reply,) = client.post("/v1/similar", json=query).json()["results"]
+    assert KEYS[2] in {item["key"] for item in reply["items"]}
+
+
+def test_filters_go_on_where_titles_are_numbers_and_one_is_put_that_is_none(tmp_path: Path):
+    titles = {"title": pa.array(range(len(KEYS)))}
+    path = write_generation(tmp_path, with_model=True, columns=titles)
+    client = open_client(path)
+    assert client.put("/v1/items/new", json={"title": "Hello"}).json()["item"]["title"] == "Hello"
+    query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"title": {"lt": 5}}}
+    (reply,) = client.post("/v1/similar", json=query).json()["results"]
+    assert {item["key"] for item in reply["items"]} == set(KEYS[1:5])
+
+
+def test_waiting_writes_hold_up_no_other_call(path: Path):
+    with open_client(path) as client:
+        writes, answered = client.app.state.writes, threading.Event()
+
+        def hold(answers: Answers) -> Answers:
+            answered.wait(60)
+            return answers
+
+        pool = ThreadPoolExecutor(60)
+        held = pool.submit(writes._current.replace, hold)
+        puts = [pool.submit(client.put, f"/v1/items/new{n}", json=ITEM) for n in range(50)]
+        try:
+            address = f"/v1/items/{KEYS[0]}/similar?method=text"
+            reply = pool.submit(client.get, address).result(timeout=50)
+            assert reply.status_code == 200
+            assert not any(put.done() for put in puts)
+        finally:
+            answered.set()
+        held.result()
+        assert {put.result().status_code for put in puts} == {200}
+
+
+def test_a_long_log_is_shortened_while_the_server_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serve.live._COMPACTED_FROM", 10)
+    with open_client(path) as client, open_client(path) as other:
+        for number in range(40):
+            client.put("/v1/items/new", json={"title": f"Title {number}"})
+        log = path.parent / "writes" / LOG_FILE
+        wait_until(lambda: log.read_bytes().count(b"\n") < 10)
+        client.put("/v1/items/new", json={"title": "Last"})
+        wait_until(lambda: other.get("/v1/items/new").json().get("title") == "Last")
+
+
+def test_what_cannot_be_embedded_holds_up_no_delete_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serve.live._PAUSE_S", 0.05)
+    path = write_generation(tmp_path, with_model=True)
+    first = open_client(path)
+    assert first.put("/v1/items/new", json=ITEM).status_code == 200
+    assert first.delete(f"/v1/items/{KEYS[3]}").json()["was_there"]
+    (weights,) = tmp_path.glob("model/*/*.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(bytes(len(whole)))
+    with open_client(path) as anew:
+        assert anew.get(f"/v1/items/{KEYS[3]}").status_code == 404
+        assert anew.get("/v1/items/new").status_code == 404
+        assert anew.delete(f"/v1/items/{KEYS[4]}").json()["was_there"]
+        assert anew.get(f"/v1/items/{KEYS[4]}").status_code == 404
+        put = anew.put("/v1/items/late", json=ITEM)
+        assert (put.status_code, put.json()["code"]) == (503, "model_unavailable")
+        weights.write_bytes(whole)
+        wait_until(lambda: anew.get("/v1/items/new").status_code == 200)
+        anew.app.state.writes.check()
+
+
 def test_a_replica_that_no_longer_follows_the_log_is_not_healthy(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -215,9 +306,18 @@ def test_a_replica_that_no_longer_follows_the_log_is_not_healthy(
 
     with open_client(path) as client:
         writes = client.app.state.writes
-        thread = writes._thread
         writes.check()
-        monkeypatch.setattr(WriteLog, "has_changed", property(broken))
-        thread.join(60)
-        with pytest.raises(RuntimeError, match="has died"):
-            writes.check()
+        with monkeypatch.context() as patched:
+            patched.setattr(WriteLog, "has_changed", property(broken))
+            wait_until(lambda: writes._bug is not None)
+            with pytest.raises(RuntimeError, match="isn't followed"):
+                writes.check()
+        wait_until(lambda: writes._bug is None)
+        writes.check()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -44,11 +44,17 @@ def test_a_log_cut_at_any_byte_gives_its_whole_records_and_takes_new_ones(tmp_pa
         assert saved(folder) == ([torn] if torn else [])
 
 
-@pytest.mark.parametrize("broken", [0, 1])
-@pytest.mark.parametrize("how", ["bit", "zeros", "split", "gone"])
-def test_damage_before_whole_records_is_told_with_its_place_and_mended_on_request(
-    tmp_path: Path, broken: int, how: str
-):
+@pytest.mark.parametrize(
+    ("broken", "how"),
+    # The last record without its line break is a torn end.
+    [
+        (b, how)
+        for b in range(3)
+        for how in ("bit", "zeros", "split", "gone")
+        if (b, how) != (2, "zeros")
+    ],
+)
+def test_damage_is_told_with_its_place_and_mended_on_request(tmp_path: Path, broken: int, how: str):
     lines = list(LINES)
     old = lines[broken]
     lines[broken] = {

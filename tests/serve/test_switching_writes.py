@@ -1,10 +1,17 @@
 """What is written while serving, across switches and the ways back."""
 
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from serve.generations import newest_digest
+from pinsage.cluster.run_config import ServeConfig
+from serve.answers import Answers
+from serve.generation import Generation
+from serve.generations import find, newest_digest
 from tests.serve.fakes import KEYS, title_of, write_further, write_generation
 from tests.serve.replica import Server
 
@@ -45,15 +52,70 @@ def test_a_generation_that_was_kept_open_is_as_one_that_is_opened_anew(tmp_path:
     server.ask(generation=second)
     assert server.client.get(gone).status_code == 404
     server.ask(previous=True)
-    # The second one's graph has the key: what is put beside another graph doesn't count there.
     assert server.client.put(changed, json={"title": "Changed"}).status_code == 200
     assert server.client.get(changed).json()["title"] == "Changed"
+    # The second one's graph has the key, and is read from tables that may have the change.
+    read_later(tmp_path, second)
     server.ask(generation=second)
     anew = Server(tmp_path)
     assert anew.served == server.served == second
     for address in (gone, changed, f"{changed}/similar?k=100", "/v1/items?limit=100"):
         assert server.client.get(address).content == anew.client.get(address).content
     assert server.client.get(changed).json()["title"] == title_of(3)
+
+
+def test_a_put_counts_on_generations_that_were_made_before_it(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    first = newest_digest(tmp_path)
+    server, lagging = Server(tmp_path), Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    addresses = [f"/v1/items/{KEYS[place]}" for place in (3, 4, 5)]
+    assert server.client.put(addresses[0], json={"title": "Changed"}).status_code == 200
+    server.ask(generation=second)
+    assert server.client.put(addresses[1], json={"title": "Changed"}).status_code == 200
+    # One that still serves the first.
+    reply = lagging.client.put(addresses[2], json={"title": "Changed"})
+    assert reply.headers["x-pinsage-generation"] == first
+    for _ in range(2):
+        for one in (server, lagging):
+            one.switcher.follow()
+            one.writes.catch_up()
+            titles = [one.client.get(address).json()["title"] for address in addresses]
+            assert titles == ["Changed"] * 3
+        server.ask(previous=True)
+    third = write_further(tmp_path, 4, with_model=True)
+    read_later(tmp_path, third)
+    server.ask(generation=third)
+    titles = [server.client.get(address).json()["title"] for address in addresses]
+    assert titles == [title_of(place) for place in (3, 4, 5)]
+
+
+def test_a_put_names_the_generation_that_it_was_put_on(tmp_path: Path):
+    write_generation(tmp_path, with_model=True)
+    server = Server(tmp_path)
+    second = write_further(tmp_path, 3, with_model=True)
+    began, swapped = threading.Event(), threading.Event()
+
+    def hold(answers: Answers) -> Answers:
+        began.set()
+        swapped.wait(60)
+        return Answers(Generation.open(find(tmp_path, second).path), ServeConfig())
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(server.writes._current.replace, hold)
+        began.wait(60)
+        put = pool.submit(server.client.put, "/v1/items/new", json={"title": "Villette"})
+        time.sleep(0.2)
+        swapped.set()
+        reply = put.result()
+    assert reply.status_code == 200
+    assert reply.headers["x-pinsage-generation"] == second
+
+
+def read_later(output: Path, digest: str) -> None:
+    """Make a generation's graph one that was read from its tables after all that was put."""
+    items = find(output, digest).directory("graph") / "items.parquet"
+    os.utime(items, (time.time() + 60, time.time() + 60))
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")

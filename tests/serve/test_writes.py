@@ -109,10 +109,10 @@ def test_every_answer_is_what_brute_force_over_the_living_gives(
     for at, key, request in made:
         writes = replicas[at][1]
         if request is None:
-            assert writes.delete(key).was_there is (key in truth)
+            assert writes.delete(key)[0].was_there is (key in truth)
             truth.pop(key, None)
         else:
-            assert writes.put(key, request).is_new is (key not in truth)
+            assert writes.put(key, request)[0].is_new is (key not in truth)
             truth[key] = truth_of(base, key, request)
     restarted = replica(base, folder)
     for current, writes in (*replicas, restarted):
