@@ -23,8 +23,8 @@ class BoundaryConfig(Config):
     allowed_origins: tuple[str, ...] = ()
     """Web sites whose pages may call (CORS), such as `https://shop.example`; none by default."""
     trusted_proxies: tuple[str, ...] = ()
-    """IP addresses of reverse proxies whose `X-Forwarded-For` is believed: its last address. Callers
-    through any other proxy, or without an address there, count as strangers."""
+    """IP addresses of reverse proxies whose `X-Forwarded-For` is believed: its last address. Who
+    comes through any other proxy, or without an address there, counts as a stranger."""
     requests_per_s: PositiveFloat | None = None
     """Steady rate allowed to one key or, without a key, to one address; a key may have its own.
     None sets no limit. Every replica counts what it sees itself."""
