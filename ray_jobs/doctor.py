@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pinsage.base.config import add_recipe_flags, load_config
+from pinsage.base.errors import ConfigError
 from pinsage.cluster.doctor import (
     Finding,
     Level,
@@ -45,6 +46,8 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
     """The recipe's settings; without a recipe, the defaults, with the output in `runs`."""
     if arguments.config is not None:
         return load_config(RunConfig, arguments.config, arguments.overrides)
+    if arguments.overrides:
+        raise ConfigError("--set changes a recipe's settings; say with --config which recipe")
     data = DataConfig(items=ItemsConfig(path=""), edges=(EdgesConfig(path=""),))
     return RunConfig(output=Path("runs"), data=data)
 

@@ -35,7 +35,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     else:
         print(_needs_text(needs))
         print(_placed_text(placed) if placed else _here_text(largest))
-    return int(any(one.problem for one in placed) if placed else largest.own_bytes > memory_bytes())
+    return int(any(one.problem for one in placed) if placed else not _fits_here(largest))
 
 
 def _size(config: RunConfig, arguments: argparse.Namespace) -> GraphSize:
@@ -79,10 +79,14 @@ def _sizes(need: Need) -> list[str]:
     return [size_text(size) if size else "-" for size in sizes]
 
 
+def _fits_here(need: Need) -> bool:
+    return need.own_bytes + need.shared_bytes <= memory_bytes()
+
+
 def _here_text(largest: Need) -> str:
-    wanted, here = largest.own_bytes + largest.shared_bytes, memory_bytes()
-    verdict = "fits here" if wanted <= here else "does NOT fit here"
-    return f"most memory: {size_text(wanted)} ({largest.stage}), {verdict} ({size_text(here)})"
+    wanted = size_text(largest.own_bytes + largest.shared_bytes)
+    verdict = "fits here" if _fits_here(largest) else "does NOT fit here"
+    return f"most memory: {wanted} ({largest.stage}), {verdict} ({size_text(memory_bytes())})"
 
 
 def _placed_text(placed: list[Placed]) -> str:

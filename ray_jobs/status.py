@@ -27,6 +27,8 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 def _folder(arguments: argparse.Namespace) -> Path:
     if arguments.output is not None:
+        if arguments.overrides:
+            raise ConfigError("--set changes a recipe's settings; give --config, not --output")
         is_address = "://" in arguments.output
         return _standing_for(arguments.output) if is_address else Path(arguments.output)
     return load_config(RunConfig, arguments.config, arguments.overrides).output

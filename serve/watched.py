@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int32, Integer
 from pinsage.base.artifacts import Draft
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.index import Built
-from pinsage.retrieval.strategy import StrategyCounts
+from pinsage.retrieval.strategy import StrategyCounts, found_as_near
 from serve.metrics import Metrics
 
 logger = logging.getLogger("pinsage.serve")
@@ -26,13 +26,14 @@ _TOLD_EVERY = 64
 
 @dataclass(frozen=True)
 class _Sample:
-    """One search, and what it found."""
+    """One search."""
 
     query: Float32[np.ndarray, "1 width"]
     k: int
     exclude: Sequence[Integer[np.ndarray, " _"]] | None
     allowed: Bool[np.ndarray, " items"] | None
-    found: Int32[np.ndarray, " k"]
+    scores: Float32[np.ndarray, "1 k"]
+    """What it found."""
 
 
 class WatchedIndex:
@@ -77,7 +78,7 @@ class WatchedIndex:
             self.tell()
         if self._every and number % self._every == 0:
             first = None if exclude is None else exclude[:1]
-            self._offer(_Sample(queries[:1], k, first, allowed, ids[0]))
+            self._offer(_Sample(queries[:1], k, first, allowed, scores[:1]))
         return ids, scores
 
     def save(self, draft: Draft) -> None:
@@ -116,7 +117,8 @@ class WatchedIndex:
     def _compare(self) -> None:
         exact = ExactIndex(self._index.vectors)
         while (sample := self._samples.get()) is not None:
-            true_ids, _ = exact.search(sample.query, sample.k, sample.exclude, sample.allowed)
-            wanted = true_ids[true_ids >= 0]
-            if len(wanted):
-                self._metrics.rechecked(float(np.isin(wanted, sample.found).mean()))
+            _, truth = exact.search(sample.query, sample.k, sample.exclude, sample.allowed)
+            wanted = np.isfinite(truth).sum()
+            if wanted:
+                found = found_as_near(sample.scores, truth).sum()
+                self._metrics.rechecked(float(found / wanted))

@@ -4,7 +4,11 @@ A message says what was wanted, what was found, where, and what to try. The cons
 are the exception's `args`, so each of them pickles and crosses processes whole.
 """
 
+import errno
 import re
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the system's errors where there is no room."""
 
 
 class PinsageError(Exception):

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pinsage.base import copies, shared
 from pinsage.base.addresses import shown
 from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
-from pinsage.base.errors import DataError
+from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster import metrics
@@ -166,11 +168,16 @@ def check_evaluation(run: Run) -> None:
     """Stop before hours of work if what the evaluation wants is not there.
 
     Raises:
-        ConfigError: a baseline wants a package that is not installed.
+        ConfigError: a baseline wants a package that is not installed, or there is no GPU though
+            `evaluate.device` asks for one.
         DataError: the graph has no pairs of `evaluate.split`.
     """
     for kind in factorizations(run):
         require_package(kind)
+    if run.config.evaluate.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "evaluate.device is cuda, but PyTorch finds no GPU here; set it to auto or cpu"
+        )
     split = run.config.evaluate.split
     counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
     if not counts[split]:

@@ -242,8 +242,9 @@ def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterat
         return
     num_workers = min(spec.config.num_workers or 1, len(todo))
     cpus = spec.config.cpus_per_worker
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= num_workers
     require_room(
-        [{"CPU": cpus}] * num_workers,
+        [{"CPU": cpus} | ({"GPU": 1.0} if use_gpu else {})] * num_workers,
         purpose="embedding",
         setting="embed.num_workers",
         timeout_setting="embed.start_timeout_s",
@@ -253,7 +254,7 @@ def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterat
     chunks = ray.data.from_items(
         [{"start": start, "stop": stop} for start, stop in todo], override_num_blocks=len(todo)
     )
-    if ray.cluster_resources().get("GPU", 0) >= num_workers:
+    if use_gpu:
         # Ray ends a process after each task that had a GPU; an actor lives for the whole pass.
         done = chunks.map_batches(
             ChunkActor,

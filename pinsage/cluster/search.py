@@ -126,7 +126,12 @@ def _config_of(base: RunConfig, trial: Trial) -> RunConfig:
 def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]:
     """Have Ray Tune run the trials, a few at a time."""
     # A trial reads the recipe's relative paths; and our lines say more than Tune's frame.
-    os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+    # Its own handler of Ctrl-C would give a search cut short for a finished one.
+    os.environ |= {
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    }
     storage = run.output / "search" / ".ray-tune"
     texts = [dump_config(config) for config in configs]
     tuner = tune.Tuner(

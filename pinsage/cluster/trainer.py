@@ -15,7 +15,13 @@ from torch import distributed
 
 from pinsage.base import shared
 from pinsage.base.artifacts import publish
-from pinsage.base.errors import PinsageError, WorkerTimeoutError
+from pinsage.base.errors import (
+    DISK_FULL,
+    PinsageError,
+    TrainingError,
+    WorkerTimeoutError,
+    what_failed,
+)
 from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.cluster import metrics, watchdog
 from pinsage.cluster.board import Order, Start
@@ -103,6 +109,12 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         raise
     except PinsageError as error:
         ray.get(board.fail.remote(error), timeout=_BOARD_TIMEOUT_S)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        # Another worker would fare no better.
+        told = TrainingError(f"{what_failed(error)}; make room, and run the same command again")
+        ray.get(board.fail.remote(told), timeout=_BOARD_TIMEOUT_S)
 
 
 def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) -> None:

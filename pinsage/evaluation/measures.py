@@ -34,7 +34,8 @@ class Measures:
     of_pairs: Mapping[str, Float64[np.ndarray, " pairs"]]
     """hit-rate@K, scaled MRR, MRR."""
     of_queries: Mapping[str, Float64[np.ndarray, " queries"]]
-    """recall@k, NDCG@k."""
+    """recall@k, NDCG@k; none among sampled candidates, where positives outside the sample stand
+    each among others than their query's other positives."""
     of_lists: Mapping[str, Float64[np.ndarray, " queries"]]
     """Mean popularity, and diversity where items have content."""
     of_all: Mapping[str, float]
@@ -69,8 +70,10 @@ def measure(
     of_pairs = {f"hit_rate@{k}": hit_values(ranks, k) for k in config.ks}
     of_pairs["scaled_mrr"] = scaled_reciprocal_values(ranks, config.mrr_scale)
     of_pairs["mrr"] = reciprocal_values(ranks)
-    of_queries = {f"recall@{k}": recall_values(ranks, answers, k) for k in config.ks}
-    of_queries |= {f"ndcg@{k}": ndcg_values(ranks, answers, k) for k in config.ks}
+    of_queries = {}
+    if held_out.pool is None:
+        of_queries = {f"recall@{k}": recall_values(ranks, answers, k) for k in config.ks}
+        of_queries |= {f"ndcg@{k}": ndcg_values(ranks, answers, k) for k in config.ks}
     of_lists = {f"mean_popularity@{LIST_LENGTH}": popularity_values(lists, degrees)}
     if content is not None:
         of_lists[f"diversity@{LIST_LENGTH}"] = diversity_values(lists, content)

@@ -1,6 +1,9 @@
 """Approximate nearest neighbors by faiss, for catalogs too large for the exact search."""
 
+import logging
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +18,8 @@ from pinsage.base.config import Config
 from pinsage.base.errors import ResourceError
 from pinsage.retrieval.exact import ExactIndex, rescored
 from pinsage.retrieval.strategy import TUNED_FOR, Found, StrategyCounts, search_kept
+
+_log = logging.getLogger(__name__)
 
 _FILE = "structure.faiss"
 _MAX_WIDTH = 2_048
@@ -72,6 +77,8 @@ class FaissIndex:
     use_gpu: bool = True
     on_gpu: bool = False
     counts: StrategyCounts = field(default_factory=StrategyCounts)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a GPU searches: its scratch memory is for one search at a time."""
 
     @staticmethod
     def build(
@@ -149,7 +156,7 @@ class FaissIndex:
         """Give the same structure searched harder; None where there is nothing left to raise."""
         if self.kind == "flat":
             return None
-        top = _MAX_WIDTH if self.kind == "hnsw" else self.structure.nlist
+        top = _MAX_WIDTH if self.kind == "hnsw" else self._most_cells
         if self.width >= top:
             return None
         return replace(
@@ -175,19 +182,32 @@ class FaissIndex:
             # Besides the cells for the best few, twice those that so many fill.
             full = self.width + 2 * asked * cells // max(num_items, 1)
             make = faiss.IVFPQSearchParameters if self.rescored else faiss.IVFSearchParameters
-            parameters = make(nprobe=min(full, cells))
-        scores, ids = self.structure.search(np.ascontiguousarray(queries), asked, params=parameters)
+            parameters = make(nprobe=min(full, self._most_cells))
+        queries = np.ascontiguousarray(queries)
+        with self.turn if self.on_gpu else nullcontext():
+            scores, ids = self.structure.search(queries, asked, params=parameters)
         ids = ids.astype(np.int32)
         if self.rescored:
             ids, scores = rescored(self.vectors, queries, ids, min(wanted, asked))
         return ids, scores
 
+    @property
+    def _most_cells(self) -> int:
+        """The most cells that a search may look at."""
+        cells: int = self.structure.nlist
+        return min(cells, _MAX_ON_GPU) if self.on_gpu else cells
+
     def _placed(self) -> "FaissIndex":
-        """Move the structure to a GPU if there is one and it may."""
+        """Move the structure to a GPU if there is one, and it may and can be there."""
         faiss = _faiss()
         if not self.use_gpu or self.kind == "hnsw" or not _num_gpus(faiss):
             return self
-        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.structure)
+        try:
+            moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self.structure)
+        except RuntimeError as error:
+            # Of compressed vectors, a GPU takes some lengths of codes only.
+            _log.warning("%s stays in main memory, for the GPU refuses it: %s", self.kind, error)
+            return self
         return replace(self, structure=moved, on_gpu=True)
 
 

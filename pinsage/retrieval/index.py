@@ -17,7 +17,7 @@ from pinsage.base.errors import ArtifactError
 from pinsage.retrieval.approximate import FaissConfig, FaissIndex, FaissKind
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.lsh import LshConfig, LshIndex
-from pinsage.retrieval.strategy import TUNED_FOR, StrategyCounts
+from pinsage.retrieval.strategy import TUNED_FOR, StrategyCounts, found_as_near
 
 STAGE = "index"
 
@@ -168,7 +168,7 @@ def measured_recall(index: Index, *, k: int, sample: Integer[np.ndarray, " sampl
     """Share of the true k nearest other items of some items that the index finds (recall@k)."""
     queries = np.asarray(index.vectors[sample])
     selves = list(sample[:, None])
-    truth, _ = ExactIndex(index.vectors).search(queries, k, exclude=selves)
+    _, truth = ExactIndex(index.vectors).search(queries, k, exclude=selves)
     return _recall_of(index, queries, selves, truth)
 
 
@@ -176,19 +176,21 @@ def _recall_of(
     index: Index,
     queries: Float32[np.ndarray, "queries width"],
     exclude: Sequence[Integer[np.ndarray, " _"]],
-    truth: Int32[np.ndarray, "queries k"],
+    truth: Float32[np.ndarray, "queries k"],
 ) -> float:
-    found, _ = index.search(queries, truth.shape[1], exclude=exclude)
-    hits = [len(np.intersect1d(a[a >= 0], b)) for a, b in zip(truth, found, strict=True)]
-    return float(sum(hits) / max((truth >= 0).sum(), 1))
+    """Compare with the scores of the true nearest; 1 where there are none."""
+    _, found = index.search(queries, truth.shape[1], exclude=exclude)
+    wanted = np.isfinite(truth).sum()
+    return float(found_as_near(found, truth).sum() / wanted) if wanted else 1.0
 
 
 def _chain(num_items: int, config: IndexConfig) -> list[str]:
     """Give the structures to try, in order."""
+    # Nothing can be learned from one item, nor found beside it.
+    if num_items < 2 or (config.kind == "auto" and num_items <= config.exact_limit):
+        return ["exact"]
     if config.kind != "auto":
         return [config.kind]
-    if num_items <= config.exact_limit:
-        return ["exact"]
     return ["hnsw", "exact"] if num_items <= config.hnsw_limit else ["ivf_pq", "ivf", "exact"]
 
 
@@ -197,7 +199,7 @@ def _raised(index: Built, target: float, seed: int) -> tuple[Built, float]:
     count = min(len(index.vectors), _SAMPLE)
     sample = np.random.default_rng(seed).choice(len(index.vectors), count, replace=False)
     queries, selves = np.asarray(index.vectors[sample]), list(sample[:, None])
-    truth, _ = ExactIndex(index.vectors).search(queries, TUNED_FOR, exclude=selves)
+    _, truth = ExactIndex(index.vectors).search(queries, TUNED_FOR, exclude=selves)
     recall = _recall_of(index, queries, selves, truth)
     while recall < target and (harder := index.widened()) is not None:
         index = harder

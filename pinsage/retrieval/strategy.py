@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Integer
+from jaxtyping import Bool, Float32, Int, Int32, Integer
 
 Found = tuple[Int32[np.ndarray, "queries _"], Float32[np.ndarray, "queries _"]]
 """Item ids and scores, best first; -1 and minus infinity behind the last."""
@@ -38,6 +38,9 @@ Banned = Sequence[Integer[np.ndarray, " _"]] | None
 
 Brute = Callable[[np.ndarray, int, Banned, Bool[np.ndarray, " items"] | None], Found]
 """Searches exactly: queries, k, exclude, allowed."""
+
+_ROUNDING = np.float32(2e-6)
+"""By how much two sums of the same products may differ, at unit length."""
 
 _BRUTE_COST = 100
 """Comparing with m of n items costs as much as a wide search for k where m * m = this * k * n: a
@@ -112,7 +115,7 @@ def search_kept(
     """
     if exclude is None and allowed is None and 0 < k <= num_items:
         found = wide(queries, k)
-        if (found[0][:, -1] >= 0).all():
+        if found[0].shape[1] == k and (found[0][:, -1] >= 0).all():
             counts.add("plain", len(queries))
             return found
     num_allowed = num_items if allowed is None else int(np.count_nonzero(allowed))
@@ -138,6 +141,24 @@ def search_kept(
         counts.add("brute", len(short))
         ids[short], scores[short] = brute(queries[short], k, _of(exclude, short), allowed)
     return ids, scores
+
+
+def found_as_near(
+    found: Float32[np.ndarray, "queries k"], truth: Float32[np.ndarray, "queries k"]
+) -> Int[np.ndarray, " queries"]:
+    """Count what a search found that is as near as the truly nearest, by scores.
+
+    By ids, items of equal vectors would count as missed where others of them are found.
+
+    Args:
+        found: its scores; minus infinity where it found nothing.
+        truth: those of an exact search, best first; minus infinity behind the last item there is.
+    """
+    are_there = np.isfinite(truth)
+    last = np.where(are_there, truth, np.float32(np.inf)).min(axis=1, keepdims=True)
+    # The sums of equal products differ in their last bits by the order they are added in.
+    bar = last - _ROUNDING * np.maximum(np.abs(last), 1)
+    return np.minimum((found >= bar).sum(axis=1), are_there.sum(axis=1))
 
 
 def merge_found(one: Found, other: Found, k: int) -> Found:

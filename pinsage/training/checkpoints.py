@@ -4,7 +4,6 @@ A folder holds `step-000000200/` and so on, each published whole. Training goes 
 written: the state is copied first, and at most one copy is on its way to the disk.
 """
 
-import errno
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 
 from pinsage.base import copies, shared
 from pinsage.base.artifacts import Draft, is_published, list_published, open_artifact, publish
-from pinsage.base.errors import ArtifactError, StorageError, TrainingError
+from pinsage.base.errors import DISK_FULL, ArtifactError, StorageError, TrainingError
 from pinsage.training.scalars import LOG
 from pinsage.training.state import Snapshot, TrainingState
 from pinsage.training.validation import best_of
@@ -27,7 +26,6 @@ BEST = "best.json"
 """The file that names the checkpoint with the best validation."""
 
 _STAGE = "checkpoint"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Checkpoints:
         try:
             self._publish(step, write)
         except (OSError, SafetensorError) as error:
-            if _error_number(error) not in _DISK_FULL or not self._drop(best_step, keep=1):
+            if _error_number(error) not in DISK_FULL or not self._drop(step, best_step, 1):
                 raise self._failed(step, error) from error
             try:
                 self._publish(step, write)
@@ -127,7 +125,7 @@ class Checkpoints:
         if best_step is not None:
             content = json.dumps({"step": best_step}) + "\n"
             shared.write_shared(self.folder / BEST, content.encode())
-        self._drop(best_step, keep=self.keep)
+        self._drop(step, best_step, self.keep)
 
     def _publish(self, step: int, write: Callable[[Draft], None]) -> None:
         directory = self.path(step)
@@ -147,9 +145,14 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
             raise
 
-    def _drop(self, best_step: int | None, *, keep: int) -> bool:
-        """Remove all but the newest and the best; tell whether there was anything to remove."""
-        old = [path for path in self.published()[:-keep] if path != self._best_path(best_step)]
+    def _drop(self, step: int, best_step: int | None, keep: int) -> bool:
+        """Remove all but the newest and the best; tell whether there was anything to remove.
+
+        What is of later steps than `step` was damaged, or training would be there; it stays, and
+        counts for nothing, until training comes by.
+        """
+        reached = [path for path in self.published() if path <= self.path(step)]
+        old = [path for path in reached[:-keep] if path != self._best_path(best_step)]
         for path in old:
             copies.remove(path)
             (self.folder / f".{path.name}.lock").unlink(missing_ok=True)

@@ -168,6 +168,7 @@ def test_a_sampled_pool_is_said_to_be_one_and_all_items_are_a_sample_of_all(run)
     report = run(config=EvaluationConfig(ks=(2, 5), candidates=15, num_sheets=3, map_items=0))
     assert report["protocol"]["candidates_are"] == "a random sample"
     assert "a random sample of 15 of 40 items" in report["protocol"]["candidate_pool"]
+    assert not {name for name in report["metrics"]["text"] if name.startswith(("recall", "ndcg"))}
     assert report["statements"]["text"][0].endswith("test, 16 sampled candidates, seed 0)")
     assert report["metrics"]["popularity"]["coverage@10"] == 11 / 15
     everything = run(

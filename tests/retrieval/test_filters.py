@@ -86,7 +86,7 @@ def test_nothing_allowed_is_an_empty_answer_and_a_filter_of_another_catalog_refu
 @pytest.mark.skipif(
     not getattr(faiss, "get_num_gpus", lambda: 0)(), reason="faiss has no GPU to use here"
 )
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "ivf_pq"])
 def test_on_a_gpu_the_same_items_are_found(kind: str) -> None:
     settings = FaissConfig(cells=100)
     index = build_index(VECTORS, IndexConfig.model_validate({"kind": kind, "faiss": settings}))

@@ -15,6 +15,7 @@ from pinsage.retrieval.index import (
     open_index,
     save_index,
 )
+from pinsage.retrieval.strategy import found_as_near
 
 KINDS = ["exact", "flat", "hnsw", "ivf", "ivf_pq", "lsh"]
 
@@ -126,7 +127,25 @@ def test_a_structure_built_twice_answers_the_same(kind: str) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.parametrize("num_items", [2, 3, 15, 17])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_equal_vectors_are_no_loss_of_recall(kind: str) -> None:
+    vectors = clustered_vectors()
+    vectors[:1_000] = np.repeat(vectors[:25], 40, axis=0)
+    built = build_index(vectors, config_of(kind))
+    assert measured_recall(built, k=10, sample=np.arange(0, 1_000, 7)) > 0.99
+    missing = np.array([[0.9, 0.8, -np.inf]], np.float32)
+    assert found_as_near(missing, np.array([[0.9, 0.8, 0.7]], np.float32)).tolist() == [2]
+    assert found_as_near(missing, np.array([[0.95, 0.9, 0.85]], np.float32)).tolist() == [1]
+
+
+def test_as_many_columns_are_answered_as_asked_for() -> None:
+    config = IndexConfig.model_validate({"kind": "lsh", "lsh": {"candidates": 5}})
+    built = build_index(clustered_vectors(), config)
+    ids, scores = built.search(built.vectors[:3], 10)
+    assert ids.shape == scores.shape == (3, 10)
+
+
+@pytest.mark.parametrize("num_items", [1, 2, 3, 15, 17])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_smallest_catalogs_have_every_kind_of_index(
     tmp_path: Path, kind: str, num_items: int

@@ -41,6 +41,19 @@ def test_the_newest_and_the_best_are_kept_and_nothing_else(tmp_path: Path) -> No
     ]
 
 
+def test_damaged_checkpoints_of_later_steps_take_no_place_of_new_ones(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, keep=1)
+    for step in (2, 4):
+        folder.save(step, content())
+    os.truncate(folder.path(4) / "weights", 10)
+    found = checkpoints(tmp_path, keep=1)
+    found.save(3, content())
+    assert found.find().path == folder.path(3)
+    found.save(4, content())
+    assert found.find().path == folder.path(4)
+    assert names(found) == ["step-000000004"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no manifest", "cut manifest"])
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
     folder = checkpoints(tmp_path)
