@@ -26,6 +26,8 @@ def main() -> int:
         )
         guess = guess_tables(arguments.items, arguments.edges, arguments.pairs, told)
         text = recipe_text(arguments.name, guess)
+        for unused in guess.unused:
+            print(f"not used of {unused}", file=sys.stderr)
         if arguments.to is None:
             print(text, end="")
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -72,7 +73,7 @@ class Answers:
         if metrics is not None:
             every = config.boundary.recheck_every
             self._watched = WatchedIndex(generation.index, metrics, recheck_every=every)
-            self._methods[PINSAGE] = ByEmbedding(self._watched)
+            self._methods[PINSAGE] = replace(self._by_embedding, index=self._watched)
         degrees = generation.graph.adjacency().item_degrees
         self._starting = StartingPoints(degrees)
         self._further = further_columns(catalog.table)

@@ -91,6 +91,9 @@ class ByEmbedding:
 
     index: Index
     """A `LiveIndex` once anything was written, and not before: that is the quicker way."""
+    has_unknown: bool = False
+    """Whether there are embeddings of zeros: items of which nothing is known. They are related to
+    nothing, rather than to everything at 0."""
     name: str = PINSAGE
     label: str = "PinSage"
     description: str = "Nearest embeddings of the trained graph convolutional network."
@@ -101,8 +104,10 @@ class ByEmbedding:
         """Search the index for each item's own embedding."""
         ids = np.asarray(item_ids, dtype=np.int64)
         if wanted.is_everything and len(ids) == 1:
-            return [_alone(self.index, int(ids[0]), self.vectors_of(ids), k)]
-        return _searched(self.index, ids, self.vectors_of(ids), k, wanted)
+            found = [_alone(self.index, int(ids[0]), self.vectors_of(ids), k)]
+        else:
+            found = _searched(self.index, ids, self.vectors_of(ids), k, wanted)
+        return list(map(_without_zeros, found)) if self.has_unknown else found
 
     def between(self, item_id: int, other_id: int) -> float:
         """Multiply the embeddings."""
@@ -122,7 +127,8 @@ class ByEmbedding:
         index = self.index.forked() if isinstance(self.index, LiveIndex) else LiveIndex(self.index)
         rows = {item_id: live.embedding for item_id, live in change.added.items()}
         _write(index, rows, change.gone)
-        return replace(self, index=index)
+        has_unknown = self.has_unknown or not all(row.any() for row in rows.values())
+        return replace(self, index=index, has_unknown=has_unknown)
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,8 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
         generation: what is served.
         max_feature_bytes: feature groups that take more memory than this are left out.
     """
-    found: dict[str, Method] = {PINSAGE: ByEmbedding(generation.index)}
+    has_unknown = not np.any(generation.index.vectors, axis=1).all()
+    found: dict[str, Method] = {PINSAGE: ByEmbedding(generation.index, has_unknown)}
     graph = generation.graph
     for group, columns in graph.feature_columns.items():
         size_bytes = 4 * graph.num_items * (columns.stop - columns.start)
@@ -279,6 +286,12 @@ def _alone(index: Index, item_id: int, query: Float32[np.ndarray, "1 width"], k:
         if other >= 0 and other != item_id
     ][:k]
     return Related([other for other, _ in pairs], [score for _, score in pairs])
+
+
+def _without_zeros(related: Related) -> Related:
+    """Leave out what is at exactly 0: one of the two has no embedding."""
+    kept = [pair for pair in zip(related.item_ids, related.scores, strict=True) if pair[1] != 0.0]
+    return Related([other for other, _ in kept], [score for _, score in kept])
 
 
 def _searched(

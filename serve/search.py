@@ -41,6 +41,8 @@ def normalize(text: str) -> str:
     'les miserables vol 1'
     >>> normalize("The Hitchhiker's Guide")
     'the hitchhikers guide'
+    >>> normalize("Tea\U0001f375 for two")
+    'tea \U0001f375 for two'
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKD", text)
@@ -48,10 +50,17 @@ def normalize(text: str) -> str:
         text = _CJK.sub(r" \1 ", text)
     text = text.casefold().translate(_UNDECOMPOSED)
     if not text.isascii():
-        # Vowel signs of some scripts are marks, not letters, yet inside words.
-        kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text)
-        return " ".join("".join(kept).split())
+        return " ".join("".join(map(_kept, text)).split())
     return " ".join(re.split("[^a-z0-9]+", text)).strip()
+
+
+def _kept(char: str) -> str:
+    """Keep what words are made of; a symbol, such as an emoji, is a word."""
+    category = unicodedata.category(char)
+    # Vowel signs of some scripts are marks, not letters, yet inside words.
+    if char.isalnum() or category[0] == "M":
+        return char
+    return f" {char} " if category == "So" else " "
 
 
 class TitleSearch:

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 
 from pinsage.base import copies, shared
 from pinsage.base.addresses import shown
@@ -45,6 +47,9 @@ from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
 from pinsage.training.state import PROGRESS
+
+_COUNTED_ROWS = 65_536
+"""How many feature rows are looked at together."""
 
 _log = logging.getLogger(__name__)
 
@@ -242,11 +247,19 @@ def _walk(run: Run, graph: Path, draft: Draft) -> None:
     cold = opened.cold_items()
     if cold is not None:
         write_cold_rows(cold, opened.adjacency(), draft, walk=config.walk, seed=config.seed)
-    _count_neighbors(draft)
+    _count_neighbors(draft, opened)
 
 
-def _count_neighbors(draft: Draft) -> None:
+def _count_neighbors(draft: Draft, graph: Graph) -> None:
     neighbor_ids = map_array(draft.path / "neighbor_ids.npy")
+    unknown = _count_unknown(graph, np.flatnonzero(neighbor_ids[:, 0] < 0))
+    if unknown:
+        _log.warning(
+            "%d of %d items have neither an edge nor content: nothing is known of them, so nothing "
+            "is recommended for them, nor they to anyone",
+            unknown,
+            len(neighbor_ids),
+        )
     candidates = map_array(draft.path / "hard_negatives.npy")
     filled = (neighbor_ids >= 0).sum(axis=1)
     without = int((~(candidates >= 0).any(axis=1)).sum())
@@ -262,7 +275,17 @@ def _count_neighbors(draft: Draft) -> None:
         "mean_neighbors": round(float(filled.mean()), 2),
         "items_without_neighbors": int((filled == 0).sum()),
         "items_without_hard_negatives": without,
+        "items_without_anything": unknown,
     }
+
+
+def _count_unknown(graph: Graph, item_ids: Int64[np.ndarray, " alone"]) -> int:
+    """Count those of some items whose features are all zero, their degree included."""
+    features, unknown = graph.features_at_inference(), 0
+    for start in range(0, len(item_ids), _COUNTED_ROWS):
+        rows = features.gather(item_ids[start : start + _COUNTED_ROWS])
+        unknown += int((~rows.any(axis=1)).sum())
+    return unknown
 
 
 def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:

@@ -23,6 +23,9 @@ _SPARSE = 4.0
 _STEPS_AN_EPOCH = 30
 """Fewer learn too little; more, each of fewer pairs, meet the same neighbors again and again."""
 
+_FEWEST_STEPS = 60
+"""Few edges are gone through more often, until there are so many."""
+
 _MANY_EDGES = 50_000_000
 _MANY_PAIRS = 1_000_000
 _HELD_OUT_SHARE = 0.1
@@ -32,7 +35,7 @@ _COMMENTS = {
     "graph": "Features made from the graph itself; without content, the only ones.",
     "walk": "Importance neighborhoods (paper, 3.1).",
     "hard_negatives": "Ranks of the walks' visits: like the query, but not too like (paper, 3.3).",
-    "model": "A second layer pays where items have few edges.",
+    "model": "One convolution; a second one pays where items have fewer edges.",
     "train": "Pairs are two items of one context, drawn anew every epoch.",
     "evaluate": "What to compare with; als and bpr need pinsage[baselines].",
 }
@@ -79,7 +82,7 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
             "scale_features": "groups",
             "loss": {"kind": "softmax", "temperature": 0.05},
             "schedule": {
-                "epochs": 5,
+                "epochs": _between(-(-_FEWEST_STEPS * size // max(edges, 1)), 5, 50),
                 "learning_rate": _learning_rate(size),
                 "warmup_epochs": 0.5,
                 "decay": 0.6,
@@ -116,6 +119,8 @@ def recipe_text(name: str, guess: Guess) -> str:
         _section("data", data),
     ]
     comments = dict(_COMMENTS)
+    if settings["model"]["num_layers"] > 1:
+        comments["model"] = "Two convolutions: they pay where items have few edges."
     if settings["train"]["minibatch"]["fresh_pairs"] is None:
         comments["train"] = "Pairs are those of the table: no context has two items to draw from."
     elif guess.num_pairs is not None:

@@ -148,10 +148,34 @@ class Glance:
         return [name for name in names if not _is_time(name) and not _is_amount(name)]
 
     def first_time(self) -> str | None:
-        """Find a column of times: one of such a type, or named like one, of ISO 8601 or numbers."""
+        """Find a column of times: one of such a type, texts of ISO 8601, numbers named like one."""
         named = [name for name in self.names("integer", "float") if _is_time(name)]
-        texts = [name for name in self._texts_of_times() if _are_iso(self.sample(name, _FEW_ROWS))]
+        texts = [name for name in self.names("text") if _are_iso(self.sample(name, _FEW_ROWS))]
+        texts.sort(key=_is_time, reverse=True)
         return next(iter([*self.names("time"), *texts, *named]), None)
+
+    @property
+    def is_sampled_whole(self) -> bool:
+        """Whether a sample of a column has all its rows."""
+        return self.num_rows <= _SAMPLE_ROWS
+
+    def weight(self) -> str | None:
+        """Find a column called a weight, of numbers above 0."""
+        for name in self.names("integer", "float", "scalar"):
+            if _words(name) in (["weight"], ["weights"]) and self._are_positive(name):
+                return name
+        return None
+
+    def _are_positive(self, column: str) -> bool:
+        try:
+            numbers = self.sample(column, _FEW_ROWS).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return False
+        return not numbers.null_count and bool(pc.all(pc.greater(numbers, 0)).as_py())
+
+    def whole_floats(self) -> list[str]:
+        """List the columns of floats that are whole numbers: keys, where pandas knew of nulls."""
+        return [name for name in self.names("float") if _are_whole(self.sample(name, _FEW_ROWS))]
 
     def odd_time(self) -> str | None:
         """Find a column named like a time whose values are dates as text, but not of ISO 8601."""
@@ -227,6 +251,12 @@ def _are_iso(texts: pa.Array) -> bool:
         return 2 * times_of_texts(seen).null_count < len(seen)
     except pa.ArrowInvalid:
         return False
+
+
+def _are_whole(texts: pa.Array) -> bool:
+    numbers = texts.drop_null().cast(pa.float64())
+    numbers = numbers.filter(pc.is_finite(numbers))
+    return len(numbers) > 0 and bool(pc.all(pc.equal(numbers, pc.floor(numbers))).as_py())
 
 
 def _are_dates(texts: pa.Array) -> bool:

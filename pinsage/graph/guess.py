@@ -98,14 +98,23 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     )
     keys = pc.unique(items_table.texts(key))
     described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
+    has_shared_contexts = _repeats(edges_table.sample(context))
+    if pairs is None and not has_shared_contexts and edges_table.is_sampled_whole:
+        raise DataError(
+            f"{edges}: every {context!r} has one edge, so nothing says which items go together; "
+            "say with --context which column does, or give --pairs"
+        )
+    weight = edges_table.weight()
     data = DataConfig(
         items=_items(items_table, key, told.npy or {}),
-        edges=(EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp),),
+        edges=(
+            EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp, weight=weight),
+        ),
         pairs=described,
     )
     unused = [
         _unused(items_table, _used_of_items(data.items)),
-        _unused(edges_table, {item, context, timestamp}),
+        _unused(edges_table, {item, context, timestamp, weight}),
     ]
     if pairs_table and described:
         used = {described.query, described.positive, described.split, described.timestamp}
@@ -115,7 +124,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
         num_items=items_table.num_rows,
         num_edges=edges_table.num_rows,
         num_pairs=pairs_table.num_rows if pairs_table else None,
-        has_shared_contexts=_repeats(edges_table.sample(context)),
+        has_shared_contexts=has_shared_contexts,
         unused=tuple(text for text in unused if text),
     )
 
@@ -300,11 +309,9 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
     """
     timestamp = table.first_time() if by_time else None
     split = None if timestamp else _split(table)
-    sides = [
-        name
-        for name in table.names("text", "integer")
-        if name != split and _share_of(table.sample(name, _FEW_ROWS), keys) > 0
-    ]
+    sides = _sides(table, table.names("text", "integer"), split, keys)
+    if len(sides) < 2:
+        sides = _sides(table, [*table.names("text", "integer"), *table.whole_floats()], split, keys)
     named = {side: _first_named(sides, (side,)) for side in ("query", "positive")}
     query, positive = named["query"], named["positive"]
     if query is None or positive is None:
@@ -323,6 +330,15 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
         split=split,
         timestamp=timestamp,
     )
+
+
+def _sides(table: Glance, columns: Sequence[str], split: str | None, keys: pa.Array) -> list[str]:
+    """List the columns that hold items' keys."""
+    return [
+        name
+        for name in columns
+        if name != split and _share_of(table.sample(name, _FEW_ROWS), keys) > 0
+    ]
 
 
 def _split(table: Glance) -> str | None:

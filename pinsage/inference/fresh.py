@@ -49,7 +49,8 @@ class Fresh:
     """New items, embedded.
 
     Attributes:
-        embeddings: unit rows; NaN for an item whose features are too large to calculate with.
+        embeddings: unit rows; zeros for an item of which nothing is known, NaN for one whose
+            features are too large to calculate with.
         features: their layer-0 rows.
         neighbor_ids: neighbors, most visited first; -1 where there are fewer than T.
         neighbor_weights: importance weights.

@@ -226,7 +226,13 @@ class LayerwiseEncoder:
             yield self._projected[number], projected
 
     def _head(self, item_ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
-        return _array(self._model.head(self._hidden_rows(self.num_layers, item_ids)))
+        embeddings = _array(self._model.head(self._hidden_rows(self.num_layers, item_ids)))
+        # Features are read again of those alone that may say nothing: an edge has a neighborhood.
+        alone = np.flatnonzero(np.asarray(self._neighborhoods.ids[item_ids, 0]) < 0)
+        if len(alone):
+            rows = torch.from_numpy(self._features.gather(item_ids[alone]))
+            embeddings[alone[~self._model.known(rows).numpy()]] = 0.0
+        return embeddings
 
     def _hidden_rows(self, number: int, item_ids: Int64[np.ndarray, " n"]) -> torch.Tensor:
         """Compute what convolution `number` gives; scaled features for 0."""

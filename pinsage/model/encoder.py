@@ -32,7 +32,11 @@ class ModelConfig(Config):
 
 
 class PinSage(nn.Module):
-    """Features and neighborhoods to unit-length embeddings."""
+    """Features and neighborhoods to unit-length embeddings.
+
+    An item of which nothing is known, neither content nor an edge, gets zeros: the network would
+    make the same of all of them, and they would be each other's nearest for no reason.
+    """
 
     input_shift: torch.Tensor
     input_scale: torch.Tensor
@@ -58,11 +62,17 @@ class PinSage(nn.Module):
         self.second_output = nn.Linear(width, width, bias=False)
 
     def forward(self, features_NF: torch.Tensor, blocks: list[DeviceBlock]) -> torch.Tensor:
-        """Embed the seeds, the first slots of the topmost block, [S, H]."""
+        """Embed the seeds, the first slots of the topmost block and of the features, [S, H]."""
         hidden = self.scale_features(features_NF)
         for layer, block in zip(self.convolutions(), blocks, strict=True):
             hidden = layer(hidden, block, self.config.pooling)
-        return self.head(hidden)
+        embeddings = self.head(hidden)
+        known = self.known(features_NF[: len(embeddings)])
+        return embeddings.masked_fill(~known[:, None], 0.0)
+
+    def known(self, features_SF: torch.Tensor) -> torch.Tensor:
+        """Mark raw feature rows that say anything, [S]: an edge shows in the degree."""
+        return features_SF.any(dim=1)
 
     def convolutions(self) -> list[Convolve]:
         """List the convolutions from the features up."""

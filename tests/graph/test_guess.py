@@ -1,5 +1,6 @@
 """Columns are told by types, values and names; what they do not decide is asked for."""
 
+import decimal
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,12 @@ def test_columns_of_other_names_are_found_by_their_values(guess) -> None:
 
 def test_equal_names_decide_where_values_fit_twice(guess) -> None:
     numbers = np.arange(NUM_ITEMS)
-    found = guess({"movie": numbers}, {"viewer": numbers, "movie": numbers})
+    edges = {"viewer": numbers // 2, "movie": numbers // 2}
+    found = guess({"movie": numbers}, edges)
     assert (found.data.edges[0].item, found.data.edges[0].context) == ("movie", "viewer")
     with pytest.raises(DataError, match=r"could be the items.*--key id --item"):
-        guess({"id": numbers}, {"viewer": numbers, "movie": numbers})
-    told = guess({"id": numbers}, {"viewer": numbers, "movie": numbers}, item="movie")
+        guess({"id": numbers}, edges)
+    told = guess({"id": numbers}, edges, item="movie")
     assert (told.data.edges[0].item, told.data.edges[0].context) == ("movie", "viewer")
 
 
@@ -221,7 +223,8 @@ def test_keys_that_repeat_are_told_and_taken_when_named(guess) -> None:
 @pytest.mark.parametrize("board", [["x"] * NUM_ITEMS, text_keys()], ids=["one", "one each"])
 def test_it_is_told_whether_contexts_have_more_than_one_edge(guess, board) -> None:
     keys = text_keys()
-    found = guess({"pin": keys}, {"pin": keys, "board": board}, item="pin", context="board")
+    pairs = {"query": keys, "positive": keys[::-1]}
+    found = guess({"pin": keys}, {"pin": keys, "board": board}, pairs, item="pin", context="board")
     assert found.has_shared_contexts == (board[0] == "x")
 
 
@@ -267,6 +270,38 @@ def test_a_column_is_not_taken_for_another_whose_name_goes_on_after_a_dot(guess)
     items = {"id.old": np.arange(NUM_ITEMS), "id": text_keys()}
     found = guess(items, {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS})
     assert found.data.items.key == "id"
+
+
+@pytest.mark.parametrize("weights", [[0.5, 2.0], [decimal.Decimal("1.5"), decimal.Decimal(2)]])
+def test_a_column_of_weights_is_taken_if_it_can_be(guess, weights) -> None:
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS}
+    (found,) = guess({"id": text_keys()}, edges | {"weight": weights * NUM_ITEMS}).data.edges
+    assert (found.context, found.weight) == ("board", "weight")
+    (found,) = guess({"id": text_keys()}, edges | {"weight": [0, 1] * NUM_ITEMS}).data.edges
+    assert found.weight is None
+
+
+def test_times_of_iso_8601_are_found_under_any_name(guess) -> None:
+    edges = {
+        "id": text_keys() * 2,
+        "board": ["x", "y"] * NUM_ITEMS,
+        "when": ["2024-05-01 09:30", "2024-05-02T10:00:00Z"] * NUM_ITEMS,
+    }
+    (found,) = guess({"id": text_keys()}, edges).data.edges
+    assert (found.context, found.timestamp) == ("board", "when")
+
+
+def test_pairs_of_whole_floats_are_pairs_of_keys(guess) -> None:
+    numbers = np.arange(NUM_ITEMS)
+    pairs = {"one": [1.0, 2.0, None], "other": [3.0, float("nan"), 4.0], "score": [0.5, 0.1, 1.0]}
+    found = guess({"id": numbers}, {"id": numbers, "board": numbers % 7}, pairs).data.pairs
+    assert (found.query, found.positive) == ("one", "other")
+
+
+def test_contexts_of_one_edge_each_are_refused_where_nothing_else_pairs_items(guess) -> None:
+    numbers = np.arange(NUM_ITEMS)
+    with pytest.raises(DataError, match=r"every 'board' has one edge.*--pairs"):
+        guess({"id": numbers}, {"id": numbers, "board": numbers + 100})
 
 
 def test_a_vector_without_a_name_is_a_feature_group(guess) -> None:

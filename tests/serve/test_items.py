@@ -191,13 +191,27 @@ def test_a_description_has_what_an_answer_says_only_once(
     monkeypatch.setattr(Catalog, "metadata", with_title)
     for key, title in (("new", "Emma"), (KEYS[2], title_of(2))):
         if key == "new":
-            client.put("/v1/items/new", json={"title": title, "metadata": {"authors": title}})
+            item = ITEM | {"title": title, "metadata": {"authors": title}}
+            client.put("/v1/items/new", json=item)
         told = client.get(f"/v1/items/{key}/description").json()
         assert told["title"] == told["metadata"]["authors"] == title
         assert client.put(f"/v1/items/{key}", json=told).status_code == 200
         query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"authors": title}}
         (reply,) = client.post("/v1/similar", json=query).json()["results"]
         assert key in {item["key"] for item in reply["items"]}
+
+
+def test_an_item_of_which_nothing_is_known_is_related_to_nothing(client: TestClient):
+    assert client.put("/v1/items/new", json={"title": "Blank"}).status_code == 200
+    assert client.put("/v1/items/late", json={"contexts": []}).status_code == 200
+    assert client.get("/v1/search?q=blank").json()["items"][0]["key"] == "new"
+    assert client.get("/v1/items/new/similar").json()["items"] == []
+    feed = client.post("/v1/homefeed", json={"recent": [{"key": "new"}, {"key": "late"}]})
+    assert (feed.status_code, feed.json()["items"]) == (200, [])
+    query = {"item_keys": [KEYS[0], "late"], "k": 100}
+    replies = client.post("/v1/similar", json=query).json()["results"]
+    assert not {"new", "late"} & {item["key"] for item in replies[0]["items"]}
+    assert replies[1]["items"] == []
 
 
 def test_a_filter_on_the_key_judges_written_items_too(client: TestClient):

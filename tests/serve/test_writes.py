@@ -184,8 +184,13 @@ def by_text(truth: dict[str, Truth], key: str, other: str) -> float | None:
     return float(one @ two) if one.any() and two.any() else None
 
 
+def by_embedding(truth: dict[str, Truth], key: str, other: str) -> float | None:
+    one, two = truth[key].embedding, truth[other].embedding
+    return float(one @ two) if one.any() and two.any() else None
+
+
 SCORES: dict[str, Any] = {
-    "pinsage": lambda truth, key, other: float(truth[key].embedding @ truth[other].embedding),
+    "pinsage": by_embedding,
     "text": by_text,
     "walk": lambda truth, key, other: truth[key].neighbors.get(other),
 }
