@@ -123,9 +123,9 @@ def test_an_item_that_overflows_the_next_model_is_left_out_alone(tmp_path: Path)
     write_generation(tmp_path, with_model=True)
     server = Server(tmp_path)
     huge = {"features": {"text": [1e11, -1e11]}}
-    for key, item in (("huge", huge), ("cold", {"contexts": ["attic"]})):
+    for key, item in (("huge", huge), ("cold", {"features": {"text": [0.6, 0.8]}})):
         assert server.client.put(f"/v1/items/{key}", json=item).status_code == 200
-    second = write_further(tmp_path, 3, with_model=True, deviation=1e-3)
+    second = write_further(tmp_path, 8, with_model=True, deviation=1e-3)
     assert server.ask(generation=second) == (200, "served")
     assert server.client.get("/v1/items/huge").status_code == 404
     assert server.client.get("/v1/items/cold/similar").json()["items"]
