@@ -66,10 +66,12 @@ def _quality(report: StageResult) -> str:
     metrics: dict[str, dict[str, float]] = content["metrics"]
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")
-    best = {name: max(values[name] for values in metrics.values()) for name in names}
+    found = {name: [values[name] for values in metrics.values()] for name in names}
+    # Where all are alike, none is best.
+    best = {name: max(values) for name, values in found.items() if min(values) < max(values)}
     rows = [("method", *names)]
     for method, values in metrics.items():
-        marks = ["*" if values[name] == best[name] else " " for name in names]
+        marks = ["*" if values[name] == best.get(name) else " " for name in names]
         cells = [f"{values[name]:.3f}{mark}" for name, mark in zip(names, marks, strict=True)]
         rows.append((method, *cells))
     return f"{text_table(rows)}\n* best of its column"

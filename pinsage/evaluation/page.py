@@ -77,7 +77,8 @@ def _protocol_section(report: Mapping[str, Any]) -> str:
     facts = {
         "Data": f"{protocol['data']}, split {protocol['split']}",
         "Pairs": f"{protocol['pairs']:,} of {protocol['pairs_in_split']:,} "
-        f"({protocol['pairs_are']}), {queries}",
+        f"({protocol['pairs_are']}), {queries}; {protocol['pairs_without_edges']:,} with an item "
+        "that has no edge in the training graph",
         "Candidates": f"{protocol['candidates']:,}: {protocol['candidate_pool']}",
         "Ties": protocol["ties"],
         "scaled MRR": f"mean of 1 / ceil(rank / {protocol['mrr_scale']}) (Equation 2)",

@@ -25,7 +25,7 @@ from pinsage.evaluation.protocol import (
 from pinsage.evaluation.ranking import Scorer, VectorScorer, rank_and_recommend
 from pinsage.evaluation.sheets import side_by_side
 from pinsage.evaluation.similarity import similarity_distribution
-from pinsage.evaluation.wording import OURS, method_label, statement, summary
+from pinsage.evaluation.wording import OURS, edges_sentence, method_label, statement, summary
 from pinsage.graph import Pairs
 
 OnProgress = Callable[[int, int, str], None]
@@ -72,13 +72,14 @@ def evaluate(
     measures = _measure_all(methods, held_out, items, config, on_progress)
     protocol = protocol_facts(held_out, pairs, config, data=data, seed=seed) | {
         "mean_degree": float(items.degrees.mean()),
+        "pairs_without_edges": _count_without_edges(held_out, items),
         "methods": {name: method_label(name) for name in methods},
     }
     metrics = {name: found.means() for name, found in measures.items()}
     compared = _compare(measures, held_out, config, seed)
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
     report: dict[str, Any] = {
-        "summary": summary(metrics, compared["paired"], headline),
+        "summary": summary(metrics, compared["paired"], headline) + edges_sentence(protocol),
         "protocol": protocol,
         "metrics": metrics,
         "statements": {
@@ -103,6 +104,12 @@ def evaluate(
         sentence = cold_sentence(section, config, ours=OURS)
         report["summary"] += [sentence] if sentence else []
     return report
+
+
+def _count_without_edges(held_out: HeldOut, items: ItemFacts) -> int:
+    """Count the pairs of which one item or both have no edge in the training graph."""
+    alone = items.degrees == 0
+    return int((alone[held_out.queries] | alone[held_out.positives]).sum())
 
 
 def write_report(report: Mapping[str, Any], draft: Draft) -> None:

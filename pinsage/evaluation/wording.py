@@ -9,6 +9,9 @@ OURS = "pinsage"
 _CLEAR = 0.05
 """Largest p value at which a difference is called clear."""
 
+_MANY_ALONE = 0.1
+"""Share of the pairs from which on it is said that so many have an item without an edge."""
+
 _METHODS = {
     "pinsage": "PinSage",
     "popularity": "Popularity",
@@ -88,6 +91,17 @@ def p_label(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
+def edges_sentence(protocol: Mapping[str, Any]) -> list[str]:
+    """Say that many pairs are of items without edges, if they are: it decides who can find them."""
+    alone, pairs = protocol["pairs_without_edges"], protocol["pairs"]
+    if alone < _MANY_ALONE * pairs:
+        return []
+    return [
+        f"In {alone:,} of {counted(pairs, 'pair')}, an item has no edge in the training graph: "
+        "methods that know the graph alone cannot find those."
+    ]
+
+
 def statement(metric: str, value: float, protocol: Mapping[str, Any]) -> str:
     """Write a number with all that it depends on.
 
@@ -127,8 +141,10 @@ def summary(
     ]
     text = "; ".join(clauses) + "."
     sentences = [text[0].upper() + text[1:]]
-    if paired:
-        sentences.append(_against_strongest(metrics, paired, compared))
+    # Where all are equal, as above, no rival is the strongest.
+    telling = [m for m in compared if len({found[m] for found in metrics.values()}) > 1]
+    if paired and telling:
+        sentences.append(_against_strongest(metrics, paired, telling))
     return sentences
 
 

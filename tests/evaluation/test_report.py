@@ -103,6 +103,13 @@ def test_methods_that_are_equally_good_win_together(run):
     report = run(config=EvaluationConfig(ks=(2, NUM_ITEMS), map_items=0))
     assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
     assert "; all methods are equal at hit-rate@40 (1.0000)" in report["summary"][0]
+    assert "hit-rate@2 (" in report["summary"][1]
+    assert "hit-rate@40" not in report["summary"][1]
+    # Item 0 has no edge, and is a query once and a positive once.
+    assert report["protocol"]["pairs_without_edges"] == 2
+    assert len(report["summary"]) == 2
+    (told,) = edges_sentence({"pairs_without_edges": 4, "pairs": 40})
+    assert told.startswith("In 4 of 40 pairs, an item has no edge")
 
 
 def test_some_that_are_ahead_together_are_all_named(run, methods):
