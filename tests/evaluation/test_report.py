@@ -18,6 +18,7 @@ from pinsage.evaluation import (
     write_report,
 )
 from pinsage.evaluation.page import render_page
+from pinsage.evaluation.wording import edges_sentence
 from pinsage.graph import Pairs
 
 NUM_ITEMS = 40
