@@ -124,7 +124,7 @@ class Answers:
         """Names the graph, which other generations may share."""
         return self._generation.graph.artifact.manifest.digest
 
-    @property
+    @cached_property
     def tables_read_at(self) -> float:
         """When the graph's tables were read, in seconds since 1970."""
         return self._generation.graph.tables_read_at

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,13 @@ def wait_for_checkpoint(run: Run, *, after: int) -> int:
     raise AssertionError(f"no checkpoint after step {after} within two minutes")
 
 
-def wait_for_actors(driver: int, name: str) -> None:
+def wait_for_actors(driver: int, name: str) -> list[int]:
+    """Give the process ids of a driver's actors once there are some."""
     deadline = time.monotonic() + 120
-    while not actors(driver, name):
+    while not (found := actors(driver, name)):
         assert time.monotonic() < deadline, f"no {name} within two minutes"
         time.sleep(0.01)
+    return found
 
 
 def kill_actors(driver: int, name: str) -> None:
@@ -74,16 +77,18 @@ def test_a_run_killed_in_every_part_and_then_stopped_equals_an_unbroken_one_in_e
     assert not run.model.is_done
 
     job = start_job("ray_jobs.train", "--config", str(SMOKE), *flags)
-    wait_for_actors(job.pid, "RayTrainWorker")
+    (worker,) = wait_for_actors(job.pid, "RayTrainWorker")
     # The killed job's worker may have outlived it for a moment, but not until now.
     step = wait_for_checkpoint(run, after=0)
     wait_for_checkpoint(run, after=step)
-    # Seventy steps are over in no time: they wait until the driver has heard.
-    (worker,) = actors(job.pid, "RayTrainWorker")
+    # Seventy steps are over in no time, less than finding a process takes: they wait until the
+    # driver has heard.
     os.kill(worker, signal.SIGSTOP)
     job.send_signal(signal.SIGINT)
     assert job.stderr is not None
-    assert any("stopping" in line for line in job.stderr)
+    lines = iter(job.stderr.readline, "")
+    before = list(takewhile(lambda line: "stopping" not in line, lines))
+    assert job.poll() is None, "".join(before)
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGCONT)
     _, told = job.communicate(timeout=120)
