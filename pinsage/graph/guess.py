@@ -90,7 +90,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     items_table, edges_table = _filled(items), _filled(edges)
     pairs_table = _filled(pairs) if pairs else None
     key, item = _matching_keys(items_table, edges_table, told)
-    timestamp = _timestamp(edges_table, told.timestamp)
+    timestamp = _timestamp(edges_table, told.timestamp, {item, told.context})
     context = (
         edges_table.require_key(told.context, "--context")
         if told.context
@@ -239,11 +239,14 @@ def _refuse_odd_keys(items: Glance, edges: Glance) -> None:
             )
 
 
-def _timestamp(edges: Glance, told: str | None) -> str | None:
+def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -> str | None:
     """Find the edges' time; refuse one that is written as text, lest the split go without it."""
     if told is not None:
         return edges.require_time(told, "--timestamp") if told else None
     found = edges.first_time()
+    if found in taken:
+        # Days as contexts.
+        return None
     as_text = edges.odd_time() if found is None else None
     if as_text is not None:
         raise DataError(

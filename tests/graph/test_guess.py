@@ -291,6 +291,12 @@ def test_times_of_iso_8601_are_found_under_any_name(guess) -> None:
     assert (found.context, found.timestamp) == ("board", "when")
 
 
+def test_days_may_be_contexts(guess) -> None:
+    edges = {"id": text_keys() * 2, "day": ["2024-05-01", "2024-05-02"] * NUM_ITEMS}
+    (found,) = guess({"id": text_keys()}, edges, context="day").data.edges
+    assert (found.context, found.timestamp) == ("day", None)
+
+
 def test_pairs_of_whole_floats_are_pairs_of_keys(guess) -> None:
     numbers = np.arange(NUM_ITEMS)
     pairs = {"one": [1.0, 2.0, None], "other": [3.0, float("nan"), 4.0], "score": [0.5, 0.1, 1.0]}
