@@ -88,16 +88,18 @@ def _do_and_mark(batch: Batch, spec: EmbedSpec, run: str, name: str) -> None:
     spec.folder.mkdir(parents=True, exist_ok=True)
     embedder, exchange = _opened(spec, run), Exchange(spec.folder)
     _make_ready(embedder, exchange, name)
+    marks = Marks(spec.folder)
     for start, stop in zip(batch["start"].tolist(), batch["stop"].tolist(), strict=True):
-        receipt = embedder.do(name, start, stop)
-        for file in embedder.written_by(name):
-            exchange.give(file, start, stop)
-        part = embedder.part_of(name, start, stop)
-        if part is not None:
-            shared.push(part)
-        metrics.count("embed_rows_total", stop - start, stage=name)
-        marks = Marks(spec.folder)
-        marks.set(name, (start, stop), receipt)
+        # A worker that is lost just after it has marked a chunk has not said so to Ray.
+        if not marks.is_set(name, (start, stop)):
+            receipt = embedder.do(name, start, stop)
+            for file in embedder.written_by(name):
+                exchange.give(file, start, stop)
+            part = embedder.part_of(name, start, stop)
+            if part is not None:
+                shared.push(part)
+            metrics.count("embed_rows_total", stop - start, stage=name)
+            marks.set(name, (start, stop), receipt)
         shared.push(marks.path(name, (start, stop)))
     metrics.tell_traffic()
 

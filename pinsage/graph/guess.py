@@ -244,7 +244,7 @@ def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -
     if told is not None:
         return edges.require_time(told, "--timestamp") if told else None
     found = edges.first_time()
-    if found in taken:
+    if found is not None and found in taken:
         # Days as contexts.
         return None
     as_text = edges.odd_time() if found is None else None
