@@ -16,7 +16,7 @@ import torch
 from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import ArtifactError, NotFiniteError
-from pinsage.cluster.embedder import embed_all, embeds_here
+from pinsage.cluster.embedder import _do_chunks, embed_all, embeds_here
 from pinsage.cluster.run_config import RayConfig
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest
@@ -109,6 +109,19 @@ def test_a_receipt_counts_every_convolution_once(unbroken: Path, inputs: Inputs)
 def test_chunks_change_no_byte(unbroken: Path, inputs: Inputs) -> None:
     settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 10_000}
     assert_same(inputs.embed(inputs.folder / "chunks", **settings), unbroken)
+
+
+def test_a_chunk_that_is_marked_is_not_done_again(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray runs a task again whose worker is lost after the mark and before the answer.
+    batch = {"start": np.array([0, 100]), "stop": np.array([100, 200])}
+    spec = inputs.spec(Draft(tmp_path))
+    for _ in range(2):
+        given = _do_chunks(batch, spec, "run", "pass-0")
+        assert not any(given["error"])
+        monkeypatch.setattr(Embedder, "do", lambda *_: pytest.fail("done again"))
+    assert len(list(spec.folder.glob("pass-0-*.done"))) == 2
 
 
 def test_contexts_are_the_unit_length_means_of_their_items(unbroken: Path, inputs: Inputs) -> None:
