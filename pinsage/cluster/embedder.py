@@ -65,7 +65,7 @@ def _opened(spec: EmbedSpec, run: str) -> Embedder:
     return Embedder(spec, _load_update(spec))
 
 
-def _do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
+def do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
     """Do the chunks of a batch, and give their rows and, pickled, the error that ended the work.
 
     Ray Data would wrap it in one of its own, in which nobody finds what was raised.
@@ -125,7 +125,7 @@ class ChunkActor:
 
     def __call__(self, batch: Batch) -> Batch:
         """Do the chunks of a batch."""
-        return _do_chunks(batch, *self._chunk_of)
+        return do_chunks(batch, *self._chunk_of)
 
 
 def embed_all(
@@ -268,7 +268,7 @@ def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterat
         )
     else:
         done = chunks.map_batches(
-            partial(_do_chunks, spec=spec, run=run, name=each.name),
+            partial(do_chunks, spec=spec, run=run, name=each.name),
             batch_size=1,
             num_cpus=cpus,
             compute=ray.data.TaskPoolStrategy(size=num_workers),

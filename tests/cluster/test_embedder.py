@@ -16,7 +16,7 @@ import torch
 from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import ArtifactError, NotFiniteError
-from pinsage.cluster.embedder import _do_chunks, embed_all, embeds_here
+from pinsage.cluster.embedder import do_chunks, embed_all, embeds_here
 from pinsage.cluster.run_config import RayConfig
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest
@@ -118,7 +118,7 @@ def test_a_chunk_that_is_marked_is_not_done_again(
     batch = {"start": np.array([0, 100]), "stop": np.array([100, 200])}
     spec = inputs.spec(Draft(tmp_path))
     for _ in range(2):
-        given = _do_chunks(batch, spec, "run", "pass-0")
+        given = do_chunks(batch, spec, "run", "pass-0")
         assert not any(given["error"])
         monkeypatch.setattr(Embedder, "do", lambda *_: pytest.fail("done again"))
     assert len(list(spec.folder.glob("pass-0-*.done"))) == 2
