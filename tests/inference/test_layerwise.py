@@ -8,9 +8,17 @@ from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import to_device_block
 from pinsage.sampling.block import build_blocks, cut_table
-from tests.worlds import random_world
+from pinsage.sampling.neighborhood import Neighborhoods
+from tests.worlds import Features, random_world
 
 NUM_ITEMS = 40
+
+
+def small_world() -> tuple[Features, Neighborhoods]:
+    """Random items, of the last of which nothing is known."""
+    features, neighborhoods = random_world(5, NUM_ITEMS)
+    features.rows[-1], neighborhoods.ids[-1], neighborhoods.weights[-1] = 0, -1, 0
+    return features, neighborhoods
 
 
 def model_of(num_layers: int, pooling: str) -> PinSage:
@@ -27,7 +35,7 @@ def model_of(num_layers: int, pooling: str) -> PinSage:
 
 
 def layerwise(model: PinSage, folder: Path, chunk: int, num_neighbors: int | None) -> np.ndarray:
-    features, neighborhoods = random_world(5, NUM_ITEMS)
+    features, neighborhoods = small_world()
     encoder = LayerwiseEncoder(model, features, neighborhoods, folder, num_neighbors=num_neighbors)
     starts = range(0, NUM_ITEMS, chunk)
     embeddings = []
@@ -38,7 +46,7 @@ def layerwise(model: PinSage, folder: Path, chunk: int, num_neighbors: int | Non
 
 
 def by_minibatch(model: PinSage, num_neighbors: int | None) -> np.ndarray:
-    features, neighborhoods = random_world(5, NUM_ITEMS)
+    features, neighborhoods = small_world()
     width = num_neighbors or neighborhoods.ids.shape[1]
     blocks, ids = build_blocks(
         np.arange(NUM_ITEMS),
@@ -58,9 +66,9 @@ def test_layerwise_embeddings_equal_minibatch_embeddings(
     tmp_path: Path, num_layers: int, pooling: str, num_neighbors: int | None
 ) -> None:
     model = model_of(num_layers, pooling)
-    np.testing.assert_allclose(
-        layerwise(model, tmp_path, 7, num_neighbors), by_minibatch(model, num_neighbors), atol=1e-5
-    )
+    found = layerwise(model, tmp_path, 7, num_neighbors)
+    np.testing.assert_allclose(found, by_minibatch(model, num_neighbors), atol=1e-5)
+    assert np.flatnonzero(~found.any(axis=1)).tolist() == [NUM_ITEMS - 1]
 
 
 def test_a_cold_item_has_an_embedding(tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_a_cold_item_has_an_embedding(tmp_path: Path) -> None:
 
 def test_passes_may_be_repeated_and_taken_in_any_order_of_chunks(tmp_path: Path) -> None:
     model = model_of(2, "importance")
-    features, neighborhoods = random_world(5, NUM_ITEMS)
+    features, neighborhoods = small_world()
     encoder = LayerwiseEncoder(model, features, neighborhoods, tmp_path)
     for number in range(encoder.num_passes):
         encoder.allocate(number)
