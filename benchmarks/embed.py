@@ -53,7 +53,7 @@ def main() -> None:
     """Time all sides in turns, check that they agree, and print what each took."""
     flags = parser(__doc__)
     flags.add_argument("--items", type=int, default=200_000, help="items of the catalog")
-    flags.add_argument("--rounds", type=int, default=9, help="how often each takes its turn")
+    flags.add_argument("--rounds", type=int, default=3, help="how often each takes its turn")
     flags.add_argument("--minibatches", type=int, default=20, help="how many are timed")
     arguments = flags.parse_args()
     with tempfile.TemporaryDirectory(prefix="pinsage-embed-") as name:

@@ -48,10 +48,10 @@ from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
 from pinsage.training.state import PROGRESS
 
+_log = logging.getLogger(__name__)
+
 _COUNTED_ROWS = 65_536
 """How many feature rows are looked at together."""
-
-_log = logging.getLogger(__name__)
 
 _RECALL_SAMPLE = 1_000
 _RECALL_K = 10

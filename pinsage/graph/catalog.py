@@ -102,7 +102,7 @@ def _json_value(scalar: pa.Scalar) -> object:
     try:
         value = scalar.as_py()
     except (OverflowError, ValueError):
-        # Python has no time beyond the year 9999, and JSON no number of such a value.
+        # Python has no time beyond the year 9999, so it is shown as missing.
         return None
     if isinstance(value, float) and pa.types.is_float32(scalar.type):
         # The shortest text of the 32-bit number: 4.34, not 4.340000152587891.
