@@ -12,6 +12,7 @@ from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
 from serve.generation import Generation
 from serve.generations import find, newest_digest
+from serve.schemas_items import PutReply, PutRequest
 from tests.serve.fakes import KEYS, title_of, write_further, write_generation
 from tests.serve.replica import Server
 
@@ -90,22 +91,30 @@ def test_a_put_counts_on_generations_that_were_made_before_it(tmp_path: Path):
     assert titles == [title_of(place) for place in (3, 4, 5)]
 
 
-def test_a_put_names_the_generation_that_it_was_put_on(tmp_path: Path):
+def test_a_put_names_the_generation_that_it_was_put_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     write_generation(tmp_path, with_model=True)
     server = Server(tmp_path)
     second = write_further(tmp_path, 3, with_model=True)
-    began, swapped = threading.Event(), threading.Event()
+    began, asked, swapped = threading.Event(), threading.Event(), threading.Event()
+    put_item = server.writes.put
 
     def hold(answers: Answers) -> Answers:
         began.set()
         swapped.wait(60)
         return Answers(Generation.open(find(tmp_path, second).path), ServeConfig())
 
+    def put_on_what_comes(key: str, request: PutRequest) -> tuple[PutReply, Answers]:
+        asked.set()
+        return put_item(key, request)
+
+    monkeypatch.setattr(server.writes, "put", put_on_what_comes)
     with ThreadPoolExecutor(2) as pool:
         pool.submit(server.writes._current.replace, hold)
         began.wait(60)
         put = pool.submit(server.client.put, "/v1/items/new", json={"title": "Villette"})
-        time.sleep(0.2)
+        assert asked.wait(60)
         swapped.set()
         reply = put.result()
     assert reply.status_code == 200
