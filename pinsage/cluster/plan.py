@@ -278,7 +278,7 @@ class _Part:
         pooled = size.items * model.num_layers * neighbors * model.projected_width * _FLOAT
         row = model.projected_width + model.embedding_width
         out = 2 if embed.dtype == "float16" else _FLOAT
-        block = BLOCK * (self.feature_width + 5 * row) * _FLOAT
+        block = self.cores * BLOCK * (self.feature_width + 5 * row) * _FLOAT
         return Need(
             "embed",
             own_bytes=costs.driver_bytes

@@ -9,9 +9,8 @@ may do any range of items: each writes its own rows only.
 An update (`Update`) does the same passes, but computes only the rows that changes reach.
 """
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,20 +24,15 @@ from pinsage.graph.rows import RowFile
 from pinsage.inference.update import Update
 from pinsage.model.encoder import PinSage
 from pinsage.model.inputs import to_tensor
+from pinsage.model.threads import one_thread_each
 from pinsage.sampling.block import renormalized
 from pinsage.sampling.minibatch import FeatureSource
 from pinsage.sampling.neighborhood import Neighborhoods
 
-BLOCK = 8_192
-"""Items whose rows are multiplied at a time. Matrix products of other sizes may round in other
-ways, so ranges that begin and end at multiples of it give the same bits however they are cut. For
-fewer, threads would wait for each other longer than they work."""
-
-_WAITING = 3
-"""Blocks of rows that wait to be written at a time."""
-
-_WRITERS = 2
-"""Threads that write them: when the last block is computed, the cores have nothing else to do."""
+BLOCK = 2_048
+"""Items whose rows are multiplied at a time, by one thread: few enough for its cache. Matrix
+products of other sizes may round in other ways, so ranges that begin and end at multiples of it
+give the same bits however they are cut."""
 
 
 class EmbedConfig(Config):
@@ -70,7 +64,7 @@ class EmbedConfig(Config):
     threads_per_worker: PositiveInt | None = None
     """CPU threads of a worker's matrix products; none shares the machine's cores out evenly."""
     items_per_chunk: PositiveInt = 65_536
-    """Items a worker takes at a time, rounded up to a multiple of 8,192; what a killed run
+    """Items a worker takes at a time, rounded up to a multiple of 2,048; what a killed run
     repeats."""
 
 
@@ -157,26 +151,27 @@ class LayerwiseEncoder:
             return stop - start
         return int(np.count_nonzero(self._update.changed[number][start:stop]))
 
-    @torch.inference_mode()
     def run(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"] | None:
         """Do one pass for the items in [start, stop), whose rows are not synced to the disk yet.
 
         Returns:
             Their embeddings from the last pass; None from the others, whose rows go to files.
         """
-        blocks = [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
+        starts = range(start, stop, BLOCK)
+        stops = [*starts[1:], stop]
+        with one_thread_each() as threads:
+            blocks = list(threads.map(partial(self._do_block, number), starts, stops))
+        embeddings = [rows for rows in blocks if rows is not None]
+        return np.concatenate(embeddings) if number == self.num_layers else None
+
+    @torch.inference_mode()
+    def _do_block(
+        self, number: int, start: int, stop: int
+    ) -> Float32[np.ndarray, "block width"] | None:
         if number == self.num_layers:
-            return np.concatenate([self._embed(*block) for block in blocks])
-        # Rows are written while the next ones are computed.
-        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="rows") as writer:
-            writing: deque[Future[None]] = deque()
-            for block in blocks:
-                for file, rows in self._hand_on(number, *block):
-                    if len(writing) == _WAITING:
-                        writing.popleft().result()
-                    writing.append(writer.submit(file.write, block[0], rows))
-            for written in writing:
-                written.result()
+            return self._embed(start, stop)
+        for file, rows in self._hand_on(number, start, stop):
+            file.write(start, rows)
         return None
 
     def _embed(self, start: int, stop: int) -> Float32[np.ndarray, "block width"]:

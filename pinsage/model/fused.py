@@ -9,25 +9,18 @@ Letters in tensor names: N = source slots, D = destination slots, T = neighbors,
 M = projected width, J = I + M, H = hidden width.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numba
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from pinsage.kernels.relu_pool import PIECES, relu_pool, relu_pool_back, transpose_block
 from pinsage.kernels.unit_rows import relu_unit, relu_unit_back, scale_columns
+from pinsage.model.threads import threads_of_torch
 
 _ROWS = 4_096
 """Sources worked on at a time: few enough for the cache, enough for a matrix product."""
-
-_SMALL = 2**18
-"""Numbers below which threads cost more than they bring."""
-
-_MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def can_fuse(*tensors: torch.Tensor) -> bool:
@@ -81,7 +74,7 @@ def fused_next(
     width = below_DI.shape[1]
     joined_DJ = torch.empty(len(below_DI), joint.in_features)
     joined_DJ[:, :width] = below_DI
-    with _threads_of_torch(neighbors_DT.numel() * projected_NM.shape[1]):
+    with threads_of_torch(neighbors_DT.numel() * projected_NM.shape[1]):
         # A ReLU leaves what came out of one as it is.
         none_M = torch.zeros(projected_NM.shape[1]).numpy()
         relu_pool(
@@ -102,7 +95,7 @@ def scaled_columns(
 ) -> torch.Tensor:
     """Compute `(rows - shift) * scale` in one pass, [N, I]; no gradient goes through."""
     out_NI = torch.empty(rows_NI.shape)
-    with _threads_of_torch(rows_NI.numel()):
+    with threads_of_torch(rows_NI.numel()):
         scale_columns(
             rows_NI.contiguous().numpy(), shift_I.numpy(), scale_I.numpy(), out_NI.numpy()
         )
@@ -128,7 +121,7 @@ class _Convolution(torch.autograd.Function):
             torch.mm(hidden_NI[chunk], weight_MI.T, out=projected_NM[chunk])
         joined_DJ = torch.empty(num_destinations, joint_HJ.shape[1])
         joined_DJ[:, :width] = hidden_NI[:num_destinations]
-        with _threads_of_torch(projected_NM.numel()):
+        with threads_of_torch(projected_NM.numel()):
             relu_pool(
                 projected_NM.numpy(),
                 bias_M.numpy(),
@@ -149,7 +142,7 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, given_DH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         joined_DJ, next_DH, lengths_D = ctx.saved_tensors[7:]
-        with _threads_of_torch(len(ctx.saved_tensors[0]) * next_DH.shape[1]):
+        with threads_of_torch(len(ctx.saved_tensors[0]) * next_DH.shape[1]):
             through_DH = torch.empty_like(next_DH)
             relu_unit_back(
                 next_DH.numpy(), lengths_D.numpy(), given_DH.contiguous().numpy(),
@@ -190,15 +183,3 @@ def _back_to_sources(
     if to_hidden_NI is not None:
         to_hidden_NI[: len(joined)] += torch.from_numpy(joined[:, :width])
     return to_hidden_NI, to_weight_IM.T, sums_M.sum(0)
-
-
-@contextmanager
-def _threads_of_torch(size: int) -> Iterator[None]:
-    """Have kernels use as many threads as Torch's own operations do, or one for little work."""
-    before = numba.get_num_threads()
-    wanted = torch.get_num_threads() if size >= _SMALL else 1
-    numba.set_num_threads(min(wanted, _MOST_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

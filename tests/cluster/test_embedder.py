@@ -252,10 +252,11 @@ def test_workers_publish_the_bytes_of_one_process(
     local_ray: None, unbroken: Path, inputs: Inputs
 ) -> None:
     settings = {"contexts": True, "keep_rows": True, "num_workers": 2, "items_per_chunk": 8_192}
-    two = inputs.embed(
-        inputs.folder / "two", **settings, threads_per_worker=torch.get_num_threads()
-    )
-    assert_same(two, unbroken)
+    for threads in (1, 3):
+        two = inputs.embed(
+            inputs.folder / f"with-{threads}-threads", **settings, threads_per_worker=threads
+        )
+        assert_same(two, unbroken)
 
 
 @pytest.mark.ray
@@ -264,7 +265,6 @@ def test_rows_that_a_killed_run_had_moved_come_from_the_bucket_again(
 ) -> None:
     directory = folder_of(buckets.new_run(), tmp_path) / "embeddings/out"
     settings = {"contexts": True, "keep_rows": True, "num_workers": 1}
-    settings |= {"threads_per_worker": torch.get_num_threads()}
     draft = Draft(directory.with_name(".out.partial"))
     embed_all(inputs.spec(draft, **settings), draft, RayConfig())
     assert draft.has(hidden_name(1))
