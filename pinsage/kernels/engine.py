@@ -9,12 +9,14 @@ What makes it fast, in the order of what it buys (`python -m benchmarks.neighbor
 - Nothing branches on what cannot be predicted: whether a walk goes on, whether an item is new,
   which of two keys is smaller.
 - A cell holds an item's count and its id in the order they are sorted by, so that choosing the top
-  is comparing cells: few enough are left by a guess to compare each with each (0.4 of 5.1 us).
+  is comparing cells: few enough are left by a guess to compare each with each (0.4 of 5.1 us), in
+  vector registers (0.2 of 3.3 us).
 - Lines are asked for into the second cache: a core can have twice as many of those requests under
   way as of such into the first (1.3 of 5.0 us).
 - A seed's visits are counted while the next seed's walkers wait for memory (0.4 us).
 - Only items that a walk leaves again are asked for (0.2 us).
-- Draws are hashed in loops of their own, which fill vector registers (0.1 us; 0.7 by chances).
+- Draws and visits are hashed in loops of their own, which fill vector registers (0.2 us; 0.8 by
+  chances).
 
 Loop counters and positions are unsigned throughout: for a signed one Numba checks at each access
 whether it counts from the end, which costs a fifth of the whole.
@@ -23,12 +25,13 @@ whether it counts from the end, which costs a fifth of the whole.
 import numpy as np
 from numba import njit, prange
 
-from pinsage.kernels.intrinsics import multiply_high, prefetch_far
+from pinsage.kernels.intrinsics import LANES, count_smaller, multiply_high, prefetch_far
 
 ITEM_STRIDE = np.uint64(0x9E3779B97F4A7C15)
 WALK_STRIDE = np.uint64(0xD1B54A32D192ED03)
 STEP_STRIDE = np.uint64(0x8CB92BA72F3D8DD7)
 NEXT_DRAW = np.uint64(0xA0761D6478BD642F)
+_SLOT_STRIDE = np.uint32(0x9E3779B1)
 
 _DEGREE_BITS = np.uint64(24)
 _DEGREE_MASK = np.uint64(0xFFFFFF)
@@ -47,16 +50,15 @@ _ONCE_MORE = np.uint64(1 << 40)
 _NEVER = np.uint64((2**24 - 1) << 40)
 _ONCE = np.uint64((2**24 - 2) << 40)
 _LAST = np.uint64(2**64 - 1)
-# Place 0 of the cells says "free", place 1 is the seed's own.
+# Place 0 of the cells is that of free slots, place 1 is the seed's own.
 _FIRST_PLACE = np.uint64(2)
 
 _GROUP = np.uint64(512)
 """Walkers that ask for memory before visits are counted: 16 took 7% longer, all of them no less."""
-_COUNTED_BETWEEN = np.uint64(24)
+_COUNTED_BETWEEN = np.uint64(32)
 _FEW = np.uint64(16)
-_COMPARE_ALL_UP_TO = 96
+_COMPARE_ALL_UP_TO = np.uint64(96)
 _SLACK = np.uint64(40)
-_LANES = 16
 
 
 @njit(cache=True, nogil=True)
@@ -240,21 +242,33 @@ def _prefetch_choice(choices, slot):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _tally(empty_table, num_visits):  # type: ignore[no-untyped-def]
-    """Make a hash table from items to places, 0 where free, and the cells at those places."""
-    bits = _ZERO
-    while (_ONE << bits) < np.uint64(empty_table.size):
-        bits += _ONE
+    """Make a hash table from items to places, 0 where free, and the cells at those places.
+
+    With them come how far a hash is shifted to be a slot of the table, and the visits' slots.
+    """
+    bits = 0
+    while (1 << bits) < empty_table.size:
+        bits += 1
+    table = np.zeros(empty_table.size, empty_table.dtype)
     cells = np.zeros(num_visits + 2, np.uint64)
-    return np.zeros(empty_table.size, empty_table.dtype), cells, np.uint64(64) - bits
+    return table, cells, np.uint32(32 - bits), np.empty(num_visits, np.uint32)
 
 
 @njit(cache=True, nogil=True)
-def _begin_count(seed, tally):  # type: ignore[no-untyped-def]
-    """Empty the table but for the seed, whose visits are counted apart."""
-    table, cells, shift = tally
+def _slot(item, shift):  # type: ignore[no-untyped-def]
+    # To Numba, the product of two uint32 is a uint64. Ids alike in their lower half may collide.
+    return np.uint32(np.uint32(item) * _SLOT_STRIDE) >> shift
+
+
+@njit(cache=True, nogil=True)
+def _begin_count(seed, visits, tally):  # type: ignore[no-untyped-def]
+    """Empty the table but for the seed, whose visits are counted apart; find the visits' slots."""
+    table, cells, shift, slots = tally
     table[:] = 0
-    table[((np.uint64(seed) + _ONE) * ITEM_STRIDE) >> shift] = 1
+    table[np.uint64(_slot(seed, shift))] = 1
     cells[1] = _NEVER | np.uint64(seed)
+    for visit in range(visits.size):
+        slots[visit] = _slot(visits[visit], shift)
 
 
 @njit(cache=True, nogil=True)
@@ -263,25 +277,25 @@ def _count(visits, first, stop, tally, end):  # type: ignore[no-untyped-def]
 
     Returns how far it counted, and the first free cell.
     """
-    table, cells, shift = tally
+    table, cells, _, slots = tally
     mask = np.uint64(table.size - 1)
     stop = min(stop, np.uint64(visits.size))
     for visit in range(first, stop):
         item = np.uint64(visits[visit])
-        slot = ((item + _ONE) * ITEM_STRIDE) >> shift
+        slot = np.uint64(slots[visit])
         place = np.uint64(table[slot])
+        # Place 0 is made to hold the item: "is free or holds the item" as two conditions would be
+        # two branches, and whether an item is new cannot be predicted.
+        cells[0] = _NEVER | item
         cell = cells[place]
-        # One condition: "is free or holds the item" as two would be two branches, and whether an
-        # item is new cannot be predicted.
-        while min(place, (cell ^ item) & _ITEM_MASK) != _ZERO:
+        while (cell ^ item) & _ITEM_MASK != _ZERO:
             slot = (slot + _ONE) & mask
             place = np.uint64(table[slot])
             cell = cells[place]
         is_new = np.uint64(place == _ZERO)
         place += end * is_new
         table[slot] = place
-        # The cell of a free place is 0.
-        cells[place] = (cell | (_NEVER | item) * is_new) - _ONCE_MORE
+        cells[place] = cell - _ONCE_MORE
         end += is_new
     return stop, end
 
@@ -352,50 +366,43 @@ def _smallest_to_front(keys, size, wanted):  # type: ignore[no-untyped-def]
 def _keep_top(num_items, tally, end, scratch, ids, counts):  # type: ignore[no-untyped-def]
     """Write the top items of the cells before `end`, without the seed."""
     cells = tally[1]
-    keys, ranks = scratch
+    keys, ranks, ordered = scratch
     wanted = np.uint64(ids.size)
     limit = _limit_of_top(cells, end, num_items, wanted)
     size = _ZERO
     for place in range(_FIRST_PLACE, end):
         keys[size] = cells[place]
         size += np.uint64(cells[place] < limit)
-    if size > np.uint64(_COMPARE_ALL_UP_TO):
+    if size <= _COMPARE_ALL_UP_TO:
+        _sort_few(keys, size, ranks, ordered)
+        keys, size = ordered, min(size, wanted)
+    else:
         if size > wanted:
             _smallest_to_front(keys, size, wanted)
             size = wanted
         keys[:size].sort()
-        for place in range(size):
-            ids[place] = keys[place] & _ITEM_MASK
-            counts[place] = (_NEVER - (keys[place] & _NEVER)) >> _ITEM_BITS
-    else:
-        _rank(keys, size, ranks)
-        for place in range(size):
-            rank = np.uint64(ranks[place])
-            if rank < wanted:
-                ids[rank] = keys[place] & _ITEM_MASK
-                counts[rank] = (_NEVER - (keys[place] & _NEVER)) >> _ITEM_BITS
+    for place in range(size):
+        ids[place] = keys[place] & _ITEM_MASK
+        counts[place] = (_LAST - keys[place]) >> _ITEM_BITS
     ids[size:] = -1
     counts[size:] = 0
 
 
 @njit(cache=True, nogil=True)
-def _rank(keys, size, ranks):  # type: ignore[no-untyped-def]
-    """Count for each key how many are smaller: no branch, and whole vector registers."""
-    padded = (np.int64(size) + _LANES - 1) // _LANES * _LANES
-    keys[size:padded] = _LAST
+def _sort_few(keys, size, ranks, ordered):  # type: ignore[no-untyped-def]
+    """Put each key where as many others are smaller: no branch, and whole vector registers."""
+    for first in range(_ZERO, size, LANES):
+        count_smaller(keys, size, first, ranks)
     for place in range(size):
-        key = keys[place]
-        smaller = np.int64(0)
-        for other in range(padded):
-            smaller += np.int64(keys[other] < key)
-        ranks[place] = smaller
+        ordered[ranks[place]] = keys[place]
 
 
 @njit(cache=True, nogil=True)
 def _scratch(num_visits):  # type: ignore[no-untyped-def]
     return (
-        np.empty(num_visits + 1 + _LANES, np.uint64),
-        np.empty(_COMPARE_ALL_UP_TO, np.int64),
+        np.empty(num_visits + 1 + np.int64(LANES), np.uint64),
+        np.empty(_COMPARE_ALL_UP_TO, np.uint64),
+        np.empty(_COMPARE_ALL_UP_TO, np.uint64),
     )
 
 
@@ -495,13 +502,13 @@ def _neighborhoods_of_some(job, first, last, empty_table, ids, counts):  # type:
     for row in range(first, last):
         if row + 2 < last:
             _prefetch_own_edges(seed_words[row + 2], own, by_chance)
-        _begin_count(seeds[max(row - 1, first)], tally)
+        _begin_count(seeds[max(row - 1, first)], earlier[:num_earlier], tally)
         num_visits, end = _walk(job, row, walkers, visited, earlier[:num_earlier], tally)
         if row > first:
             _keep_top(num_items, tally, end, scratch, ids[row - 1], counts[row - 1])
         visited, earlier = earlier, visited
         num_earlier = num_visits
-    _begin_count(seeds[last - 1], tally)
+    _begin_count(seeds[last - 1], earlier[:num_earlier], tally)
     _, end = _count(earlier, _ZERO, num_earlier, tally, _FIRST_PLACE)
     _keep_top(num_items, tally, end, scratch, ids[last - 1], counts[last - 1])
 
@@ -525,7 +532,7 @@ def top_of_all(visited, num_visits, seeds, num_items, num_blocks, empty_table, i
     for block in prange(num_blocks):
         tally, scratch = _tally(empty_table, most), _scratch(most)
         for row in range(num_seeds * block // num_blocks, num_seeds * (block + 1) // num_blocks):
-            _begin_count(seeds[row], tally)
             stop = np.uint64(num_visits[row])
+            _begin_count(seeds[row], visited[row, :stop], tally)
             _, end = _count(visited[row], _ZERO, stop, tally, _FIRST_PLACE)
             _keep_top(num_items, tally, end, scratch, ids[row], counts[row])

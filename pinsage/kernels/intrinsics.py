@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 _TO_READ = 0
@@ -11,6 +13,10 @@ _INTO_ALL_BUT_THE_NEAREST = 2
 _DATA = 1
 _LINE_FLOATS = 16
 _FLOAT_BYTES = 4
+_WORD_BYTES = 8
+
+LANES = np.uint64(16)
+"""Keys that are compared at a time: twice as many or half took a little longer."""
 
 
 def _prefetch_far(_typing_context: Any, array: Any, index: Any) -> Any:
@@ -68,6 +74,39 @@ def _settle(_typing_context: Any) -> Any:
     return types.void(), generate
 
 
+def _count_smaller(_typing_context: Any, keys: Any, size: Any, first: Any, ranks: Any) -> Any:
+    count = int(LANES)
+    lanes, place = ir.VectorType(ir.IntType(64), count), ir.IntType(32)
+    zeros = ir.Constant(lanes, [0] * count)
+    all_first = ir.Constant(ir.VectorType(place, count), [0] * count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, target = (
+            context.make_array(signature.args[number])(context, builder, arguments[number]).data
+            for number in (0, 3)
+        )
+        own, into = (
+            builder.bitcast(builder.gep(data, [arguments[2]]), lanes.as_pointer())
+            for data in (source, target)
+        )
+        compared = builder.load(own)
+        compared.align = _WORD_BYTES
+        with builder.goto_entry_block():
+            total = builder.alloca(lanes)
+        builder.store(zeros, total)
+        with cgutils.for_range(builder, arguments[1]) as loop:
+            key = builder.load(builder.gep(source, [loop.index]))
+            one = builder.insert_element(zeros, key, place(0))
+            every = builder.shuffle_vector(one, zeros, all_first)
+            # "Smaller" is all bits set, which is -1.
+            smaller = builder.sext(builder.icmp_unsigned("<", every, compared), lanes)
+            builder.store(builder.sub(builder.load(total), smaller), total)
+        builder.store(builder.load(total), into).align = _WORD_BYTES
+        return context.get_dummy_value()
+
+    return types.void(keys, types.uint64, types.uint64, ranks), generate
+
+
 prefetch_far: Any = intrinsic(_prefetch_far)
 """`prefetch_far(array, index)` asks for the cache line of `array[index]`, and doesn't wait for it.
 
@@ -89,3 +128,9 @@ copy_line_past_caches: Any = intrinsic(_copier(past_caches=True))
 
 settle: Any = intrinsic(_settle)
 """`settle()` waits until what was written past the caches is where everybody sees it."""
+
+count_smaller: Any = intrinsic(_count_smaller)
+"""`count_smaller(keys, size, first, ranks)` writes how many of the first `size` keys are smaller.
+
+It does so for the `LANES` keys from `first` on, and writes as many ranks. All are uint64.
+"""
