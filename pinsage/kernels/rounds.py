@@ -347,11 +347,13 @@ def leave_items(by_chance, graph, draws, shards, arriving, going):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def take_first_visits(rows, sizes, items, visited, filled):  # type: ignore[no-untyped-def]
+def take_first_visits(seeds, sizes, items, draws, shards, first_row, visited, filled):  # type: ignore[no-untyped-def]
     """Add the visits of departed groups to their seeds' rows; one group's follow the other's."""
+    first, _, _, _, _ = draws
     taken = _ZERO
-    for group in range(np.uint64(rows.size)):
-        row = np.uint64(rows[group])
+    for group in range(np.uint64(seeds.size)):
+        row, _ = _place(first + np.uint64(seeds[group]), shards)
+        row -= first_row
         at, size = np.uint64(filled[row]), np.uint64(sizes[group])
         for place in range(size):
             visited[row, at + place] = items[taken + place]

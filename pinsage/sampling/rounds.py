@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, UInt, UInt32, UInt64
+from jaxtyping import Float64, Int, Int32, UInt, UInt64
 
 from pinsage.base.errors import ArtifactError
 from pinsage.graph.adjacency import AdjacencyShard
@@ -196,7 +196,7 @@ class ShardWalk:
         parts = [_cut(array, group_ends) for array in by_shard]
         parts.append(_cut(walks_by_shard, walk_ends))
         departures = [Departures(*arrays) for arrays in zip(*parts, strict=True)]
-        self._departed = [(self._own_rows(part.seeds), part.sizes) for part in departures]
+        self._departed = [(part.seeds, part.sizes) for part in departures]
         return departures
 
     def at_contexts(
@@ -282,11 +282,6 @@ class ShardWalk:
         numbers = (seeds.first, seeds.key, seeds.walk_bits, step)
         return (*map(np.uint64, numbers), self._end_below)
 
-    def _own_rows(self, seeds: UInt32[np.ndarray, " groups"]) -> UInt32[np.ndarray, " groups"]:
-        """Rows of seeds of this shard, counted from its first."""
-        rows = (seeds + np.uint64(self._seeds.first)) // np.uint64(self._packed.num_shards)
-        return (rows - np.uint64(self._first_row)).astype(np.uint32)
-
     def _first_arrivals(self, arriving: Sequence[Departures]) -> list[Arrivals]:
         packed = self._packed
         ids = packed.contexts.edges.dtype
@@ -346,8 +341,15 @@ class ShardWalk:
         skipped = self._first_row - self._seeds.first // self._packed.num_shards
         for number, part in enumerate(arriving):
             if self._departed:
-                rows, sizes = self._departed[number]
-                rounds.take_first_visits(rows, sizes, part.items, self._visited, self._filled)
+                rounds.take_first_visits(
+                    *self._departed[number],
+                    part.items,
+                    self._draws(0),
+                    self._shards,
+                    np.uint64(self._first_row),
+                    self._visited,
+                    self._filled,
+                )
             else:
                 rounds.take_visits(
                     part.rows, np.uint64(skipped), part.items, self._visited, self._filled
