@@ -24,6 +24,9 @@ from pinsage.kernels.intrinsics import multiply_high, prefetch_far
 BLOCK = 512
 """Walkers moved together: what they ask for stays in the second-level cache until it is read."""
 
+BLOCK_OF_GROUPS = 1_024
+"""The same for walkers that have just departed, or a few more: the groups that go together."""
+
 _AHEAD = 16
 _DEGREE_BITS = np.uint64(24)
 _DEGREE_MASK = np.uint64(0xFFFFFF)
@@ -86,7 +89,8 @@ def depart(  # type: ignore[no-untyped-def]
     first, key, _, _, _ = draws
     count, _ = shards
     places, drawn = np.empty(num_walks, np.uint32), np.empty(num_walks, np.uint64)
-    at = np.zeros(num_walks + 1, np.uint32)
+    # Even and odd walks are counted apart: fewer additions wait for the one before.
+    at = np.zeros((2, num_walks + 1), np.uint32)
     num_groups, num_walkers = _ZERO, _ZERO
     for row in range(first_row, first_row + num_seeds):
         seed = row * count + shard
@@ -107,12 +111,13 @@ def depart(  # type: ignore[no-untyped-def]
                 place = place * _TWO + np.uint64(not own)
             places[walk] = place
             if not single:
-                at[place] += np.uint32(1)
+                at[walk & _ONE, place] += np.uint32(1)
         num_places = np.uint64(num_walks) if single else wanted
         filled = _ZERO
         for place in range(num_places):
             chosen = np.uint64(places[place]) if single else place
-            size = _ONE if single else np.uint64(at[place])
+            evens = np.uint64(at[0, place])
+            size = _ONE if single else evens + np.uint64(at[1, place])
             position = start + chosen
             if by_chance:
                 position = _THREE * (start + (chosen >> _ONE)) + (chosen & _ONE)
@@ -125,13 +130,14 @@ def depart(  # type: ignore[no-untyped-def]
             totals[0, to] += np.int64(size > _ZERO)
             totals[1, to] += np.int64(size)
             num_groups += np.uint64(size > _ZERO)
-            at[place] = filled
+            at[0, place] = filled
+            at[1, place] = filled + evens
             filled += size
         for walk in range(np.uint64(num_walks)):
             place = walk if single else np.uint64(places[walk])
-            walks[num_walkers + np.uint64(at[place])] = walk
-            at[place] += np.uint32(1)
-        at[:num_places] = 0
+            walks[num_walkers + np.uint64(at[walk & _ONE, place])] = walk
+            at[walk & _ONE, place] += np.uint32(1)
+        at[:, :num_places] = 0
         num_walkers += np.uint64(num_walks)
     return num_groups, num_walkers
 
@@ -220,7 +226,7 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
     words, edges = graph
     seeds, degrees, rows, sizes = groups
     first, key, bits, _, end_below = draws
-    most = np.uint64(BLOCK) + (np.uint64(sizes.max()) if sizes.size else _ZERO)
+    most = np.uint64(BLOCK_OF_GROUPS) + (np.uint64(sizes.max()) if sizes.size else _ZERO)
     room = min(most, np.uint64(walks.size))
     position, fraction = np.empty(room, np.uint64), np.empty(room, np.uint64)
     walker, nodes = np.empty(room, np.uint32), np.empty(room, edges.dtype)
@@ -246,7 +252,7 @@ def pass_groups(by_chance, graph, draws, shards, goes_on, groups, walks, items, 
             fraction[place] = rest
         waiting += size
         taken += size
-        if waiting >= np.uint64(BLOCK) or group == last:
+        if waiting >= np.uint64(BLOCK_OF_GROUPS) or group == last:
             _arrive(
                 by_chance, edges, block, end_below, goes_on, waiting, shards, items[written:], going
             )

@@ -301,7 +301,7 @@ class ShardWalk:
                     tuple(array[group:] for array in groups),
                     part.walks[walk:],
                     items[walk:],
-                    going.with_room(min(rounds.BLOCK + most, len(part.walks) - walk)),
+                    going.with_room(min(rounds.BLOCK_OF_GROUPS + most, len(part.walks) - walk)),
                 )
                 group, walk = group + int(moved_groups), walk + int(moved)
         return [
