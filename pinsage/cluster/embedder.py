@@ -90,8 +90,9 @@ def _do_and_mark(batch: Batch, spec: EmbedSpec, run: str, name: str) -> None:
     _make_ready(embedder, exchange, name)
     marks = Marks(spec.folder)
     for start, stop in zip(batch["start"].tolist(), batch["stop"].tolist(), strict=True):
-        # A worker that is lost just after it has marked a chunk has not said so to Ray.
-        if not marks.is_set(name, (start, stop)):
+        # A worker that is lost just after it has marked a chunk has not said so to Ray. With a
+        # bucket, only a mark in it counts: one left here may be of rows that it does not hold.
+        if not shared.is_stored(marks.path(name, (start, stop))):
             receipt = embedder.do(name, start, stop)
             for file in embedder.written_by(name):
                 exchange.give(file, start, stop)
@@ -151,6 +152,8 @@ def embed_all(
         embedder = Embedder(spec, _load_update(spec))
     if here is None:
         here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
+    if here:
+        torch.set_num_threads(threads_for(spec.config.threads_per_worker, 1))
     with nullcontext() if here else session(cluster):
         receipts = _run_passes(spec, embedder, here=here)
     shared.pull(spec.parts, suffix=PART_SUFFIX)

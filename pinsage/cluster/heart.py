@@ -69,7 +69,7 @@ class Heart:
         ending_since: float | None = None
         while True:
             last = self._closed.wait(_INTERVAL_S)
-            order = ray.get(self._board.beat.remote(self._now()), timeout=_REPLY_TIMEOUT_S)
+            order = self._ask()
             self.stopping = self.stopping or order is Order.STOP
             if last:
                 return
@@ -78,6 +78,14 @@ class Heart:
                 if time.monotonic() - ending_since > _GRACE_S:
                     # The main thread is stuck where no exception reaches it.
                     os._exit(1)
+
+    def _ask(self) -> Order:
+        """Beat once; a board that is late may answer the next time."""
+        try:
+            order: Order = ray.get(self._board.beat.remote(self._now()), timeout=_REPLY_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError:
+            return Order.GO_ON
+        return order
 
     def _now(self) -> Beat:
         now = time.monotonic()

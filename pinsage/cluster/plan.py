@@ -132,7 +132,7 @@ def plan(
         config: the settings.
         size: of the tables.
         costs: what was measured; None takes what this project measured.
-        cores: of the machine that ingests.
+        cores: of each machine.
 
     Returns:
         One need a stage, in the order they run.
@@ -278,7 +278,8 @@ class _Part:
         pooled = size.items * model.num_layers * neighbors * model.projected_width * _FLOAT
         row = model.projected_width + model.embedding_width
         out = 2 if embed.dtype == "float16" else _FLOAT
-        block = self.cores * BLOCK * (self.feature_width + 5 * row) * _FLOAT
+        at_once = min(embed.threads_per_worker or self.cores, PART_ROWS // BLOCK)
+        block = at_once * BLOCK * (self.feature_width + 5 * row) * _FLOAT
         return Need(
             "embed",
             own_bytes=costs.driver_bytes

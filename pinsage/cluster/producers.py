@@ -205,16 +205,18 @@ class MinibatchStream(Iterator[Minibatch]):
         return len(ready)
 
     def _wait_for(self, request: _Request, deadline: float) -> Minibatch:
+        lost: Exception | None = None
         while True:
             try:
                 left_s = max(deadline - time.monotonic(), 0)
                 minibatch: Minibatch = ray.get(request.reference, timeout=left_s)
                 return minibatch
             except ray.exceptions.GetTimeoutError as error:
-                raise self._late(request) from error
+                raise self._late(request, lost) from error
             except _LOST as error:
+                lost = error
                 if time.monotonic() >= deadline:
-                    raise self._late(request) from error
+                    raise self._late(request, lost) from error
                 self._replace(request.producer)
                 request = self._ask(request.part)
 
@@ -228,10 +230,12 @@ class MinibatchStream(Iterator[Minibatch]):
             if request.producer == lost:
                 self._under_way[place] = self._ask(request.part)
 
-    def _late(self, request: _Request) -> WorkerTimeoutError:
+    def _late(self, request: _Request, lost: Exception | None) -> WorkerTimeoutError:
+        # Ray ends what it tells of a process that could not start with what was raised there.
+        why = "" if lost is None else f" (it was lost: {str(lost).strip().splitlines()[-1]})"
         return WorkerTimeoutError(
             f"producer {request.producer} gave no minibatch for step {request.part // self._parts} "
-            f"within {self._timeout_s:g} s; look for a lost node in `ray status`, or raise "
+            f"within {self._timeout_s:g} s{why}; look for a lost node in `ray status`, or raise "
             "train.request_timeout_s"
         )
 

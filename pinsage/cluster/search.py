@@ -154,7 +154,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         # All that counts is published already.
         shutil.rmtree(storage, ignore_errors=True)
         copies.remove_sent(storage)
-    return [_told(trials, result) for result in found]
+    return [_told(trials, place, result) for place, result in enumerate(found)]
 
 
 def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
@@ -216,11 +216,13 @@ def said(trial: Trial) -> str:
     return "  ".join(f"{k}={v}" for k, v in trial.items()) or "the recipe as it is"
 
 
-def _told(trials: list[Trial], result: Any) -> Tried:
+def _told(trials: list[Trial], place: int, result: Any) -> Tried:
     found = result.metrics or {}
+    # One whose process never came up says nothing; results are in the order of their trials.
+    number = place if result.config is None else result.config["number"]
     error = found.get("error") or (None if result.error is None else str(result.error))
     return Tried(
-        settings=trials[result.config["number"]],
+        settings=trials[number],
         hit_rate=found.get("hit_rate"),
         step=found.get("step"),
         model=found.get("model"),

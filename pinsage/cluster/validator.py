@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from pinsage.base.errors import DataError
+from pinsage.base.errors import DataError, NotFiniteError
 from pinsage.base.seeding import Stream, stream
 from pinsage.evaluation.baselines import EmbeddingCosine
 from pinsage.evaluation.metrics import hit_rate
@@ -22,7 +22,6 @@ from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.training.validation import ValidationConfig
 
 _SEEDS_PER_CALL = 2_048
-_ITEMS_PER_CALL = 8_192
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,22 @@ class Validator:
         self._device = device
 
     def hit_rate(self, model: PinSage) -> float:
-        """Look once; the model goes on training as if nothing had been."""
+        """Look once; the model goes on training as if nothing had been.
+
+        Raises:
+            NotFiniteError: the weights have run away.
+        """
         everything = len(self._sample.candidates) == self._features.num_items
         was_training = model.training
         try:
             embeddings = self._embed_all(model) if everything else self._embed_sample(model)
         finally:
             model.train(was_training)
+        if not np.isfinite(embeddings).all():
+            raise NotFiniteError(
+                "validation: wanted embeddings of finite numbers, found NaN or infinite ones; "
+                "lower train.schedule.learning_rate or look for extreme feature values"
+            )
         ranks = rank_pairs(
             EmbeddingCosine(embeddings), self._sample.queries, self._sample.positives
         )
@@ -120,16 +128,12 @@ class Validator:
         encoder = LayerwiseEncoder(
             model, self._features, self._neighborhoods, self._folder, device=self._device
         )
-        num_items = self._features.num_items
-        found = []
         for number in range(encoder.num_passes):
             encoder.allocate(number)
-            for start in range(0, num_items, _ITEMS_PER_CALL):
-                rows = encoder.run(number, start, min(start + _ITEMS_PER_CALL, num_items))
-                if rows is not None:
-                    found.append(rows)
+            embeddings = encoder.run(number, 0, self._features.num_items)
         shutil.rmtree(self._folder)
-        return np.concatenate(found)
+        assert embeddings is not None
+        return embeddings
 
     @torch.inference_mode()
     def _embed_sample(self, model: PinSage) -> Float32[np.ndarray, "candidates width"]:

@@ -71,6 +71,8 @@ class Exchange:
             content = read_object(place.under(chunk))
             assert content is not None
             file.write(int(found[1]), read_array(io.BytesIO(content)))
+            # A note must not outlive its rows, should the machine lose power.
+            file.sync()
             self._note(name)
 
     def forget(self, file: RowFile) -> None:

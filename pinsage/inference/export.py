@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -83,15 +84,21 @@ class PartsReader:
         self._paths = sorted(directory.glob("part-*.parquet"))
         self._starts = [int(path.stem.split("-")[1]) for path in self._paths]
         self._part = lru_cache(maxsize=_PARTS_HELD)(self._read)
+        self._lock = Lock()
 
     def take(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
         """Copy some rows, in the order asked for."""
-        taken = np.empty((len(rows), self._part(0).shape[1]), np.float32)
+        taken = np.empty((len(rows), self._held(0).shape[1]), np.float32)
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(parts):
             own = parts == number
-            taken[own] = self._part(int(number))[rows[own] - self._starts[number]]
+            taken[own] = self._held(int(number))[rows[own] - self._starts[number]]
         return taken
+
+    def _held(self, number: int) -> Float32[np.ndarray, "rows width"]:
+        # Else threads that want the same file would read it at the same time.
+        with self._lock:
+            return self._part(number)
 
     def _read(self, number: int) -> Float32[np.ndarray, "rows width"]:
         lists = pq.read_table(self._paths[number], columns=["embedding"])["embedding"]

@@ -62,7 +62,8 @@ class EmbedConfig(Config):
     start_timeout_s: PositiveFloat = 25.0
     """How long to wait for room for the workers; more where nodes are added on demand."""
     threads_per_worker: PositiveInt | None = None
-    """CPU threads of a worker's matrix products; none shares the machine's cores out evenly."""
+    """CPU threads of a worker: each does 2,048 items at a time, in memory of its own. None shares
+    the machine's cores out evenly."""
     items_per_chunk: PositiveInt = 65_536
     """Items a worker takes at a time, rounded up to a multiple of 2,048; what a killed run
     repeats."""
@@ -209,7 +210,7 @@ class LayerwiseEncoder:
             yield self._hidden[number], rows
         pooled_from = self._update.pooled_from[number][start:stop]
         if pooled_from.any():
-            # The rows above may not be in their file yet.
+            # The rows above need not be read again.
             known = (
                 to_tensor(rows[pooled_from], self._device)
                 if number > 0

@@ -50,7 +50,15 @@ def pooling_weights(weights_DT: torch.Tensor, pooling: Pooling) -> torch.Tensor:
 def _max_pool(
     projected_NM: torch.Tensor, neighbors_DT: torch.Tensor, weights_DT: torch.Tensor
 ) -> torch.Tensor:
-    present_DT1 = (weights_DT > 0).unsqueeze(-1)
-    gathered_DTM = functional.embedding(neighbors_DT, projected_NM)
     # Rows come out of a ReLU, so 0 is never above a neighbor that is there.
-    return gathered_DTM.masked_fill(~present_DT1, 0).amax(dim=1)
+    absent_DT = weights_DT <= 0
+    if torch.is_grad_enabled():
+        gathered_DTM = functional.embedding(neighbors_DT, projected_NM)
+        return gathered_DTM.masked_fill(absent_DT.unsqueeze(-1), 0).amax(dim=1)
+    # A neighbor at a time takes a T-th of the memory.
+    largest_DM = projected_NM.new_zeros(len(neighbors_DT), projected_NM.shape[1])
+    for neighbor in range(neighbors_DT.shape[1]):
+        rows_DM = functional.embedding(neighbors_DT[:, neighbor], projected_NM)
+        rows_DM = rows_DM.masked_fill(absent_DT[:, neighbor, None], 0)
+        largest_DM = torch.maximum(largest_DM, rows_DM)
+    return largest_DM

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
 
 import numba
 import torch
@@ -38,12 +40,23 @@ def one_thread_each() -> Iterator[Executor]:
     their number change how an operation rounds.
     """
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(
-        before, thread_name_prefix="piece", initializer=numba.set_num_threads, initargs=(1,)
-    ) as threads:
-        # Threads take it over when they begin.
-        torch.set_num_threads(1)
-        try:
+    count = before if _kernels_run_side_by_side() else 1
+    # Threads take it over when they begin.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(
+            count, thread_name_prefix="piece", initializer=numba.set_num_threads, initargs=(1,)
+        ) as threads:
             yield threads
-        finally:
-            torch.set_num_threads(before)
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _kernels_run_side_by_side() -> bool:
+    """Tell whether Numba has OpenMP or TBB: what it has besides ends a process with two of them."""
+    for layer in ("tbbpool", "omppool"):
+        with suppress(ImportError):
+            import_module(f"numba.np.ufunc.{layer}")
+            return True
+    return False

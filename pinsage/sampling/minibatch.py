@@ -180,7 +180,9 @@ class MinibatchBuilder:
         )
 
     def _log_expected(self, seeds: Int64[np.ndarray, " seeds"]) -> Float32[np.ndarray, " seeds"]:
-        as_positive = self._times_positive[seeds] * (self._config.size / len(self._pairs))
+        # Fewer pairs than a minibatch holds are all in each.
+        share = min(self._config.size / len(self._pairs), 1.0)
+        as_positive = self._times_positive[seeds] * share
         num_seen = self._features.num_items - (0 if self._unseen is None else len(self._unseen))
         as_shared = self._config.shared_negatives / num_seen
         return np.log(as_positive + as_shared).astype(np.float32)

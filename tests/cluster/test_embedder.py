@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pinsage.base import shared
 from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft, publish
 from pinsage.base.errors import ArtifactError, NotFiniteError
@@ -20,11 +21,13 @@ from pinsage.cluster.embedder import do_chunks, embed_all, embeds_here
 from pinsage.cluster.run_config import RayConfig
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest
+from pinsage.graph.rows import RowFile
 from pinsage.graph.schema import ITEMS_FILE
 from pinsage.graph.synthetic import write_tables
 from pinsage.inference.embedder import Embedder, EmbedSpec
 from pinsage.inference.export import read_context_embeddings, read_embeddings
 from pinsage.inference.layerwise import EmbedConfig
+from pinsage.inference.marks import Marks
 from pinsage.inference.update import PRINTS_FILE, hidden_name, item_keys_of
 from pinsage.model.checkpoint import save_model
 from pinsage.model.encoder import ModelConfig, PinSage
@@ -122,6 +125,20 @@ def test_a_chunk_that_is_marked_is_not_done_again(
         assert not any(given["error"])
         monkeypatch.setattr(Embedder, "do", lambda *_: pytest.fail("done again"))
     assert len(list(spec.folder.glob("pass-0-*.done"))) == 2
+
+
+def test_a_mark_of_rows_that_the_bucket_does_not_hold_counts_for_nothing(
+    inputs: Inputs, buckets: BucketServer, tmp_path: Path
+) -> None:
+    # Its prefix was deleted after an earlier run, and this node's scratch was not.
+    directory = folder_of(buckets.new_run(), tmp_path) / "embeddings/out"
+    spec = inputs.spec(Draft(directory.with_name(".out.partial")))
+    marks = Marks(spec.folder)
+    marks.set("pass-0", (0, 100), {"rows": 100, "convolutions": 0})
+    given = do_chunks({"start": np.array([0]), "stop": np.array([100])}, spec, "run", "pass-0")
+    assert not any(given["error"])
+    assert RowFile(spec.folder / "projected-0.npy").read()[:100].any(axis=1).all()
+    assert shared.is_stored(marks.path("pass-0", (0, 100)))
 
 
 def test_contexts_are_the_unit_length_means_of_their_items(unbroken: Path, inputs: Inputs) -> None:

@@ -120,6 +120,19 @@ def test_a_producer_that_does_not_answer_is_named(local_ray: None) -> None:
         next(waiting)
 
 
+def test_what_kept_a_producer_from_starting_is_told(local_ray: None) -> None:
+    @ray.remote(num_cpus=0)
+    class Broken:
+        def __init__(self) -> None:
+            raise ValueError("no such table")
+
+        def build(self, epoch: int, step: int, *, world_rank: int, world_size: int) -> None: ...
+
+    waiting = stream([PlacedProducer(Broken.remote(), "here")], timeout_s=3)
+    with pytest.raises(WorkerTimeoutError, match=r"producer 0 .*lost: ValueError: no such table"):
+        next(waiting)
+
+
 def test_asking_for_more_cpus_than_there_are_fails_at_once(local_ray: None) -> None:
     with pytest.raises(ResourceError, match=r"training wants 1000 CPUs.*train\.num_workers"):
         require_cpus(1_000, purpose="training", setting="train.num_workers")

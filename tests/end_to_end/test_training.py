@@ -155,6 +155,9 @@ def test_validation_finds_what_an_evaluation_of_the_same_pairs_finds(
     # One candidate less moves a rank by at most one.
     assert found[0] == pytest.approx(hit_rate(ranks, 10), abs=0 if max_catalog == 300 else 0.02)
     assert not (tmp_path / "rows").exists()
+    model.second_output.weight.data.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="learning_rate"):
+        validator.hit_rate(model)
 
 
 def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(

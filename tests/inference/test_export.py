@@ -1,6 +1,10 @@
 """Embeddings as other tools read them."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -51,6 +55,30 @@ def test_pyarrow_pandas_and_duckdb_read_the_same_rows(tmp_path: Path, dtype: typ
     assert [key for key, _ in found] == KEYS
     np.testing.assert_array_equal(np.array([list(row) for _, row in found], np.float32), rows)
     np.testing.assert_array_equal(read_embeddings(directory), rows.astype(np.float32))
+
+
+def test_threads_that_want_one_file_at_the_same_time_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, read = published(tmp_path), []
+    ready = Barrier(8)
+
+    def wait_and_read(*arguments: object, **settings: object) -> pa.Table:
+        read.append(arguments)
+        time.sleep(0.1)
+        return pq.read_table(*arguments, **settings)
+
+    reader = PartsReader(directory)
+    monkeypatch.setattr("pinsage.inference.export.pq", SimpleNamespace(read_table=wait_and_read))
+
+    def take(_: int) -> np.ndarray:
+        ready.wait(10)
+        return reader.take(np.array([3, 0]))
+
+    with ThreadPoolExecutor(8) as threads:
+        for rows in threads.map(take, range(8)):
+            np.testing.assert_array_equal(rows, ROWS[[3, 0]])
+    assert len(read) == 2
 
 
 def test_embeddings_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

@@ -109,3 +109,6 @@ def test_a_query_without_candidates_has_no_hard_negatives() -> None:
 def test_fewer_pairs_than_a_minibatch_make_one_smaller_minibatch() -> None:
     minibatch = builder(size=1_000).build(0, 0, world_rank=0, world_size=1)
     assert len(minibatch.queries) == minibatch.total_pairs == 40
+    times = np.bincount((np.arange(40) % NUM_ITEMS + 5) % NUM_ITEMS, minlength=NUM_ITEMS)
+    expected = times[minibatch.seed_ids] + 7 / NUM_ITEMS
+    np.testing.assert_allclose(np.exp(minibatch.log_expected), expected, rtol=1e-6)
