@@ -120,7 +120,8 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(threads_for(task.train.threads_per_worker, world_size))
+    workers_here = context.get_local_world_size()
+    torch.set_num_threads(threads_for(task.train.threads_per_worker, workers_here))
     device = ray.train.torch.get_device()
     model = initial_model(task).to(device)
     optimizer = make_optimizer(model)
