@@ -18,7 +18,7 @@ export async function showAdd(shell) {
     field("image", "Picture", "An address that begins with https://", { type: "url" }),
     field("contexts", "Contexts", "Keys of the contexts it is in, one a line. Without any, its features alone say what it is near.",
       { rows: 5 }, "textarea"),
-    field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero.', { rows: 2 }, "textarea"),
+    field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero. With neither contexts nor features, it is near nothing.', { rows: 2 }, "textarea"),
     field("api-key", "API key", "Only where the server asks for one: with the role write.", { type: "password", autocomplete: "off" }),
     el("p", { class: "actions" }, el("button", { class: "button", type: "submit" }, "Add it"), example));
   form.elements.namedItem("api-key").value = apiKey;
