@@ -127,6 +127,7 @@ def test_a_chunk_that_is_marked_is_not_done_again(
     assert len(list(spec.folder.glob("pass-0-*.done"))) == 2
 
 
+@pytest.mark.ray
 def test_a_mark_of_rows_that_the_bucket_does_not_hold_counts_for_nothing(
     inputs: Inputs, buckets: BucketServer, tmp_path: Path
 ) -> None:
