@@ -243,6 +243,7 @@ def _rows(measured: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:
 def _write_docs(
     folder: Path, rows: Sequence[Sequence[object]], measured: Sequence[dict[str, Any]]
 ) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     edges = [one["edges"] / 1e6 for one in measured]
     write_chart(
         folder / "scale-walk.svg",

@@ -77,7 +77,7 @@ class TrainingGraph:
     @property
     def context_keys(self) -> pa.Array:
         """Keys by context id (large_string), in ascending order of their UTF-8 bytes."""
-        used = [piece.arrays["used"] for piece in self.placed]
+        used = [piece.arrays["used"].copy() for piece in self.placed]
         return self.build.context_keys().take(pa.array(np.concatenate([np.zeros(0, int), *used])))
 
     @cached_property
@@ -103,7 +103,7 @@ class TrainingGraph:
         for piece, first in zip(self.placed, self.first_contexts[:-1], strict=True):
             for name, array in piece.arrays.items():
                 if name.startswith("cold_"):
-                    moved = array + first if name == "cold_places" else array
+                    moved = array + first if name == "cold_places" else array.copy()
                     found.setdefault(name, []).append(moved)
         if not found:
             return None
@@ -127,8 +127,9 @@ class TrainingGraph:
             yield self.labeled
             return
         for piece in self.placed:
-            arrays = piece.arrays
-            yield LabeledPairs(arrays["query_ids"], arrays["positive_ids"], arrays["splits"])
+            # Copies: many pieces of few pairs wait together for a row group to be full.
+            arrays = (piece.arrays[name].copy() for name in ("query_ids", "positive_ids", "splits"))
+            yield LabeledPairs(*arrays)
 
     def pair_counts(self) -> dict[str, int]:
         """Split to number of pairs."""
@@ -203,8 +204,9 @@ def time_cuts_of_edges(build: Build, split: SplitConfig) -> tuple[int, int]:
     """
     folder = build.folder / "time_cuts"
     if not has_piece(folder):
-        times = [open_piece(part).arrays["times"] for part in build.folders("grouped")]
-        places = cut_places(sum(map(len, times)), split)
-        save_piece(folder, {}, {"cuts": in_order(times, places)})
+        parts = [open_piece(part) for part in build.folders("grouped")]
+        places = cut_places(sum(len(part.arrays["times"]) for part in parts), split)
+        cuts = in_order(lambda: (part.arrays["times"] for part in parts), places)
+        save_piece(folder, {}, {"cuts": cuts})
     valid, test = open_piece(folder).facts["cuts"]
     return valid, test

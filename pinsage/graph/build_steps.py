@@ -352,7 +352,8 @@ def _distinct_sorted(parts: Iterable[np.ndarray]) -> pa.Array:
     """Put packed texts together: each distinct one once, in order of their UTF-8 bytes."""
     distinct, waiting = pa.array([], pa.large_string()), []
     for part in parts:
-        waiting.append(unpacked_texts(part))
+        # A copy, so that no part's file stays open.
+        waiting.append(unpacked_texts(part.copy()))
         # Once there are as many new ones as known ones: so a text is looked at few times only.
         if sum(map(len, waiting)) >= len(distinct):
             distinct, waiting = pc.unique(pa.chunked_array([distinct, *waiting])), []
@@ -369,8 +370,9 @@ def buckets_of(ids: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 
 def _slice(arrays: Any, group: int) -> dict[str, np.ndarray]:
+    """Copy a group's part of all arrays, so that no file stays open for it."""
     first, stop = arrays["starts"][group : group + 2]
-    return {name: array[first:stop] for name, array in arrays.items() if name != "starts"}
+    return {name: array[first:stop].copy() for name, array in arrays.items() if name != "starts"}
 
 
 def _joined(slices: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

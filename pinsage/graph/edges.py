@@ -24,7 +24,7 @@ from pinsage.graph.tables import (
     read_rows,
     target_type,
 )
-from pinsage.graph.times import TimeKind, TimeScale
+from pinsage.graph.times import TimeKind, TimeScale, times_of_texts
 
 _KINDS: dict[pa.DataType, TimeKind] = {
     pa.timestamp("us"): "timestamp",
@@ -269,6 +269,13 @@ def read_times(
         still good.
     """
     times = table.column(column)
+    if pa.types.is_large_string(times.type):
+        # The column is the contexts' too, and was read for them.
+        try:
+            times = times_of_texts(times)
+        except pa.ArrowInvalid as error:
+            findings.add(f"{table.place.label}: {column!r} has no times ({error}); mend these rows")
+            return np.zeros(len(table), np.int64), np.zeros(len(table), dtype=bool)
     bad = times.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_floating(times.type):
         values = times.fill_null(0.0).to_numpy(zero_copy_only=False)

@@ -147,12 +147,16 @@ class Glance:
         names = self.names(*(kinds or ("text", "integer")))
         return [name for name in names if not _is_time(name) and not _is_amount(name)]
 
-    def first_time(self) -> str | None:
-        """Find a column of times: one of such a type, texts of ISO 8601, numbers named like one."""
-        named = [name for name in self.names("integer", "float") if _is_time(name)]
-        texts = [name for name in self.names("text") if _are_iso(self.sample(name, _FEW_ROWS))]
-        texts.sort(key=_is_time, reverse=True)
-        return next(iter([*self.names("time"), *texts, *named]), None)
+    def times(self) -> list[str]:
+        """List the columns that may be the rows' time: most often one, or none.
+
+        Those of such a type, else texts of ISO 8601, else numbers named like a time; and of these
+        the ones named like a time, if any is.
+        """
+        texts = (name for name in self.names("text") if _are_iso(self.sample(name, _FEW_ROWS)))
+        by_type = self.names("time") or list(texts)
+        named = [name for name in by_type or self.names("integer", "float") if _is_time(name)]
+        return named or by_type
 
     @property
     def is_sampled_whole(self) -> bool:

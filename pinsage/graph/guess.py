@@ -243,18 +243,23 @@ def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -
     """Find the edges' time; refuse one that is written as text, lest the split go without it."""
     if told is not None:
         return edges.require_time(told, "--timestamp") if told else None
-    found = edges.first_time()
-    if found is not None and found in taken:
-        # Days as contexts.
-        return None
-    as_text = edges.odd_time() if found is None else None
+    times = edges.times()
+    # Days may be contexts.
+    left = [name for name in times if name not in taken]
+    if len(left) > 1:
+        raise DataError(
+            f"{edges.path}: {listed(left)} hold times, wanted one that says when an item came into "
+            "its context: pairs are made and split by it; say with --timestamp which it is, or "
+            "give --timestamp '' to split without times"
+        )
+    as_text = edges.odd_time() if not times else None
     if as_text is not None:
         raise DataError(
             f"{edges.path}: {as_text!r} holds times as text, wanted timestamps, numbers or "
             "ISO 8601 (2024-05-01 09:30), so that pairs can be split by time; parse it to a "
             "timestamp, or give --timestamp '' to split without times"
         )
-    return found
+    return next(iter(left), None)
 
 
 def _context(edges: Glance, taken: Iterable[str | None]) -> str:
@@ -310,7 +315,7 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
 
     Where edges have times too, time does: then no edge from after the cut stays in the graph.
     """
-    timestamp = table.first_time() if by_time else None
+    timestamp = next(iter(table.times()), None) if by_time else None
     split = None if timestamp else _split(table)
     sides = _sides(table, table.names("text", "integer"), split, keys)
     if len(sides) < 2:
@@ -325,7 +330,7 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
             )
         query, positive = sides
     if split is None:
-        timestamp = table.first_time()
+        timestamp = next(iter(table.times()), None)
     return PairsConfig(
         path=table.path,
         query=query,

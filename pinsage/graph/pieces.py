@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,33 @@ from pinsage.base.arrays import map_array
 _FACTS = "facts.json"
 
 
+class MappedArrays(Mapping[str, np.ndarray]):
+    """The arrays of a folder, each memory-mapped anew when asked for.
+
+    What is held is names alone: a map keeps its file open, and a process may open few files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Look which arrays there are."""
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.npy"))}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        # As a plain array: compiled code then takes it as it takes any other.
+        return np.asarray(map_array(self._paths[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A piece, opened; its arrays are memory-mapped."""
+    """A piece, opened; its arrays are memory-mapped as they are asked for."""
 
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
@@ -65,12 +89,7 @@ def open_piece(folder: Path) -> Piece:
         FileNotFoundError: it is not there.
     """
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    arrays = {
-        # As a plain array: compiled code then takes it as it takes any other.
-        path.stem: np.asarray(map_array(path))
-        for path in sorted(folder.glob("*.npy"))
-    }
-    return Piece(arrays, facts)
+    return Piece(MappedArrays(folder), facts)
 
 
 def has_piece(folder: Path) -> bool:

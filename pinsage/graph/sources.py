@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ _WHOLE_DIGEST_BYTES = 256 * 2**20
 """Up to this size, a file's facts hold the digest of all of it."""
 
 _WILDCARDS = "*?["
+
+_OPTION = r"[a-z_]+=(?:https?://)?[^/&?]*"
+_QUERY = re.compile(rf"\?{_OPTION}(?:&{_OPTION})*$")
+"""An address's options, as pyarrow takes them."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +138,25 @@ def _filesystem(path: str) -> tuple[Any, str]:
     if "://" not in path:
         return pa_fs.LocalFileSystem(), Path(path).expanduser().as_posix()
     # A wildcard is not allowed in a URI, so it is kept away from the parser.
-    head, tail = _split_at_wildcard(path)
-    filesystem, inner = pa_fs.FileSystem.from_uri(head)
+    address, query = _split_at_query(path)
+    head, tail = _split_at_wildcard(address)
+    filesystem, inner = pa_fs.FileSystem.from_uri(head + query)
     return filesystem, f"{inner.rstrip('/')}/{tail}" if tail else inner
 
 
 def _list_files(filesystem: Any, path: str) -> list[Any]:
-    head, tail = _split_at_wildcard(path)
-    if tail:
-        listed = filesystem.get_file_info(
-            pa_fs.FileSelector(head or ".", recursive="/" in tail, allow_not_found=True)
-        )
-        pattern = f"{head or '.'}/{tail}"
-        return [info for info in listed if _is_file(info) and _matches(info.path, pattern)]
     found = filesystem.get_file_info(path)
+    head, tail = _split_at_wildcard(path)
+    # What is there is meant by its name, brackets and all.
+    if tail and found.type == pa_fs.FileType.NotFound:
+        deep = "/" in tail or "**" in tail
+        listed = filesystem.get_file_info(
+            pa_fs.FileSelector(head or ".", recursive=deep, allow_not_found=True)
+        )
+        pattern = f"{head or '.'}/{tail}".split("/")
+        return [
+            info for info in listed if _is_file(info) and _matches(info.path.split("/"), pattern)
+        ]
     if found.type == pa_fs.FileType.Directory:
         listed = filesystem.get_file_info(pa_fs.FileSelector(path, recursive=True))
         return [
@@ -159,6 +169,12 @@ def _list_files(filesystem: Any, path: str) -> list[Any]:
     return [found] if _is_file(found) else []
 
 
+def _split_at_query(address: str) -> tuple[str, str]:
+    """Split off an address's options, such as `?region=eu-west-1`; a wildcard is none."""
+    found = _QUERY.search(address)
+    return (address[: found.start()], found.group()) if found else (address, "")
+
+
 def _split_at_wildcard(path: str) -> tuple[str, str]:
     """Split off the last folder before the first wildcard."""
     first = min((path.find(sign) for sign in _WILDCARDS if sign in path), default=-1)
@@ -168,13 +184,21 @@ def _split_at_wildcard(path: str) -> tuple[str, str]:
     return path[: max(slash, 0)], path[slash + 1 :]
 
 
-def _matches(path: str, pattern: str) -> bool:
-    """Compare part by part: a `*` does not cross folders, nor mean names that begin with a dot."""
-    parts, patterns = path.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(
-        fnmatch.fnmatchcase(part, wanted) and part.startswith(".") <= wanted.startswith(".")
-        for part, wanted in zip(parts, patterns, strict=True)
-    )
+def _matches(parts: list[str], patterns: list[str]) -> bool:
+    """Compare part by part: a `*` does not cross folders, nor mean names that begin with a dot.
+
+    A part that is `**` stands for any number of folders.
+    """
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        is_open = bool(parts) and not parts[0].startswith(".")
+        return _matches(parts, patterns[1:]) or (is_open and _matches(parts[1:], patterns))
+    return bool(parts) and _is_meant(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+
+
+def _is_meant(part: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(part, pattern) and part.startswith(".") <= pattern.startswith(".")
 
 
 def _is_file(info: Any) -> bool:

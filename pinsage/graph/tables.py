@@ -55,7 +55,11 @@ class Table:
 
     def column(self, name: str) -> pa.Array:
         """Give a column in one piece."""
-        column = self.data[name].combine_chunks()
+        column = self.data[name]
+        if pa.types.is_list(column.type):
+            # Of all files together, there may be more numbers than its offsets can count.
+            column = column.cast(pa.large_list(column.type.value_field))
+        column = column.combine_chunks()
         return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
@@ -306,6 +310,8 @@ def _canonical(
             return times_of_texts(column.cast(pa.large_string()))
         if pa.types.is_floating(found) and pa.types.is_integer(target):
             column = _whole_numbers(column)
+        if pa.types.is_timestamp(found):
+            column = _times_that_fit(column)
         # Nanoseconds may be cut to microseconds; a number must keep its value.
         return column.cast(target, safe=not pa.types.is_timestamp(target))
     except pa.ArrowInvalid as error:
@@ -314,6 +320,15 @@ def _canonical(
             f"{_fit_hint(found, wanted.kind)}"
         )
         return None
+
+
+def _times_that_fit(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Make null of what is too far off to be written in microseconds, as "for ever" may be."""
+    factor = {"s": 1_000_000, "ms": 1_000}.get(times.type.unit, 1)
+    most = (2**63 - 1) // factor
+    numbers = times.cast(pa.int64())
+    fits = pc.and_(pc.less_equal(numbers, most), pc.greater_equal(numbers, -most))
+    return pc.if_else(fits, times, pa.scalar(None, times.type))
 
 
 def _whole_numbers(keys: pa.ChunkedArray) -> pa.ChunkedArray:

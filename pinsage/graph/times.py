@@ -1,6 +1,6 @@
 """Times of any kind as whole numbers in the same order, and what they are worth as ages."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,22 +85,23 @@ def times_of_texts(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedAr
     return texts.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
 
 
-def in_order(parts: Sequence[np.ndarray], places: Sequence[int]) -> list[int]:
+def in_order(parts: Callable[[], Iterable[np.ndarray]], places: Sequence[int]) -> list[int]:
     """Find the numbers (int64) that stand in some places when all parts are sorted together.
 
-    Sixteen bits at a time, so that memory does not grow with the parts.
+    Sixteen bits at a time, so that memory does not grow with the parts, which are gone through four
+    times a place.
 
-    >>> in_order([np.array([5, -3]), np.array([4, 4])], [0, 3])
+    >>> in_order(lambda: [np.array([5, -3]), np.array([4, 4])], [0, 3])
     [-3, 5]
     """
     return [_one_in_order(parts, place) for place in places]
 
 
-def _one_in_order(parts: Sequence[np.ndarray], place: int) -> int:
+def _one_in_order(parts: Callable[[], Iterable[np.ndarray]], place: int) -> int:
     prefix = np.uint64(0)
     for shift in (48, 32, 16, 0):
         counts = np.zeros(2**16, np.int64)
-        for part in parts:
+        for part in parts():
             for start in range(0, len(part), _COUNTED_AT_A_TIME):
                 # With the sign flipped, unsigned numbers are ordered as the signed ones.
                 values = part[start : start + _COUNTED_AT_A_TIME].view(np.uint64) ^ _SIGN

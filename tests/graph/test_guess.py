@@ -291,6 +291,17 @@ def test_times_of_iso_8601_are_found_under_any_name(guess) -> None:
     assert (found.context, found.timestamp) == ("board", "when")
 
 
+def test_one_of_several_times_is_asked_for_unless_names_tell(guess) -> None:
+    days = pa.array(range(2 * NUM_ITEMS), pa.timestamp("s"))
+    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "birthday": days}
+    found = guess({"id": text_keys()}, edges | {"ordered_at": days}).data.edges[0]
+    assert found.timestamp == "ordered_at"
+    edges |= {"ordered_at": days, "updated_at": days}
+    with pytest.raises(DataError, match=r"ordered_at, updated_at hold times.*--timestamp"):
+        guess({"id": text_keys()}, edges)
+    assert guess({"id": text_keys()}, edges, timestamp="birthday").data.edges[0].timestamp
+
+
 def test_days_may_be_contexts(guess) -> None:
     edges = {"id": text_keys() * 2, "day": ["2024-05-01", "2024-05-02"] * NUM_ITEMS}
     (found,) = guess({"id": text_keys()}, edges, context="day").data.edges

@@ -169,6 +169,16 @@ def test_times_of_iso_8601_are_read_as_the_timestamps_they_tell(bench, changed, 
     assert graphs[0].artifact.manifest.files == graphs[1].artifact.manifest.files
 
 
+def test_days_of_text_may_be_contexts_and_times_at_once(bench, changed):
+    days = [*["2024-05-01"] * 3, *["2024-05-02"] * 2, "2024-05-03"]
+    edges = {"item_id": list("abcbde"), "context_id": days, "day": days}
+    graphs = [
+        bench.ingest(changed(bench.six(edges=edges), {"edges.0.timestamp": column}))
+        for column in ("context_id", "day")
+    ]
+    assert graphs[0].artifact.manifest.files == graphs[1].artifact.manifest.files
+
+
 @pytest.mark.parametrize(
     ("rows", "untyped"),
     [(0, {"item_id", "context_id", "day", "name", "size"}), (2, {"name"})],

@@ -32,6 +32,10 @@ def test_a_directory_means_its_parquet_files_without_hidden_ones(folder):
         ("?.parquet", ["a.parquet", "b.parquet"]),
         ("i*/*.parquet", ["in/c.parquet"]),
         ("[bz].parquet", ["b.parquet"]),
+        ("**/*.parquet", ["_x/e.parquet", "a.parquet", "b.parquet", "in/c.parquet"]),
+        ("**/c.parquet", ["in/c.parquet"]),
+        ("in/**", ["in/c.parquet"]),
+        ("**/in/c.*", ["in/c.parquet"]),
         ("f", ["f"]),
     ],
 )
@@ -39,7 +43,15 @@ def test_a_glob_matches_inside_one_folder_only(folder, pattern, found):
     assert names(folder, f"{folder}/{pattern}") == found
 
 
-@pytest.mark.parametrize("pattern", ["a.parquet", "*.parquet", ""])
+def test_a_file_that_is_there_is_meant_whatever_signs_its_name_has(tmp_path):
+    path = tmp_path / "d [v2]" / "what?.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    assert names(tmp_path, str(path)) == ["d [v2]/what?.parquet"]
+    assert names(tmp_path, str(path.parent)) == ["d [v2]/what?.parquet"]
+
+
+@pytest.mark.parametrize("pattern", ["a.parquet", "*.parquet", "**/*.parquet", ""])
 def test_a_uri_finds_the_files_that_a_path_finds(folder, pattern):
     by_path = [source.path for source in find_sources(f"{folder}/{pattern}")]
     by_uri = [source.path for source in find_sources(f"file://{folder}/{pattern}")]
@@ -89,3 +101,14 @@ def test_facts_name_every_missing_file(bench, changed):
     config = changed(bench.six(), {"items.path": "no-items", "edges.0.path": "no-edges"})
     with pytest.raises(DataError, match=r"(?s)no-items.*no-edges"):
         input_facts(config)
+
+
+@pytest.mark.ray  # Not beside tests that clear what the bucket server holds.
+@pytest.mark.parametrize("pattern", ["in/a.parquet", "in", "*/?.parquet", "**/*.parquet"])
+def test_an_address_may_name_its_own_store(buckets, pattern):
+    run, options = buckets.new_run().split("?")
+    buckets.put(run, "in/a.parquet", b"x")
+    (found,) = find_sources(f"{run}/{pattern}?{options}")
+    assert found.path.endswith("/in/a.parquet")
+    with found.filesystem.open_input_file(found.path) as file:
+        assert file.read() == b"x"

@@ -328,9 +328,21 @@ def test_edges_of_held_out_pairs_in_their_own_context_leave_the_graph(bench, pre
 
 def test_times_that_are_all_equal_leave_no_train_pairs_and_say_so(bench):
     edges = edge_columns() | {"day": np.zeros(360, int)}
-    with pytest.raises(DataError, match="no pairs are left for train") as caught:
+    with pytest.raises(DataError, match=r"no pairs are left for train.*finer times") as caught:
         make(bench, edges, timestamp="day")
     assert "none of" in str(caught.value)
+
+
+@pytest.mark.parametrize(("days_at_the_end", "is_told"), [(200, True), (75, True), (30, False)])
+def test_times_so_coarse_that_the_split_is_not_as_wanted_are_warned_of(
+    bench, caplog, days_at_the_end, is_told
+):
+    edges = edge_columns()
+    edges["day"] = np.minimum(edges["day"], np.sort(edges["day"])[-days_at_the_end])
+    with caplog.at_level(logging.WARNING, logger="pinsage"):
+        graph = make(bench, edges, timestamp="day")
+    assert graph.counts.pairs.train > 0 < graph.counts.pairs.test
+    assert ("share a time" in caplog.text) == is_told
 
 
 def test_too_few_contexts_to_hold_one_out_is_an_error(bench):

@@ -61,10 +61,11 @@ def test_embeddings_have_unit_length_and_gradients_reach_every_weight(num_layers
 
 
 def test_feature_scaling_centers_and_drops_constant_columns() -> None:
-    model = PinSage(ModelConfig(num_layers=0, embedding_width=4), feature_width=2)
-    rows = torch.tensor([[1.0, 7.0], [3.0, 7.0]])
+    model = PinSage(ModelConfig(num_layers=0, embedding_width=4), feature_width=4)
+    rows = torch.tensor([[1.0, 7.0, 1e-9, 1e-9], [3.0, 7.0, 3e-9, 1e-9]])
     model.set_feature_scale(rows.mean(dim=0), rows.std(dim=0, correction=0))
-    torch.testing.assert_close(model.scale_features(rows), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    wanted = torch.tensor([[-1.0, 0.0, -1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    torch.testing.assert_close(model.scale_features(rows), wanted)
 
 
 def test_a_saved_model_loads_with_equal_weights_and_a_cut_file_is_refused(tmp_path) -> None:

@@ -77,6 +77,23 @@ def grid(config: AlsConfig | BprConfig) -> list[Settings]:
     ]
 
 
+def require_choice(num_points: int, num_valid: int) -> None:
+    """Stop where there is something to choose, and nothing to choose by.
+
+    Args:
+        num_points: of the grid.
+        num_valid: how many valid pairs there are.
+
+    Raises:
+        DataError: there are several points and no valid pairs.
+    """
+    if num_points > 1 and not num_valid:
+        raise DataError(
+            f"there are no valid pairs to choose among {num_points} settings with; give single "
+            "values in evaluate.als and evaluate.bpr, or hold out valid pairs (data.split)"
+        )
+
+
 def require_package(kind: Factorization) -> None:
     """Stop before hours of other work if the package is not there.
 
@@ -184,11 +201,7 @@ def tuned(
         DataError: there are several points and no valid pairs.
         TrainingError: no point could be fitted.
     """
-    if len(points) > 1 and not len(valid):
-        raise DataError(
-            f"there are no valid pairs to choose among {len(points)} settings with; give single "
-            "values in evaluate.als and evaluate.bpr, or hold out valid pairs (data.split)"
-        )
+    require_choice(len(points), len(valid))
     best: tuple[float, np.ndarray] | None = None
     tried: list[dict[str, Any]] = []
     for number, point in enumerate(points):
