@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from fastapi import FastAPI, Query
-from fastapi import Path as PathPart
 from starlette.responses import Response
 
 import pinsage
@@ -21,6 +19,7 @@ from serve.boundary import Boundary, allow_origins
 from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
 from serve.generation import Generation, Parts
+from serve.item_keys import ItemKey
 from serve.live import Writes
 from serve.metrics import Metrics, add_metrics
 from serve.pages import add_pages
@@ -55,7 +54,6 @@ Item keys are those of the ingested table; in a path, write them percent-encoded
 Every error is a JSON problem (RFC 9457) whose `code` is stable.
 """
 
-ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
 FilterText = Annotated[
     str | None,
     Query(
@@ -135,6 +133,16 @@ def build_api(
     return app
 
 
+def check(app: FastAPI) -> None:
+    """Make sure that a running app follows what others decide and write.
+
+    Raises:
+        RuntimeError: it doesn't, and a new process may do better.
+    """
+    app.state.switcher.check()
+    app.state.writes.check()
+
+
 def check_folders(output: Path, config: ServeConfig) -> None:
     """Refuse to keep in a bucket what is appended to under locks.
 
@@ -204,7 +212,7 @@ def _add_related(app: FastAPI, config: ServeConfig) -> None:
         item without edges or features has no walks or no features to compare.
         """
         wanted = answers.wanted(filter_of(filter), exclude)
-        return _json(answers.similar([unquote(item_key)], k, method, wanted)[0])
+        return _json(answers.similar([item_key], k, method, wanted)[0])
 
     @app.post(
         "/v1/similar",
@@ -257,25 +265,25 @@ def _add_item(app: FastAPI) -> None:
         "/v1/items/{item_key:path}/description",
         summary="What an item is made from",
         tags=["Catalog"],
-        responses=described(Code.UNKNOWN_ITEM),
+        responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def description(answers: Asked, item_key: ItemKey) -> DescriptionReply:
         """Give an item's features, contexts and what is shown of it, in the form that `PUT` takes.
 
         `PUT` replaces an item whole: to change a part of it, put this with that part changed.
         """
-        return answers.description(unquote(item_key))
+        return answers.description(item_key)
 
     # After every longer path that begins so.
     @app.get(
         "/v1/items/{item_key:path}",
         summary="One item",
         tags=["Catalog"],
-        responses=described(Code.UNKNOWN_ITEM),
+        responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def item(answers: Asked, item_key: ItemKey) -> Item:
         """Describe one item."""
-        return answers.item(unquote(item_key))
+        return answers.item(item_key)
 
 
 def _add_health(app: FastAPI) -> None:

@@ -20,8 +20,10 @@ from serve.problems import Code, ProblemError
 logger = logging.getLogger("pinsage.serve")
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed", "/v1/duel/votes"})
-"""Calls by POST that change nothing, and votes, which are asked of whoever may read."""
+_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
+"""Calls by POST that change nothing."""
+_VOTES = "/v1/duel/votes"
+"""A call that changes something, and is open to whoever may read."""
 _REREAD_S = 1.0
 
 _FORWARDED_FOR = b"x-forwarded-for"
@@ -51,14 +53,16 @@ class Caller:
     """Who sent a request.
 
     Attributes:
-        address: the client's IP address; empty if it has none, such as over a Unix socket.
+        address: the client's IP address; empty if it has none, such as over a Unix socket; None if
+            nobody can say, such as of a connection that was reset.
         key: what its key may do; None if it showed none, or one that isn't ours.
         has_key: whether it showed any.
-        is_cross_site: whether a page of another web site sent it.
+        is_cross_site: whether a page of another web site sent it, so that where its browser runs
+            opens nothing that changes something.
         is_forwarded: whether somebody forwarded it whose word on the address isn't trusted.
     """
 
-    address: str
+    address: str | None
     key: KeyRecord | None = None
     has_key: bool = False
     is_cross_site: bool = False
@@ -67,13 +71,15 @@ class Caller:
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine; what has no IP address came over no network."""
+        if self.is_forwarded or self.address is None:
+            return False
         has_address = "." in self.address or ":" in self.address
-        return not self.is_forwarded and (not has_address or is_loopback(self.address))
+        return not has_address or is_loopback(self.address)
 
     @property
     def name(self) -> str:
         """Whose bucket it draws from."""
-        return f"key {self.key.id}" if self.key else self.address
+        return f"key {self.key.id}" if self.key else f"address {self.address}"
 
 
 def role_needed(method: str, path: str) -> Role | None:
@@ -86,17 +92,30 @@ def role_needed(method: str, path: str) -> Role | None:
     if not path.startswith("/v1/") and path != "/metrics":
         # Pages, the description and health tell nothing about anyone.
         return None
-    if method in _SAFE or (method == "POST" and path in _QUESTIONS):
+    if not changes_something(method, path) or (method == "POST" and path == _VOTES):
         return Role.READ
     return Role.ADMIN if path.startswith("/v1/generation") else Role.WRITE
 
 
-def decide(needed: Role | None, caller: Caller, config: BoundaryConfig) -> Verdict:
+def changes_something(method: str, path: str) -> bool:
+    """Say whether a call changes anything; arguments as of `role_needed`."""
+    return method not in _SAFE and not (method == "POST" and path in _QUESTIONS)
+
+
+def decide(
+    needed: Role | None, caller: Caller, config: BoundaryConfig, *, changes: bool = True
+) -> Verdict:
     """Say whether a caller may make a call.
 
     Without a key file, this machine may do everything and others nothing: `serve.__main__` refuses
     to listen to others then. A page of another site may never make a browser change something on
     the strength of where that browser runs.
+
+    Args:
+        needed: what the call asks for; None is open to everyone.
+        caller: who calls.
+        config: who may do what.
+        changes: whether the call changes anything.
     """
     if needed is None:
         return Verdict.ALLOW
@@ -104,12 +123,13 @@ def decide(needed: Role | None, caller: Caller, config: BoundaryConfig) -> Verdi
         if caller.key is None:
             return Verdict.KEY_UNKNOWN
         return Verdict.ALLOW if caller.key.rank >= needed else Verdict.ROLE_TOO_LOW
-    if needed == Role.READ:
-        is_open = config.reads == "open" or (config.reads == "auto" and caller.is_local)
-        return Verdict.ALLOW if is_open or config.open_to_network else Verdict.KEY_NEEDED
-    if not config.open_to_network and (config.keys is not None or not caller.is_local):
+    if needed == Role.READ and config.reads == "open":
+        # Open to everyone, wherever they are.
+        return Verdict.ALLOW
+    asks_no_key = config.reads == "auto" if needed == Role.READ else config.keys is None
+    if not config.open_to_network and not (asks_no_key and caller.is_local):
         return Verdict.KEY_NEEDED
-    return Verdict.CROSS_SITE if caller.is_cross_site else Verdict.ALLOW
+    return Verdict.CROSS_SITE if changes and caller.is_cross_site else Verdict.ALLOW
 
 
 class Gate:
@@ -137,13 +157,15 @@ class Gate:
             self._stamp = _stamp(config.keys)
             self._ring = KeyRing.open(config.keys)
 
-    def admit(self, method: str, path: str, client: str, headers: Mapping[bytes, bytes]) -> Caller:
+    def admit(
+        self, method: str, path: str, client: str | None, headers: Mapping[bytes, bytes]
+    ) -> Caller:
         """Let a request in.
 
         Args:
             method: the HTTP method.
             path: the path, without a prefix.
-            client: the IP address of the other end.
+            client: the address of the other end; see `Caller.address`.
             headers: the request's, in lower case.
 
         Raises:
@@ -151,7 +173,8 @@ class Gate:
         """
         caller = self._caller(client, headers)
         needed = role_needed(method, path)
-        verdict = decide(needed, caller, self._config)
+        changes = changes_something(method, path)
+        verdict = decide(needed, caller, self._config, changes=changes)
         if verdict is not Verdict.ALLOW:
             # Guesses at keys are rated like any other call.
             self._rate(caller)
@@ -160,7 +183,7 @@ class Gate:
             self._rate(caller)
         return caller
 
-    def _caller(self, client: str, headers: Mapping[bytes, bytes]) -> Caller:
+    def _caller(self, client: str | None, headers: Mapping[bytes, bytes]) -> Caller:
         shown = _shown_key(headers)
         is_forwarded = any(name in headers for name in _FORWARDING)
         if is_forwarded and client in self._config.trusted_proxies:
@@ -172,7 +195,7 @@ class Gate:
             client,
             key,
             has_key=shown is not None,
-            is_cross_site=_is_cross_site(headers),
+            is_cross_site=_is_cross_site(headers, any_name=self._config.open_to_network),
             is_forwarded=is_forwarded or not self._config.local_callers,
         )
 
@@ -261,12 +284,16 @@ def _shown_key(headers: Mapping[bytes, bytes]) -> str | None:
     return rest.strip() if scheme.lower() == "bearer" else None
 
 
-def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
+def _is_cross_site(headers: Mapping[bytes, bytes], *, any_name: bool) -> bool:
     """Say whether a browser sends this for a page from elsewhere, or under a borrowed name.
 
     Browsers name the page's origin with everything that may change something. A page of this
     server has the origin that the request goes to, and that is a name of this machine: a name that
     someone else points here (DNS rebinding) isn't.
+
+    Args:
+        headers: the request's.
+        any_name: whether the server goes by other names too, as one that is open to the network.
     """
     origin = headers.get(b"origin")
     if origin is None:
@@ -274,7 +301,7 @@ def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
     host = headers.get(b"host", b"").decode("latin-1")
     try:
         page = urlsplit(origin.decode("latin-1"))
-        return page.netloc != host or not is_loopback(page.hostname or "?")
+        return page.netloc != host or not (any_name or is_loopback(page.hostname or "?"))
     except ValueError:
         return True
 

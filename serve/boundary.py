@@ -7,19 +7,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+from anyio import CancelScope
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
-from serve.auth import Caller, Gate, role_needed
-from serve.limits import retry_after
+from serve.auth import Caller, Gate, changes_something, role_needed
+from serve.limits import Places, retry_after
 from serve.metrics import UNMATCHED, Metrics
 from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
 
@@ -72,7 +73,10 @@ class Boundary:
         self._metrics = metrics
         self._gate = Gate(config.boundary)
         self._names_requests = names_requests
-        self._ongoing = 0
+        self._reads = Places(config.max_ongoing_requests)
+        # Writes wait for one another, which holds up no question.
+        self._writes = Places(config.max_ongoing_requests)
+        self._arriving = Places(config.max_ongoing_requests * config.max_body_bytes)
         if config.boundary.access_log:
             log_accesses()
 
@@ -83,20 +87,16 @@ class Boundary:
             return
         exchange = _Exchange(scope, send, names_requests=self._names_requests)
         routed = _with_encoded_key(scope)
-        is_counted = False
-        timer = None
         try:
             path = routed["path"][len(scope.get("root_path", "")) :]
             exchange.caller = self._admitted(scope, path, exchange.headers)
-            is_counted = self._takes_a_place(scope["method"], path)
-            timer = asyncio.get_running_loop().call_later(
-                self._config.boundary.request_timeout_s, exchange.give_up
-            )
-            await self._app(routed, self._counted(receive), exchange.send)
+            with exchange.within(self._config.boundary.request_timeout_s):
+                if scope["method"] not in _WITHOUT_BODY:
+                    receive = await self._arrived(receive)
+                with self._place(scope["method"], path):
+                    await self._app(routed, receive, exchange.send)
         except ProblemError as error:
             await exchange.answer(error)
-        except HTTPException:
-            await exchange.answer(ProblemError(Code.BODY_TOO_LARGE, self._too_large()))
         except Exception:
             logger.exception(
                 "request %s: %s %s failed", exchange.request_id, scope["method"], exchange.instance
@@ -105,11 +105,7 @@ class Boundary:
                 raise
             await exchange.answer(internal_error())
         finally:
-            if timer is not None:
-                timer.cancel()
-            if is_counted:
-                self._ongoing -= 1
-                self._metrics.in_flight.dec()
+            await exchange.end()
             self._account(exchange, routed)
 
     def _admitted(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> Caller:
@@ -117,49 +113,55 @@ class Boundary:
         limit = self._config.boundary.max_url_bytes
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > limit:
             raise ProblemError(Code.URL_TOO_LONG, f"The address is longer than {limit} bytes.")
-        client = (scope.get("client") or ("",))[0]
-        caller = self._gate.admit(scope["method"], path, client, headers)
+        caller = self._gate.admit(scope["method"], path, _client_of(scope), headers)
         declared = headers.get(b"content-length", b"")
         self._check_length(int(declared) if declared.isdigit() else 0)
         return caller
 
-    def _takes_a_place(self, method: str, path: str) -> bool:
-        """Take one of the places for requests at once; health and pages need none."""
+    async def _arrived(self, receive: Receive) -> Receive:
+        """Take a body in whole, before there is a place for it: one that comes slowly holds none.
+
+        Its bytes are counted as they come: its length may not be declared.
+        """
+        body = bytearray()
+        try:
+            while True:
+                message = await receive()
+                part = message.get("body", b"")
+                if not self._arriving.take(len(part)):
+                    raise _overloaded("As many bytes are arriving")
+                body += part
+                self._check_length(len(body))
+                if not message.get("more_body", False):
+                    return _after({**message, "body": bytes(body)}, receive)
+        finally:
+            self._arriving.free(len(body))
+
+    @contextmanager
+    def _place(self, method: str, path: str) -> Iterator[None]:
+        """Hold one of the places for requests at once; health and pages need none."""
         if role_needed(method, path) is None or path == "/metrics":
-            return False
-        if self._ongoing >= self._config.max_ongoing_requests:
-            raise ProblemError(
-                Code.OVERLOADED,
-                f"{self._ongoing} requests are being answered, as many as this server takes at a "
-                "time; try again soon.",
-                headers=retry_after(_RETRY_S),
-            )
-        self._ongoing += 1
+            yield
+            return
+        is_write = changes_something(method, path)
+        places = self._writes if is_write else self._reads
+        if not places.take():
+            what = "writes wait or are being done" if is_write else "requests are being answered"
+            raise _overloaded(f"{places.taken} {what}, as many")
         self._metrics.in_flight.inc()
-        return True
-
-    def _counted(self, receive: Receive) -> Receive:
-        """Count the body while it comes in: its length may not be declared."""
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            self._check_length(seen)
-            return message
-
-        return counted
+        try:
+            yield
+        finally:
+            places.free()
+            self._metrics.in_flight.dec()
 
     def _check_length(self, length: int) -> None:
-        if length > self._config.max_body_bytes:
-            raise HTTPException(413, self._too_large())
-
-    def _too_large(self) -> str:
-        return (
-            f"The body is longer than {self._config.max_body_bytes} bytes; send fewer items at a "
-            "time."
-        )
+        limit = self._config.max_body_bytes
+        if length > limit:
+            raise ProblemError(
+                Code.BODY_TOO_LARGE,
+                f"The body is longer than {limit} bytes; send fewer items at a time.",
+            )
 
     def _account(self, exchange: "_Exchange", routed: Scope) -> None:
         seconds = time.perf_counter() - exchange.started
@@ -172,7 +174,7 @@ class Boundary:
             caller = exchange.caller
             line = {
                 "request_id": exchange.request_id,
-                "client": caller.address if caller else (exchange.scope.get("client") or [""])[0],
+                "client": caller.address if caller else _client_of(exchange.scope),
                 "key": caller.key.id if caller and caller.key else None,
                 "method": method,
                 "path": exchange.instance,
@@ -184,7 +186,8 @@ class Boundary:
             access_logger.info(json.dumps(line))
 
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_METHODS = frozenset({*_WITHOUT_BODY, "POST", "PUT", "DELETE", "PATCH"})
 
 
 class _Exchange:
@@ -223,11 +226,30 @@ class _Exchange:
         """Answer with a problem."""
         await problem_response(error, self.instance)(self.scope, _nothing_more, self.send)
 
-    def give_up(self) -> None:
-        """Answer that it took too long, if there is no answer yet; the app may go on alone."""
+    @contextmanager
+    def within(self, timeout_s: float) -> Iterator[None]:
+        """Give up what takes longer without an answer.
+
+        What waits then, for its body or for its turn, is ended; what a thread has begun is not.
+        """
+        with CancelScope() as work:
+            timer = asyncio.get_running_loop().call_later(timeout_s, self._give_up, work)
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+    async def end(self) -> None:
+        """Wait until the last word is said."""
+        if self._last_word is not None:
+            await asyncio.wait([self._last_word])
+
+    def _give_up(self, work: CancelScope) -> None:
+        """Answer that it took too long, if there is no answer yet."""
         if self.status:
             return
         self.has_given_up = True
+        work.cancel()
         late = ProblemError(Code.TIMED_OUT, "This took too long; ask for less at a time.")
         answer = problem_response(late, self.instance)
         logger.warning(
@@ -247,6 +269,36 @@ class _Exchange:
 async def _nothing_more() -> Message:
     """What an answer without a question receives."""
     return {"type": "http.disconnect"}
+
+
+def _after(message: Message, receive: Receive) -> Receive:
+    """Give a message, then what comes."""
+    first = iter([message])
+
+    async def receive_on() -> Message:
+        for told in first:
+            return told
+        return await receive()
+
+    return receive_on
+
+
+def _client_of(scope: Scope) -> str | None:
+    """Give the address of the other end: empty over a Unix socket, None if nobody can say."""
+    if client := scope.get("client"):
+        address: str = client[0]
+        return address
+    server = scope.get("server")
+    # A connection that was reset has lost its address, and may have come from anywhere.
+    return "" if server and server[1] is None else None
+
+
+def _overloaded(what: str) -> ProblemError:
+    return ProblemError(
+        Code.OVERLOADED,
+        f"{what} as this server takes at a time; try again soon.",
+        headers=retry_after(_RETRY_S),
+    )
 
 
 def log_accesses() -> None:

@@ -29,7 +29,7 @@ class Current:
             answers: what is served from now on.
             metrics: where it is told.
         """
-        self._metrics = metrics
+        self.metrics = metrics
         self._replacing = threading.Lock()
         self._now = answers
         metrics.served(answers.digest, answers.num_items)
@@ -52,7 +52,7 @@ class Current:
         with self._replacing:
             made = make(self._now)
             self._now = made
-            self._metrics.served(made.digest, made.num_items)
+            self.metrics.served(made.digest, made.num_items)
         return made
 
 

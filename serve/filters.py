@@ -28,6 +28,8 @@ MOST_VALUES = 1000
 _CACHED_BYTES = 64 * 2**20
 _MOST_CACHED = 256
 
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
 _COMPARE = {
     "gt": pc.greater,
     "gte": pc.greater_equal,
@@ -255,6 +257,8 @@ def _stored_value(where: str, kind: pa.DataType, value: Any) -> Any:
         if found != int(found):
             raise FilterError(where, f"wanted a whole number, found {found}")
         return int(found)
+    if pa.types.is_float32(kind) and abs(found) > _LARGEST_FLOAT32:
+        raise FilterError(where, f"wanted a number that 32 bits can hold, found {found}")
     return found
 
 

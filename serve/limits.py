@@ -1,4 +1,4 @@
-"""How often one caller may call: token buckets."""
+"""How often one caller may call, and how much is done at a time."""
 
 import math
 import time
@@ -54,6 +54,26 @@ class TokenBuckets:
         if len(self._buckets) > self._most_callers:
             self._buckets.popitem(last=False)
         return wait_s
+
+
+class Places:
+    """So many may be taken at a time."""
+
+    def __init__(self, number: int) -> None:
+        """Start with all of them free."""
+        self._number = number
+        self.taken = 0
+
+    def take(self, wanted: int = 1) -> bool:
+        """Take some, if they are free; says whether they were."""
+        is_free = self.taken + wanted <= self._number
+        if is_free:
+            self.taken += wanted
+        return is_free
+
+    def free(self, number: int = 1) -> None:
+        """Give some back."""
+        self.taken -= number
 
 
 def retry_after(wait_s: float) -> dict[str, str]:

@@ -228,8 +228,10 @@ class Writes:
             # Whoever writes meets it too, and is told.
             logger.exception("%s: writes can't be followed", self._folder)
             self._bug = None if isinstance(error, ArtifactError | OSError) else error
+            self._current.metrics.writes_behind(is_behind=True)
             return False
         self._bug = None
+        self._current.metrics.writes_behind(is_behind=self._is_behind)
         return not self._is_behind
 
     @property

@@ -112,6 +112,8 @@ def _check_key(key: str) -> None:
     """Refuse new keys that nobody could type, read or send again."""
     if not 1 <= len(key) <= _LONGEST_KEY:
         raise invalid("path.item_key", f"wanted 1 to {_LONGEST_KEY} characters, found {len(key)}")
+    if key in {".", ".."}:
+        raise invalid("path.item_key", f"wanted a key that stays in an address, found {key!r}")
     odd = [char for char in key if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}]
     if odd:
         raise invalid("path.item_key", f"wanted no control characters, found {odd[0]!r}")

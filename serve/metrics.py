@@ -78,6 +78,12 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._writes_behind = Gauge(
+            "pinsage_writes_behind",
+            "1 while what was written can't be followed; answers go on without the newest writes.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._switches = Counter(
             "pinsage_generation_switches",
             "Times that another generation was put in force.",
@@ -136,6 +142,10 @@ class Metrics:
     def behind(self, *, is_behind: bool) -> None:
         """Say whether something else is to be served, but can't be."""
         self._behind.set(int(is_behind))
+
+    def writes_behind(self, *, is_behind: bool) -> None:
+        """Say whether writes that others made can't be followed."""
+        self._writes_behind.set(int(is_behind))
 
     def ask(self, teller: Teller) -> None:
         """Ask something for its counts whenever everything is written down, as long as it lives."""

@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.current import answers_in
+from serve.item_keys import decoded
 
 _HEAD, _TAIL = "/v1/items/", "/similar"
 _PLAIN = re.compile(rb"(?:k=([1-9][0-9]{0,4}))?")
@@ -54,5 +54,8 @@ class QuickSimilar:
         if plain is None or not written.startswith(_HEAD) or len(written) < len(_HEAD + _TAIL):
             return None
         key = written[len(_HEAD) : -len(_TAIL)]
-        k = int(plain[1]) if plain[1] else None
-        return answers_in(scope).quick_similar(unquote(key) if "%" in key else key, k)
+        try:
+            key = decoded(key) if "%" in key else key
+        except ValueError:
+            return None
+        return answers_in(scope).quick_similar(key, int(plain[1]) if plain[1] else None)

@@ -8,7 +8,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from pinsage.cluster.run_config import ServeConfig
-from serve.api import build_api
+from serve.api import build_api, check
 from serve.auth import behind_haproxy
 from serve.background import settle
 from serve.generation import Generation
@@ -33,8 +33,7 @@ class Recommender:
         Raises:
             RuntimeError: it no longer follows which generation is to be served, or what is written.
         """
-        self.app.state.switcher.check()
-        self.app.state.writes.check()
+        check(self.app)
 
 
 def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Application:
@@ -61,8 +60,9 @@ def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Appl
         name="Recommender",
         num_replicas=config.num_replicas if scaling is None else "auto",
         autoscaling_config=None if scaling is None else scaling.model_dump(),
-        # A few more than the replica takes, so that it is the replica that refuses: with a problem.
-        max_ongoing_requests=config.max_ongoing_requests + _REFUSED_AT_ONCE,
+        # A few more than the replica takes, of questions and of writes, so that it is the replica
+        # that refuses: with a problem.
+        max_ongoing_requests=2 * config.max_ongoing_requests + _REFUSED_AT_ONCE,
         # What waits behind the replicas is bounded too; more is refused with a 503.
         max_queued_requests=8 * config.max_ongoing_requests,
         backpressure_config=BackpressureConfig(retry_after_s=_RETRY_S),

@@ -1,19 +1,11 @@
 """The calls that start from several items, and the one that explains."""
 
-from typing import Annotated
-from urllib.parse import unquote
-
 from fastapi import FastAPI
-from fastapi import Path as PathPart
 
 from serve.current import Asked
+from serve.item_keys import ItemKey, OtherKey
 from serve.problems import Code, described
 from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
-
-ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
-OtherKey = Annotated[
-    str, PathPart(description="The other item's key, percent-encoded.", examples=["2"])
-]
 
 
 def add_feed(app: FastAPI) -> None:
@@ -47,4 +39,4 @@ def add_feed(app: FastAPI) -> None:
         it has in what is pooled, the neighbors they share, and how closely each method relates
         them.
         """
-        return answers.why(unquote(item_key), unquote(other_key))
+        return answers.why(item_key, other_key)

@@ -11,6 +11,7 @@ from serve.generations import UnknownGenerationError, listed
 from serve.problems import Code, ProblemError, described
 from serve.schemas import GenerationInfo
 from serve.schemas_generation import (
+    FailedSwitch,
     GenerationList,
     PublishedGeneration,
     SwitchReply,
@@ -44,6 +45,11 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
             served=state.served,
             previous=state.previous,
             trouble=_inside(switcher.output, state.trouble),
+            failed=state.failure
+            and FailedSwitch(
+                generation=state.failure.digest,
+                reason=_inside(switcher.output, state.failure.reason) or "",
+            ),
             generations=[
                 PublishedGeneration(
                     generation=one.digest,

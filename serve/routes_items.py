@@ -2,24 +2,29 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, TypeVar
-from urllib.parse import unquote
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Request
-from fastapi import Path as PathPart
+from fastapi import Depends, FastAPI, Request
+from starlette.routing import Match
 
 from serve.answers import Answers
 from serve.current import answer_from
+from serve.item_keys import ItemKey
 from serve.live import Writes
-from serve.problems import Code, described
+from serve.problems import Code, ProblemError, described
 from serve.schemas_items import DeleteReply, PutReply, PutRequest
-
-ItemKey = Annotated[str, PathPart(description="The item's key, percent-encoded.", examples=["1"])]
 
 _Reply = TypeVar("_Reply")
 
-_PROBLEMS = (Code.READ_ONLY, Code.WRITES_UNAVAILABLE)
+_ITEM = "/v1/items/{item_key:path}"
+
+_PROBLEMS = (
+    Code.METHOD_NOT_ALLOWED,
+    Code.INVALID_REQUEST,
+    Code.READ_ONLY,
+    Code.WRITES_UNAVAILABLE,
+)
 
 
 def add_items(app: FastAPI, writes: Writes) -> None:
@@ -39,16 +44,16 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         return reply
 
     @app.put(
-        "/v1/items/{item_key:path}",
+        _ITEM,
         summary="Add or change an item",
         tags=["Catalog"],
         responses=described(
             Code.NO_MODEL,
             Code.MODEL_UNAVAILABLE,
             Code.BODY_TOO_LARGE,
-            Code.INVALID_REQUEST,
             *_PROBLEMS,
         ),
+        dependencies=[Depends(_check_address)],
     )
     async def put_item(http: Request, item_key: ItemKey, request: PutRequest) -> PutReply:
         """Embed an item by the model, keep it durably, and let every answer have it from now on.
@@ -57,17 +62,35 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         until a generation is served whose graph has its key and was read from its tables after
         this: that batch run has taken it in. Walks from published items don't meet it before.
         """
-        return await written(http, partial(writes.put, unquote(item_key), request))
+        return await written(http, partial(writes.put, item_key, request))
 
     @app.delete(
-        "/v1/items/{item_key:path}",
+        _ITEM,
         summary="Delete an item",
         tags=["Catalog"],
         responses=described(*_PROBLEMS),
+        dependencies=[Depends(_check_address)],
     )
     async def delete_item(http: Request, item_key: ItemKey) -> DeleteReply:
         """Take an item out of every answer, durably; again, or of an unknown key, changes nothing.
 
         It stays out in later generations too, until its key is put again.
         """
-        return await written(http, partial(writes.delete, unquote(item_key)))
+        return await written(http, partial(writes.delete, item_key))
+
+
+async def _check_address(http: Request) -> None:
+    """Refuse to write to an address where a longer one is read, as if it were a key with slashes.
+
+    Raises:
+        ProblemError: the same address with GET is no item's.
+    """
+    asked = {**http.scope, "method": "GET"}
+    read = next(route for route in http.app.routes if route.matches(asked)[0] is Match.FULL)
+    if getattr(read, "path", "") != _ITEM:
+        raise ProblemError(
+            Code.METHOD_NOT_ALLOWED,
+            f"{http.method} can't be used here, where GET tells something of an item; write a "
+            "slash inside a key as %2F.",
+            headers={"Allow": "GET"},
+        )

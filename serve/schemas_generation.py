@@ -34,6 +34,16 @@ class PublishedGeneration(Schema):
     """Why it can't be served, as far as that can be told without opening it."""
 
 
+class FailedSwitch(Schema):
+    """A switch that came to nothing."""
+
+    generation: str = Field(examples=["3f0c9a51d2e4"])
+    """The generation that was asked for."""
+
+    reason: str
+    """Why it isn't served."""
+
+
 class GenerationList(Schema):
     """What is published, the newest first."""
 
@@ -45,6 +55,10 @@ class GenerationList(Schema):
 
     trouble: str | None = None
     """Why what was decided isn't in force here; null if it is."""
+
+    failed: FailedSwitch | None = None
+    """The last switch that this process was asked for, if it came to nothing, and nothing else was
+    put in force since."""
 
     generations: list[PublishedGeneration]
 
@@ -73,4 +87,5 @@ class SwitchReply(Schema):
 
     state: Literal["served", "opening"]
     """`served`: every answer that begins from now on comes from it, here; other replicas follow.
-    `opening`: that takes longer than a request may; `GET /v1/generations` shows when it is done."""
+    `opening`: that takes longer than a request may; `GET /v1/generations` shows when it is done, or
+    what it failed for."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from serve.schemas import Item, Schema, Text
 from serve.schemas_embed import EmbedNeighbor, EmbedRequest
@@ -11,6 +11,24 @@ Title = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
 Image = Annotated[
     Text, StringConstraints(max_length=10_000, pattern=r"^(https?://[^\s]+|[^\s:]+)$")
 ]
+
+
+def _of_64_bits(value: Any) -> Any:
+    """Give a whole number that 64 bits can't hold as a float; one too large for that is refused."""
+    if not isinstance(value, int) or -(2**63) <= value < 2**64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("wanted numbers that 64 bits can hold") from None
+
+
+def _writable(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Bring numbers to what the log and answers can hold."""
+    return {
+        name: [_of_64_bits(one) for one in value] if isinstance(value, list) else _of_64_bits(value)
+        for name, value in metadata.items()
+    }
 
 
 class PutRequest(EmbedRequest):
@@ -22,7 +40,7 @@ class PutRequest(EmbedRequest):
     image: Image | None = Field(default=None, examples=["https://example.com/covers/1.jpg"])
     """Where its picture is: an address of http or https, or a path beside this page."""
 
-    metadata: dict[str, Any] = Field(
+    metadata: Annotated[dict[str, Any], AfterValidator(_writable)] = Field(
         default_factory=dict, examples=[{"authors": "Christopher Buehlman", "year": 2024}]
     )
     """Values for the catalog's further columns; they must be of the columns' types. Dates and times

@@ -20,8 +20,9 @@ _LONGEST_SEARCHED = 200
 _LOOKED_AT = 250
 """Matches, most popular first, that are ordered by how well they match."""
 
-_SHORTEST_CORRECTED = 3
-"""Shorter words are taken as typed."""
+_SHORTEST_CORRECTED, _LONGEST_CORRECTED = 3, 30
+"""Shorter and longer words are taken as typed: all that is one slip away from a word grows with the
+square of its length."""
 
 _NONE: Int64[np.ndarray, " none"] = np.empty(0, np.int64)
 _LAST = "\U0010ffff"
@@ -131,7 +132,8 @@ class TitleSearch:
         as_typed = True
         for word in set(words):
             ranges = [self._begins_with(word)]
-            if ranges[0][0] == ranges[0][1] and len(word) >= _SHORTEST_CORRECTED:
+            is_known = ranges[0][0] < ranges[0][1]
+            if not is_known and _SHORTEST_CORRECTED <= len(word) <= _LONGEST_CORRECTED:
                 as_typed = False
                 ranges = [self._corrected(other, word) for other in _one_slip_away(word)]
             has = np.zeros(len(self._titles), dtype=bool)
@@ -220,6 +222,8 @@ def further_columns(table: pa.Table) -> list[str]:
     found = []
     for name in table.column_names:
         column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         if name != ITEM_KEY and is_text and pc.count_distinct(column).as_py() >= len(column) / 20:
             found.append(name)

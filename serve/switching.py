@@ -62,6 +62,19 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A switch that came to nothing.
+
+    Attributes:
+        digest: the generation that was asked for.
+        reason: why it isn't served.
+    """
+
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class State:
     """What is served, and what is to be.
 
@@ -69,11 +82,14 @@ class State:
         served: the digest of the generation in force here.
         previous: the one that a rollback goes to; None if nothing was decided yet.
         trouble: why what was decided isn't in force here; None if it is.
+        failure: what became of the last switch asked for here, if nothing; None once another one is
+            begun, or another generation in force.
     """
 
     served: str
     previous: str | None
     trouble: str | None
+    failure: Failure | None
 
 
 class Switcher:
@@ -114,6 +130,7 @@ class Switcher:
         self._one_opens = threading.Lock()
         self._one_swaps = threading.Lock()
         self._trouble: str | None = None
+        self._failure: Failure | None = None
         self._failed: str | None = None
         self._retry_at = 0.0
         self._stopping = threading.Event()
@@ -128,8 +145,9 @@ class Switcher:
         try:
             pointer = read_pointer(self._output)
         except ArtifactError as error:
-            return State(served, None, str(error))
-        return State(served, pointer.previous if pointer else None, self._trouble)
+            return State(served, None, str(error), self._failure)
+        previous = pointer.previous if pointer else None
+        return State(served, previous, self._trouble, self._failure)
 
     @property
     def output(self) -> Path:
@@ -165,11 +183,14 @@ class Switcher:
     def begin(self, digest: str) -> Future[None]:
         """Start `switch` in a thread of its own; at once if the generation is open already."""
         done: Future[None] = Future()
+        self._failure = None
 
         def work() -> None:
             try:
                 self.switch(digest)
             except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+                # Whoever asked may have been answered that it is being opened.
+                self._failure = Failure(digest, str(error))
                 done.set_exception(error)
                 logger.warning("generation %s isn't put in force: %s", digest, error)
             else:
@@ -316,6 +337,7 @@ class Switcher:
             self._discard(answers)
             return False
         self._open[answers.digest] = self._current.replace(lambda _: self._opening.applied(answers))
+        self._failure = None
         logger.info("generation %s is served now, instead of %s", answers.digest, before)
         kept = {answers.digest, self.state.previous}
         for digest in [digest for digest in self._open if digest not in kept]:

@@ -100,7 +100,7 @@ class ServeConfig(Config):
     num_replicas: PositiveInt = 1
     """Copies of the server that share the requests."""
     max_ongoing_requests: PositiveInt = 64
-    """Requests one copy works on at a time; more wait their turn."""
+    """Questions one copy answers at a time, and writes it takes at a time; more get a 503."""
     cpus_per_replica: Annotated[float, Field(ge=0)] = 0.25
     """CPUs that Ray counts for a copy; small, so that copies fit beside running jobs."""
     boundary: BoundaryConfig = BoundaryConfig()

@@ -24,6 +24,7 @@ const news = document.querySelector("[data-news]");
 let visit = null;
 let surprises = null;
 let settling = null;
+let shownAt = null;
 
 // ---- the page before an item is chosen
 
@@ -172,7 +173,17 @@ async function openFound(key) {
   return route();
 }
 
+/** Moves to what the address names; a change of its fragment alone, as by the skip link, names nothing else. */
+function onMove() {
+  if (address() !== shownAt) route();
+}
+
+function address() {
+  return location.pathname + location.search;
+}
+
 async function route() {
+  shownAt = address();
   visit?.abort();
   visit = new AbortController();
   const { signal } = visit;
@@ -236,7 +247,7 @@ if (theme) document.documentElement.dataset.theme = theme;
 document.addEventListener("click", onClick);
 main.addEventListener("pointerover", onPoint);
 main.addEventListener("focusin", onPoint);
-window.addEventListener("popstate", route);
+window.addEventListener("popstate", onMove);
 window.addEventListener("generation", onGeneration);
 document.addEventListener("visibilitychange", look);
 setInterval(look, LOOK_MS);

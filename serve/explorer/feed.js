@@ -30,10 +30,16 @@ export async function showFeed(shell) {
   shell.say(feed ? `${feed.items.length} recommendations for ${state.liked.length} liked items` : "Nothing is liked yet");
 }
 
-function recommended(signal) {
+async function recommended(signal) {
   const k = Math.min(24, state.generation.max_k);
   const recent = state.liked.map(({ key }) => ({ key }));
-  return ask("v1/homefeed", signal, { body: { recent, k } });
+  try {
+    return await ask("v1/homefeed", signal, { body: { recent, k } });
+  } catch (error) {
+    // None of them is there any more: they can still be taken out, and others picked.
+    if (error.code === "unknown_item") return { interests: [], items: [] };
+    throw error;
+  }
 }
 
 function likedList(shell) {

@@ -4,6 +4,7 @@ import { el, notice, skeleton } from "./parts.js";
 import { ask, state } from "./session.js";
 
 const METRIC = "hit_rate@100";
+const LOOK_MS = 1000;
 // Kept as long as this page is open, and nowhere else.
 let key = "";
 
@@ -21,6 +22,7 @@ export async function showGenerations(shell) {
     el("p", { class: "hint" },
       "A generation is one run's graph, model, embeddings and index. They are served together, and switched together."),
     ...(found.trouble ? [notice("Not served as decided", found.trouble)] : []),
+    ...(found.failed ? [notice("The last switch failed", failureOf(found.failed))] : []),
     table(shell, found, told, keyed),
     told,
     keyed,
@@ -67,6 +69,7 @@ async function serve(shell, one, button, told, keyed) {
       return;
     }
     told.textContent = `Generation ${one.generation} is still being opened; this page says when it is served.`;
+    await opened(shell, one.generation);
   } catch (error) {
     if (shell.signal.aborted) return;
     told.textContent = error.message;
@@ -76,6 +79,25 @@ async function serve(shell, one, button, told, keyed) {
     }
     for (const other of buttons) other.disabled = false;
   }
+}
+
+/** Waits until a generation is served, and shows that; an error says why it isn't. */
+async function opened(shell, generation) {
+  for (;;) {
+    await new Promise((done) => setTimeout(done, LOOK_MS));
+    if (shell.signal.aborted) return;
+    const found = await ask("v1/generations", shell.signal);
+    if (found.failed?.generation === generation) throw new Error(failureOf(found.failed));
+    if (found.served !== generation) continue;
+    await shell.renew();
+    // The page may have taken it up already, and left what a person types alone.
+    if (!shell.signal.aborted) await shell.again();
+    return;
+  }
+}
+
+function failureOf(failed) {
+  return `Generation ${failed.generation} isn't served: ${failed.reason}`;
 }
 
 function keyForm() {

@@ -60,3 +60,16 @@ def test_what_cannot_be_added_is_told_in_the_server_s_words(adding: Explorer):
     page.get_by_label("Features").fill('{"smell": [1]}')
     page.get_by_role("button", name="Add it").click()
     expect(page.get_by_role("alert")).to_contain_text("no such feature group")
+
+
+def test_the_skip_link_leaves_a_filled_form_alone(adding: Explorer):
+    page = adding.page
+    page.get_by_label("Key", exact=True).fill("new")
+    page.get_by_role("link", name="Skip to the items").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/add#main")
+    expect(page.locator("main")).to_be_focused()
+    expect(page.get_by_label("Key", exact=True)).to_have_value("new")
+    page.go_back()
+    page.wait_for_url("**/add")
+    expect(page.get_by_label("Key", exact=True)).to_have_value("new")

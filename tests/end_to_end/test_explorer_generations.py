@@ -1,11 +1,13 @@
 """What a person with an open page sees of a switch, in a real headless Chromium; no Ray."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
+from pinsage.base.errors import ArtifactError
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.generation import Generation
@@ -51,6 +53,12 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
     assert visitor.explorer.errors == []
 
 
+def type_key(visit: Visit, row: Locator) -> None:
+    row.get_by_role("button", name="Serve it").click()
+    expect(visit.page.get_by_label("API key with the role admin")).to_be_focused()
+    visit.page.keyboard.type(visit.key)
+
+
 def digest_of_step(visit: Visit, step: int) -> str:
     (found,) = [
         path.stem
@@ -89,16 +97,45 @@ def test_generations_are_listed_and_switched_with_an_admin_s_key_on_a_phone_too(
     expect(damaged).to_contain_text("isn't a published directory")
     expect(damaged.get_by_role("button")).to_have_count(0)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
-    row.get_by_role("button", name="Serve it").click()
-    expect(visit.page.get_by_label("API key with the role admin")).to_be_focused()
+    type_key(visit, row)
     assert visit.switcher.state.served == before
-    visit.page.keyboard.type(visit.key)
     row.get_by_role("button", name="Serve it").click()
     expect(row).to_contain_text("served")
     assert visit.switcher.state.served == after
     visit.page.get_by_role("button", name="Go back to it").click()
     expect(visit.page.locator(f"[data-generation='{before}']")).to_contain_text("served")
     assert visit.switcher.state.served == before
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_switch_that_takes_long_is_told_when_it_has_come_to_something(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch, *, is_damaged: bool
+):
+    opened, may_open = Generation.open, threading.Event()
+
+    def slow(path: Path) -> Generation:
+        may_open.wait(60)
+        if is_damaged:
+            raise ArtifactError("index/torn.npy is torn")
+        return opened(path)
+
+    monkeypatch.setattr(Generation, "open", slow)
+    monkeypatch.setattr("serve.routes_generation._WAITED", 0)
+    after = digest_of_step(visit, 3)
+    visit.page.goto("/generations")
+    row = visit.page.locator(f"[data-generation='{after}']")
+    type_key(visit, row)
+    row.get_by_role("button", name="Serve it").click()
+    told = visit.page.locator("p.told")
+    expect(told).to_contain_text("is still being opened")
+    may_open.set()
+    if is_damaged:
+        expect(told).to_contain_text("torn.npy is torn")
+        expect(row.get_by_role("button")).to_be_enabled()
+        visit.page.reload()
+        expect(visit.page.get_by_role("alert")).to_contain_text("torn.npy is torn")
+    else:
+        expect(row).to_contain_text("served")
 
 
 def test_a_rival_that_the_next_generation_lacks_is_chosen_no_more(visit: Visit):

@@ -68,6 +68,18 @@ def test_what_is_liked_makes_a_feed_that_leaves_it_out(explorer: Explorer):
     expect(explorer.page.locator(".chip")).to_have_count(1)
 
 
+def test_what_is_liked_and_gone_can_be_taken_out_of_the_feed(explorer: Explorer):
+    gone = '[{"key": "gone", "title": "A lost book", "image": null, "metadata": {}}]'
+    explorer.page.goto("/")
+    explorer.page.evaluate("liked => localStorage.setItem('liked', liked)", gone)
+    explorer.page.goto("/feed")
+    expect(explorer.page.locator("[data-picks] .pick").first).to_be_visible()
+    explorer.page.get_by_role("button", name="Take A lost book out").click()
+    expect(explorer.page.locator(".chip")).to_have_count(0)
+    explorer.page.locator("[data-picks] .pick").first.click()
+    expect(explorer.page.locator("[data-feed] li").first).to_be_visible()
+
+
 def test_the_map_is_walked_by_arrow_keys_and_enter_opens_the_item(explorer: Explorer):
     explorer.page.goto("/map")
     expect(explorer.page.locator(".spot")).to_have_count(9)

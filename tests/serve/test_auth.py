@@ -87,6 +87,7 @@ def test_keys_are_added_listed_and_removed_by_command(
         ("GET", "/v1/items/a/similar", Role.READ),
         ("POST", "/v1/homefeed", Role.READ),
         ("POST", "/v1/embed", Role.READ),
+        ("POST", "/v1/duel/votes", Role.READ),
         ("PUT", "/v1/items/a", Role.WRITE),
         ("DELETE", "/v1/items/v1/homefeed", Role.WRITE),
         ("POST", "/v1/similar/", Role.WRITE),
@@ -126,6 +127,7 @@ ALLOW, NEEDED = Verdict.ALLOW, Verdict.KEY_NEEDED
         ({}, "::1", ALLOW, ALLOW),
         ({}, "::ffff:127.0.0.1", ALLOW, ALLOW),
         ({}, "", ALLOW, ALLOW),
+        ({}, None, NEEDED, NEEDED),
         ({}, REMOTE, NEEDED, NEEDED),
         ({}, "::ffff:192.0.2.7", NEEDED, NEEDED),
         ({"reads": "open"}, REMOTE, ALLOW, NEEDED),
@@ -136,7 +138,7 @@ ALLOW, NEEDED = Verdict.ALLOW, Verdict.KEY_NEEDED
     ],
 )
 def test_without_a_key_only_what_is_open_to_the_address_is_allowed(
-    settings: dict, address: str, read: Verdict, write: Verdict
+    settings: dict, address: str | None, read: Verdict, write: Verdict
 ):
     config = BoundaryConfig(**settings)
     assert decide(Role.READ, Caller(address), config) is read
@@ -149,7 +151,7 @@ def test_an_unknown_key_is_refused_even_where_none_is_needed():
     assert decide(Role.READ, caller, BoundaryConfig()) is Verdict.KEY_UNKNOWN
 
 
-def admitted(gate: Gate, method: str, path: str, client: str, **headers: str) -> Code | None:
+def admitted(gate: Gate, method: str, path: str, client: str | None, **headers: str) -> Code | None:
     sent = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
     try:
         gate.admit(method, path, client, sent)
@@ -175,8 +177,35 @@ def test_only_this_servers_own_pages_may_change_something_without_a_key(
     origin: str, host: str, code: Code | None
 ):
     gate = Gate(BoundaryConfig())
-    assert admitted(gate, "PUT", "/v1/items/a", LOCAL, origin=origin, host=host) is code
-    assert admitted(gate, "GET", "/v1/items/a", LOCAL, origin=origin, host=host) is None
+    for method, path in (("PUT", "/v1/items/a"), ("POST", "/v1/duel/votes")):
+        assert admitted(gate, method, path, LOCAL, origin=origin, host=host) is code
+    for method, path in (("GET", "/v1/items/a"), ("POST", "/v1/similar")):
+        assert admitted(gate, method, path, LOCAL, origin=origin, host=host) is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "code"),
+    [
+        ("http://10.0.0.5:8000", "10.0.0.5:8000", None),
+        ("https://books.example", "books.example", None),
+        ("http://10.0.0.5:9999", "10.0.0.5:8000", Code.FORBIDDEN),
+        ("https://evil.example", "10.0.0.5:8000", Code.FORBIDDEN),
+        ("null", "10.0.0.5:8000", Code.FORBIDDEN),
+    ],
+)
+def test_what_is_open_to_the_network_may_be_changed_by_this_servers_own_pages_by_any_name(
+    origin: str, host: str, code: Code | None
+):
+    gate = Gate(BoundaryConfig(open_to_network=True))
+    for method, path in (("PUT", "/v1/items/a"), ("POST", "/v1/duel/votes")):
+        assert admitted(gate, method, path, REMOTE, origin=origin, host=host) is code
+
+
+def test_whoever_may_read_wherever_they_are_may_vote_from_any_page():
+    gate = Gate(BoundaryConfig(reads="open"))
+    sent = {"origin": "https://books.example", "host": "upstream"}
+    for client in (LOCAL, REMOTE):
+        assert admitted(gate, "POST", "/v1/duel/votes", client, **sent) is None
 
 
 def test_who_is_forwarded_from_afar_is_not_taken_for_local():
@@ -216,13 +245,14 @@ def test_rates_are_counted_by_key_and_by_address_and_wrong_keys_are_rated_too(pa
     config = BoundaryConfig(keys=path, reads="open", requests_per_s=1, burst=1)
     gate = Gate(config, clock=lambda: 0.0)
 
-    def ask(client: str, key: str | None = None) -> Code | None:
+    def ask(client: str | None, key: str | None = None) -> Code | None:
         headers = {} if key is None else {"authorization": f"bearer {key}"}
         return admitted(gate, "GET", "/v1/items", client, **headers)
 
     assert [ask(LOCAL, fast) for _ in range(4)] == [None] * 3 + [Code.TOO_MANY_REQUESTS]
     assert [ask(REMOTE, slow), ask(LOCAL, slow)] == [None, Code.TOO_MANY_REQUESTS]
     assert [ask(LOCAL), ask(LOCAL), ask(REMOTE)] == [None, Code.TOO_MANY_REQUESTS, None]
+    assert [ask(None), ask(None), ask("")] == [None, Code.TOO_MANY_REQUESTS, None]
     assert [ask("192.0.2.9", "x"), ask("192.0.2.9", "y")] == [
         Code.KEY_NEEDED, Code.TOO_MANY_REQUESTS,
     ]  # fmt: skip

@@ -1,11 +1,17 @@
 import asyncio
 import json
 import logging
+import socket
+import struct
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from anyio import to_thread
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -101,6 +107,46 @@ def test_no_other_site_may_read_unless_it_is_named(generation: Generation, clien
         assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize(
+    ("server", "status"),
+    [(("/run/pinsage.sock", None), 200), (("0.0.0.0", 8000), 401), (None, 401)],
+)
+def test_who_has_no_address_is_on_this_machine_only_over_a_unix_socket(
+    server: tuple[str, int | None] | None, status: int
+):
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await _answer(send, b"")
+
+    async def scenario() -> None:
+        asked = {"client": None, "server": server}
+        assert (await Caller(app).ask("DELETE", "/v1/items/a", **asked))[0] == status
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_was_reset_opens_nothing():
+    asked: list[Any] = []
+
+    class Told(Metrics):
+        def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+            asked.append((method, status))
+            server.should_exit = True
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await _answer(send, b"")
+
+    boundary = Boundary(app, config=ServeConfig(), metrics=Told())
+    server = uvicorn.Server(uvicorn.Config(boundary, log_level="warning", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as stranger:
+            stranger.sendall(b"DELETE /v1/items/book-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.run(sockets=[listener])
+    assert asked == [("DELETE", 401)]
+
+
 # Limits
 
 
@@ -120,6 +166,11 @@ class Caller:
         self._boundary = Boundary(app, config=ServeConfig(**settings), metrics=self.metrics)
 
     async def get(self, path: str) -> tuple[int, dict[bytes, bytes], Any]:
+        return await self.ask("GET", path)
+
+    async def ask(
+        self, method: str, path: str, receive: Any = None, **scope: Any
+    ) -> tuple[int, dict[bytes, bytes], Any]:
         sent: list[Any] = []
         answered = asyncio.Event()
 
@@ -128,11 +179,11 @@ class Caller:
             if not message.get("more_body", message["type"] == "http.response.start"):
                 answered.set()
 
-        scope = {
-            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
-            "query_string": b"", "headers": [], "client": ("127.0.0.1", 1),
+        asked = {
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(),
+            "query_string": b"", "headers": [], "client": ("127.0.0.1", 1), **scope,
         }  # fmt: skip
-        running = asyncio.ensure_future(self._boundary(scope, _no_body, send))
+        running = asyncio.ensure_future(self._boundary(asked, receive or _no_body, send))
         await asyncio.wait_for(answered.wait(), 60)
         self.running = running
         status, headers = sent[0]["status"], dict(sent[0]["headers"])
@@ -150,10 +201,10 @@ async def _answer(send: Any, body: bytes) -> None:
 
 def test_a_call_that_takes_too_long_is_a_504_and_what_it_says_later_is_dropped():
     async def scenario() -> None:
-        release = asyncio.Event()
+        release = threading.Event()
 
         async def slow(_scope: Any, _receive: Any, send: Any) -> None:
-            await release.wait()
+            await to_thread.run_sync(release.wait)
             await _answer(send, b"late")
 
         caller = Caller(slow, boundary=BoundaryConfig(request_timeout_s=0.001))
@@ -190,6 +241,98 @@ def test_what_comes_on_top_of_a_full_server_is_a_503_while_health_still_answers(
         release.set()
         assert [(await answer)[0] for answer in working] == [200, 200]
         assert (await caller.get("/v1/items"))[0] == 200
+
+    asyncio.run(scenario())
+
+
+async def _never() -> dict[str, Any]:
+    return await asyncio.Future()
+
+
+def test_bodies_that_do_not_come_hold_up_no_other_call():
+    async def scenario() -> None:
+        async def app(_scope: Any, receive: Any, send: Any) -> None:
+            await _answer(send, (await receive())["body"])
+
+        caller = Caller(app, max_ongoing_requests=2)
+        stuck = [asyncio.ensure_future(caller.ask("POST", "/v1/similar", _never)) for _ in range(9)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        parts = [
+            {"type": "http.request", "body": b"ab", "more_body": True},
+            {"type": "http.request", "body": b"c", "more_body": False},
+        ]
+
+        async def in_parts() -> dict[str, Any]:
+            return parts.pop(0)
+
+        assert (await caller.ask("POST", "/v1/similar", in_parts))[::2] == (200, b"abc")
+        assert (await caller.get("/v1/items"))[0] == 200
+        assert not any(one.done() for one in stuck)
+
+    asyncio.run(scenario())
+
+
+def test_no_more_is_held_of_bodies_on_their_way_than_of_those_in_work():
+    async def scenario() -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await _answer(send, b"")
+
+        def halves() -> Callable[[], Awaitable[dict[str, Any]]]:
+            parts = [{"type": "http.request", "body": b"x" * 50, "more_body": True}]
+
+            async def receive() -> dict[str, Any]:
+                return parts.pop() if parts else await _never()
+
+            return receive
+
+        caller = Caller(app, max_ongoing_requests=2, max_body_bytes=60)
+        ask = partial(caller.ask, "POST", "/v1/similar")
+        arriving = [asyncio.ensure_future(ask(halves())) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        status, headers, body = await ask(halves())
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        assert json.loads(body)["code"] == "overloaded"
+        assert (await caller.get("/v1/items"))[0] == 200
+        assert not any(one.done() for one in arriving)
+
+    asyncio.run(scenario())
+
+
+def test_writes_that_wait_hold_up_no_read_and_too_many_of_them_are_a_503():
+    async def scenario() -> None:
+        async def app(scope: Any, _receive: Any, send: Any) -> None:
+            if scope["method"] != "GET":
+                await _never()
+            await _answer(send, b"done")
+
+        caller = Caller(app, max_ongoing_requests=2)
+        waiting = [asyncio.ensure_future(caller.ask("PUT", "/v1/items/a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (await caller.get("/v1/items"))[0] == 200
+        assert (await caller.ask("DELETE", "/v1/items/a"))[0] == 503
+        assert not any(one.done() for one in waiting)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_given_up_frees_its_place_and_is_not_done_if_it_still_waits():
+    async def scenario() -> None:
+        turn, done = asyncio.Lock(), []
+
+        async def app(scope: Any, _receive: Any, send: Any) -> None:
+            async with turn:
+                done.append(scope["path"])
+                await _answer(send, b"done")
+
+        caller = Caller(app, max_ongoing_requests=1, boundary={"request_timeout_s": 0.001})
+        async with turn:
+            assert (await caller.ask("PUT", "/v1/items/a"))[0] == 504
+            await caller.running
+        assert (await caller.ask("PUT", "/v1/items/b"))[0] == 200
+        assert done == ["/v1/items/b"]
 
     asyncio.run(scenario())
 

@@ -87,7 +87,12 @@ def test_a_deleted_item_is_unknown_and_deleting_again_changes_nothing(
         ("new", {"image": "javascript:alert(1)"}, "image"),
         ("new", {"image": "covers/a b.jpg"}, "image"),
         ("new", {"titel": "x"}, "titel"),
+        ("new", {"metadata": {"year": 2**70}}, "between -2^63 and 2^63"),
+        ("new", {"metadata": {"year": 10**400}}, "64 bits"),
         ("%0a", {}, "control"),
+        ("%2E", {}, "stays in an address"),
+        ("%2E%2E", {}, "stays in an address"),
+        ("caf%E9", {}, "UTF-8"),
         ("x" * 501, {}, "500 characters"),
         ("", {}, "500 characters"),
     ],
@@ -99,6 +104,36 @@ def test_what_cannot_be_an_item_is_refused_and_nothing_is_kept(
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
     assert told in reply.json()["detail"]
     assert not (path.parent / "writes" / LOG_FILE).exists()
+
+
+@pytest.mark.parametrize("number", [2**70, 2**70 + 1, -(2**63) - 1, 2**64])
+def test_a_whole_number_of_more_than_64_bits_is_kept_as_a_float(tmp_path: Path, number: int):
+    columns = {
+        "rating": pa.array([1.5] * len(KEYS)),
+        "hash": pa.array([1] * len(KEYS), pa.uint64()),
+        "ratings": pa.array([[1.5]] * len(KEYS)),
+    }
+    path = write_generation(tmp_path, with_model=True, columns=columns)
+    client = open_client(path)
+    wanted = {"rating": float(number), "hash": float(number), "ratings": [float(number), 1.0]}
+    put = {"metadata": {"rating": number, "hash": number, "ratings": [number, 1]}}
+    reply = client.put("/v1/items/new", json=put)
+    assert (reply.status_code, reply.json()["item"]["metadata"]) == (200, wanted)
+    for served in (client, open_client(path)):
+        assert served.get("/v1/items/new").json()["metadata"] == wanted
+        told = served.get("/v1/items/new/description").json()
+        assert served.put("/v1/items/new", json=told).json()["item"]["metadata"] == wanted
+
+
+def test_a_number_that_its_column_of_32_bits_cannot_hold_is_refused(tmp_path: Path):
+    columns = {"rating": pa.array([1.5] * len(KEYS), pa.float32())}
+    client = open_client(write_generation(tmp_path, with_model=True, columns=columns))
+    reply = client.put("/v1/items/new", json={"metadata": {"rating": 1e300}})
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+    assert "32 bits can hold, found 1e+300" in reply.json()["detail"]
+    below = {"item_keys": [KEYS[0]], "k": 100, "filter": {"rating": {"lt": 1e300}}}
+    (found,) = client.post("/v1/similar", json=below).json()["results"]
+    assert found["items"]
 
 
 def test_an_item_that_the_model_cannot_calculate_with_is_refused_and_nothing_is_kept(
@@ -328,6 +363,26 @@ def test_a_replica_that_no_longer_follows_the_log_is_not_healthy(
                 writes.check()
         wait_until(lambda: writes._bug is None)
         writes.check()
+
+
+def test_a_log_that_is_damaged_while_it_is_followed_is_told_by_a_metric(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serve.live._PAUSE_S", 0.05)
+    log = path.parent / "writes" / LOG_FILE
+    with open_client(path) as client:
+
+        def is_behind() -> bool:
+            return "pinsage_writes_behind 1.0" in client.get("/metrics").text
+
+        client.put("/v1/items/new", json=ITEM)
+        assert not is_behind()
+        whole = log.read_bytes()
+        log.write_bytes(whole + b"damaged\n")
+        wait_until(is_behind)
+        assert client.get("/readyz").status_code == 200
+        log.write_bytes(whole)
+        wait_until(lambda: not is_behind())
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

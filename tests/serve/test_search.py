@@ -1,9 +1,12 @@
+import tracemalloc
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.search import TitleSearch, normalize
+from serve.search import TitleSearch, further_columns, normalize
 
 BOOKS = [
     ("The Hunger Games (The Hunger Games, #1)", "Suzanne Collins", 900),
@@ -114,3 +117,29 @@ def test_items_that_are_hidden_leave_their_places_to_rarer_ones():
     hidden = np.arange(300)
     for text in ("book", "the", "the b"):
         assert [item_id for _, item_id in books.scored(text, hidden)[:2]] == [300, 301]
+
+
+@pytest.mark.parametrize("word", ["x" * 200, "\ufdf2" * 200, "\u2167" * 200])
+def test_a_word_of_many_letters_is_not_corrected_at_great_cost(books: TitleSearch, word: str):
+    tracemalloc.start()
+    assert found(books, word) == []
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2**20
+
+
+@pytest.mark.parametrize(("letters", "is_corrected"), [(30, True), (31, False)])
+def test_a_slip_is_corrected_in_words_of_up_to_thirty_letters(letters: int, is_corrected: bool):
+    search = TitleSearch(["y" + "x" * (letters - 1)], [""], np.array([1]))
+    assert search.search("z" + "x" * (letters - 1), 5) == ([0] if is_corrected else [])
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_a_column_of_many_texts_is_searched_however_it_is_stored(is_encoded: bool):
+    columns = {
+        "author": pa.array([f"a{number}" for number in range(40)]),
+        "language": pa.array(["en"] * 40),
+    }
+    if is_encoded:
+        columns = {name: column.dictionary_encode() for name, column in columns.items()}
+    assert further_columns(pa.table(columns)) == ["author"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pinsage.base.errors import ArtifactError
 from pinsage.cluster.generations import GENERATION, GENERATIONS
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
@@ -276,6 +277,34 @@ def test_a_switch_that_takes_longer_than_a_request_may_goes_on_after_its_answer(
     server.switcher.begin(second).result(60)
     assert server.served == second
     assert server.nearest() == beside(ITEM, 3)
+
+
+def test_a_switch_that_fails_after_its_answer_is_told_until_something_is_put_in_force(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server = Server(output, boundary={"request_timeout_s": 0.2})
+    second = write_further(output, 3)
+    may_open = threading.Event()
+
+    def failed() -> object:
+        return server.client.get("/v1/generations").json()["failed"]
+
+    def damaged(path: Path) -> Generation:
+        assert may_open.wait(60)
+        raise ArtifactError(f"{path.parent}/index is torn")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Generation, "open", damaged)
+        assert server.ask(generation=second) == (202, "opening")
+        assert failed() is None
+        may_open.set()
+        assert server.ask(generation=second) == (409, "damaged_generation")
+    told = failed()
+    assert told["generation"] == second
+    assert "index is torn" in told["reason"]
+    assert str(output) not in told["reason"]
+    assert server.ask(generation=second) == (200, "served")
+    assert failed() is None
 
 
 def test_what_was_written_since_is_put_in_force_with_a_generation_and_again_on_the_way_back(
