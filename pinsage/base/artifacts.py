@@ -5,31 +5,28 @@ settings and of its parents' fingerprints, so an unchanged stage is found again,
 a directory of its own, and nothing published is ever overwritten.
 
 While it is being written, the directory is called `.<fingerprint>.partial`. A stage that dies
-leaves it behind; the next run goes on with the whole files it finds there. `manifest.json` is
-written last, then the directory is renamed. A directory without a manifest is never read.
+leaves it behind; the next run goes on with the whole files it finds there, unless a parent is
+another one now. `manifest.json` is written last, then the directory is renamed. A directory without
+a manifest is never read.
 
 In a bucket nothing is renamed: the files of a whole draft are sent to where they belong, its
 manifest last, and only a directory whose manifest is in the bucket is published. See `copies`.
 """
 
-import fcntl
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from pinsage.base import copies, shared
 from pinsage.base.addresses import place_of, shown
+from pinsage.base.drafts import PARENTS, Draft, begin_draft, draft_of, drop_draft, sole_writer
 from pinsage.base.errors import ArtifactError, NotFiniteError, PinsageError
-from pinsage.base.files import remove_folder, sync_directory, whole_file
+from pinsage.base.files import remove_folder, sync_directory
 from pinsage.base.machine import available_cpus
 from pinsage.base.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest, canonical
 
@@ -48,6 +45,7 @@ __all__ = [
     "open_artifact",
     "open_manifest",
     "publish",
+    "sole_writer",
     "whole_parents",
 ]
 
@@ -58,49 +56,6 @@ class Artifact:
 
     path: Path
     manifest: Manifest
-
-
-@dataclass
-class Draft:
-    """A directory being written."""
-
-    path: Path
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def scratch(self) -> Path:
-        """A folder for what the stage needs while it works; gone when it publishes."""
-        path = self.path / ".scratch"
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def discard(self) -> None:
-        """Drop the scratch, and the directory if nothing else is in it."""
-        remove_folder(self.path / ".scratch")
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
-
-    def has(self, name: str) -> bool:
-        """Tell whether a whole file of this name is there, from this run or one before it."""
-        return (self.path / name).exists()
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[Path]:
-        """Give a temporary path; on a clean exit it becomes the file `name`, whole."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as temporary:
-            yield temporary
-
-    def write_array(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Write one `.npy` file."""
-        with self.file(name) as path, path.open("wb") as out:
-            np.save(out, array, allow_pickle=False)
-
-    def write_json(self, name: str, value: object) -> None:
-        """Write one indented JSON file."""
-        with self.file(name) as path:
-            path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def fingerprint(stage: str, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -128,15 +83,17 @@ def publish(
         parents: stage name to the opened artefact this one is made from.
 
     Raises:
-        ArtifactError: it is published already, or another process is writing it.
+        ArtifactError: it is published already, another process is writing it, or something that is
+            not published stands in its place.
     """
-    draft_path = _draft_of(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with _sole_writer(draft_path):
+    draft_path = draft_of(directory)
+    digests = {name: parent.manifest.digest for name, parent in sorted(parents.items())}
+    with sole_writer(directory):
         if is_published(directory):
             raise ArtifactError(f"{shown(directory)} is published already; nothing overwrites it")
         copies.forget(directory)
-        draft_path.mkdir(exist_ok=True)
+        _require_free(directory)
+        begin_draft(draft_path, digests)
         # Of a run that was killed between its last two steps, and is written anew.
         (draft_path / MANIFEST).unlink(missing_ok=True)
         draft = Draft(draft_path)
@@ -146,7 +103,7 @@ def publish(
             stage=stage,
             fingerprint=directory.name,
             config=dict(config),
-            parents={name: parent.manifest.digest for name, parent in sorted(parents.items())},
+            parents=digests,
             counts=draft.counts,
             files=_entries(draft_path),
         )
@@ -161,22 +118,28 @@ def finish(directory: Path) -> bool:
         Whether the directory is published now.
 
     Raises:
-        ArtifactError: another process is writing it.
+        ArtifactError: another process is writing it, or something that is not published stands in
+            its place.
         StorageError: it could not be sent to its bucket.
     """
-    draft_path = _draft_of(directory)
+    draft_path = draft_of(directory)
     if not draft_path.exists():
         return is_published(directory)
-    with _sole_writer(draft_path):
+    with sole_writer(directory):
         if is_published(directory):
             shutil.rmtree(draft_path)
             copies.settle(draft_path, directory)
-        elif (draft_path / MANIFEST).exists():
-            content = (draft_path / MANIFEST).read_bytes()
-            copies.forget(directory)
-            _make_visible(draft_path, directory, Manifest.model_validate_json(content))
-        else:
+            return True
+        if not (draft_path / MANIFEST).exists():
             return False
+        manifest = _manifest_if_whole(draft_path)
+        if manifest is None:
+            # A copy that was taken while it was published: nobody knows what else it lacks.
+            drop_draft(draft_path)
+            return False
+        copies.forget(directory)
+        _require_free(directory)
+        _make_visible(draft_path, directory, manifest)
     return True
 
 
@@ -285,10 +248,7 @@ def whole_parents(draft: Draft, parents: Mapping[str, Artifact]) -> Iterator[Non
             try:
                 check_digests(parent)
             except ArtifactError as found:
-                # First, and whole: what is marked as done in it would be taken for done.
-                copies.remove_sent(draft.path)
-                remove_folder(draft.path / ".scratch")
-                shutil.rmtree(draft.path)
+                drop_draft(draft.path)
                 raise found from error
         raise
 
@@ -299,13 +259,31 @@ def _may_come_of_damage(error: Exception) -> bool:
     return not isinstance(error, OSError) or error.errno is None
 
 
-def _draft_of(directory: Path) -> Path:
-    return directory.parent / f".{directory.name}.partial"
+def _require_free(directory: Path) -> None:
+    """Stop before the work if what it makes could not be moved to its place."""
+    if directory.exists() and any(directory.iterdir()):
+        raise ArtifactError(
+            f"{directory}: wanted nothing there, or a published directory, found one without "
+            f"{MANIFEST}, as an interrupted copy or removal leaves it; delete it or move it away, "
+            "and run this again"
+        )
+
+
+def _manifest_if_whole(draft_path: Path) -> Manifest | None:
+    """Read a draft's manifest; None if it, or a file that it lists, is not whole."""
+    try:
+        manifest = Manifest.model_validate_json((draft_path / MANIFEST).read_bytes())
+        for name, entry in manifest.files.items():
+            _check_file(draft_path / name, entry, check_digest=False)
+    except (ValueError, ArtifactError):
+        return None
+    return manifest
 
 
 def _make_visible(draft_path: Path, directory: Path, manifest: Manifest) -> None:
     """Do the last steps of publishing; whoever is killed between them goes on by `finish`."""
     copies.send(draft_path, directory, manifest.files)
+    (draft_path / PARENTS).unlink(missing_ok=True)
     sync_directory(draft_path)
     draft_path.rename(directory)
     sync_directory(directory.parent)
@@ -317,10 +295,10 @@ def _entries(directory: Path) -> dict[str, FileEntry]:
     remove_folder(directory / ".scratch")
     files = []
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.name.startswith("."):
-            path.unlink()
-        elif path.is_file():
+        if path.is_file() and not path.name.startswith("."):
             files.append(path)
+        elif path.is_file() and path.name != PARENTS:
+            path.unlink()
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="digest") as pool:
         entries = pool.map(_entry, files)
         names = (path.relative_to(directory).as_posix() for path in files)
@@ -346,21 +324,6 @@ def _check_file(path: Path, entry: FileEntry, *, check_digest: bool) -> None:
             f"{path}: its SHA-256 is not the manifest's, so it was changed after it was published; "
             "delete its directory and rerun"
         )
-
-
-@contextmanager
-def _sole_writer(draft_path: Path) -> Iterator[None]:
-    """Hold a lock that the system gives back when its holder dies."""
-    lock_path = draft_path.with_suffix(".lock")
-    with lock_path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArtifactError(
-                f"{draft_path}: another process is writing it; wait for that one to finish"
-            ) from error
-        # The file stays: without it, two writers could hold locks on two files of one name.
-        yield
 
 
 def _sha256(path: Path) -> str:

@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; on a clean exit it replaces `target` in one step."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # Not the number of the process: those of two nodes that share a folder may be equal.
+    temporary = target.with_name(f".{target.name}.{uuid4().hex[:12]}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:

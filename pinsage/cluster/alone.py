@@ -11,6 +11,7 @@ from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.trainer import TrainTask, initial_model, log_values, open_validator
 from pinsage.model.encoder import PinSage
+from pinsage.model.threads import kernels_run_side_by_side
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
     Hooks,
@@ -81,7 +82,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         train(
             TrainingStep(model, optimizer, task.train.loss, device=device, world_size=1),
             state,
-            _minibatches(task.producers, first, task.total_steps, task.steps_per_epoch),
+            minibatches(task.producers, first, task.total_steps, task.steps_per_epoch),
             steps_per_epoch=task.steps_per_epoch,
             config=task.train.model_copy(update={"accumulate": 1}),
             hooks=Hooks(observe, save, keep_failed, validate, wants_to_stop=lambda: False),
@@ -99,16 +100,19 @@ def _resume(task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer) -
     return load_state(newest, model, optimizer)
 
 
-def _minibatches(
+def minibatches(
     spec: ProducerSpec, first: int, last: int, steps_per_epoch: int
 ) -> Iterator[Minibatch]:
-    """Build minibatches in order, the next one while this one is trained on."""
+    """Build minibatches in order, the next one while this one is trained on if kernels allow it."""
     builder = spec.builder()
 
     def build(step: int) -> Minibatch:
         epoch, place = divmod(step, steps_per_epoch)
         return builder.build(epoch, place, world_rank=0, world_size=1)
 
+    if not kernels_run_side_by_side():
+        yield from map(build, range(first, last))
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="minibatch") as thread:
         coming = thread.submit(build, first) if first < last else None
         for step in range(first, last):

@@ -31,8 +31,8 @@ class BoundaryConfig(Config):
     burst: PositiveInt = 50
     """Requests allowed at once, before the steady rate applies."""
     request_timeout_s: PositiveFloat = 30.0
-    """A call that takes longer is answered with a 504; what still waits for its turn then, such as a
-    write behind others, is not done."""
+    """A call that takes longer is answered with a 504; what still waits for its turn then, such as
+    a write behind others, is not done."""
     max_url_bytes: PositiveInt = 8192
     """Longer addresses are refused."""
     access_log: bool = False

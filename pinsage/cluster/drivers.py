@@ -28,12 +28,12 @@ from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, plan_training, run_training
 from pinsage.cluster.methods import factorizations, factors_stage, fit_factors
 from pinsage.cluster.producers import ProducerSpec
-from pinsage.cluster.run import Run, Stage, require
+from pinsage.cluster.run import Run, Stage, require, require_same_parents
 from pinsage.cluster.session import session
 from pinsage.cluster.trainer import TrainTask
 from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
-from pinsage.evaluation.baselines.factors import require_package
+from pinsage.evaluation.baselines.factors import grid, require_choice, require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
 from pinsage.graph.subgraph import take_subgraph
@@ -147,7 +147,9 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
     started = time.monotonic()
     require(stage)
     was_published = finish(stage.directory)
-    if not was_published:
+    if was_published:
+        require_same_parents(stage)
+    else:
         parents = stage.open_parents()
         with (
             publish(
@@ -175,7 +177,8 @@ def check_evaluation(run: Run) -> None:
     Raises:
         ConfigError: a baseline wants a package that is not installed, or there is no GPU though
             `evaluate.device` asks for one.
-        DataError: the graph has no pairs of `evaluate.split`.
+        DataError: the graph has no pairs of `evaluate.split`, or no valid ones to choose the
+            settings of a baseline by.
     """
     for kind in factorizations(run):
         require_package(kind)
@@ -185,6 +188,8 @@ def check_evaluation(run: Run) -> None:
         )
     split = run.config.evaluate.split
     counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
+    for kind in factorizations(run):
+        require_choice(len(grid(getattr(run.config.evaluate, kind))), counts["valid"])
     if not counts[split]:
         raise DataError(
             f"{run.graph.directory}: evaluate.split asks for {split}, but no pair has that split "

@@ -62,6 +62,7 @@ def _opened(spec: EmbedSpec, run: str) -> Embedder:
     del run
     workers = spec.config.num_workers or 1
     torch.set_num_threads(threads_for(spec.config.threads_per_worker, workers))
+    Exchange(spec.folder).begin()
     return Embedder(spec, _load_update(spec))
 
 
@@ -180,6 +181,8 @@ def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict
         _log.info("embed: the machine was restarted, and may have lost rows: all are made anew")
     exchange = Exchange(spec.folder)
     passes = embedder.passes()
+    if not exchange.is_open:
+        _drop_marks_without_rows(marks, embedder, passes)
     if not here:
         exchange.keep_only_shared_marks()
     with Progress("embed", sum(each.total for each in passes), "rows") as progress:
@@ -206,6 +209,25 @@ def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict
             receipts.append(receipt)
         progress.set(progress.total)
     return receipts
+
+
+def _drop_marks_without_rows(marks: Marks, embedder: Embedder, passes: Sequence[Pass]) -> None:
+    """Drop the marks of chunks that are not there as their receipts say.
+
+    Where a pass lacks rows that is done as a whole, so are those gone that it was made from: all
+    begins anew then.
+    """
+    done = [each.name for each in passes if marks.receipt(each.name) is not None]
+    for number, name in enumerate(each.name for each in passes[: len(done) + 1]):
+        for chunk, receipt in marks.chunks(name):
+            # Of what a pass before the last one that is done has made, files are dropped.
+            if embedder.holds(name, *chunk, receipt, may_lack_files=number + 1 < len(done)):
+                continue
+            _log.warning("embed: %s: rows %d to %d were lost, and are made again", name, *chunk)
+            if number < len(done):
+                marks.drop_all()
+                return
+            marks.drop(name, chunk)
 
 
 def _resume(progress: Progress, before: Sequence[Pass], now: Pass, todo: Sequence[Chunk]) -> None:

@@ -66,7 +66,6 @@ class Heart:
         self._thread.join(_REPLY_TIMEOUT_S)
 
     def _beat(self) -> None:
-        ending_since: float | None = None
         while True:
             last = self._closed.wait(_INTERVAL_S)
             order = self._ask()
@@ -74,17 +73,21 @@ class Heart:
             if last:
                 return
             if order is Order.END:
-                ending_since = ending_since or time.monotonic()
-                if time.monotonic() - ending_since > _GRACE_S:
+                # Nothing is asked of the board any more, which may be late, or gone.
+                if not self._closed.wait(_GRACE_S):
                     # The main thread is stuck where no exception reaches it.
                     os._exit(1)
+                return
 
     def _ask(self) -> Order:
         """Beat once; a board that is late may answer the next time."""
         try:
             order: Order = ray.get(self._board.beat.remote(self._now()), timeout=_REPLY_TIMEOUT_S)
-        except ray.exceptions.GetTimeoutError:
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
             return Order.GO_ON
+        except ray.exceptions.ActorDiedError:
+            # Whoever started the work has left, and has taken the board with it.
+            return Order.END
         return order
 
     def _now(self) -> Beat:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask
             ended.set()
 
     fitting = threading.Thread(target=work, name="fit", daemon=True)
-    follower = _Follower(board, progress, stuck_after_s=task.train.stuck_after_s)
+    follower = Follower(board, progress, stuck_after_s=task.train.stuck_after_s)
     with progress:
         fitting.start()
         try:
@@ -196,7 +197,7 @@ def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask
         raise _explained(failures[0], task) from failures[0]
 
 
-class _Follower:
+class Follower:
     """Shows what is on the board, and looks for what is stuck."""
 
     def __init__(self, board: Any, progress: Progress, *, stuck_after_s: float) -> None:
@@ -209,7 +210,11 @@ class _Follower:
         self._failed_at: float | None = None
 
     def look(self) -> None:
-        """Look once."""
+        """Look once; a board that is late may answer the next time."""
+        with suppress(ray.exceptions.GetTimeoutError):
+            self._look()
+
+    def _look(self) -> None:
         view: View = ray.get(self._board.read.remote(), timeout=_READ_TIMEOUT_S)
         self.error = view.error
         if view.error is not None and self._failed_at is None:
@@ -245,13 +250,15 @@ class _Follower:
         return self._failed_at is not None and time.monotonic() - self._failed_at > _END_S
 
 
-def _stop(board: Any, ended: threading.Event, follower: _Follower) -> None:
+def _stop(board: Any, ended: threading.Event, follower: Follower) -> None:
     """Have the workers save a checkpoint, and wait until they have left."""
     if not follower.num_starts:
         return
     _log.info("stopping: the workers save a checkpoint")
     started = time.monotonic()
-    ray.get(board.ask_to_stop.remote(), timeout=_READ_TIMEOUT_S)
+    # A board that is late may hear it all the same.
+    with suppress(ray.exceptions.GetTimeoutError):
+        ray.get(board.ask_to_stop.remote(), timeout=_READ_TIMEOUT_S)
     if ended.wait(_STOP_S):
         _log.info("saved and left in %.1f s", time.monotonic() - started)
     else:

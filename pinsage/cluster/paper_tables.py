@@ -73,6 +73,11 @@ class ReproduceConfig(Config):
     trial_timeout_s: PositiveFloat = 7_200
     """How long no trial may end before the job stops."""
 
+    @property
+    def threads_per_trial(self) -> int:
+        """Threads that a trial computes with."""
+        return max(int(self.cpus_per_trial), 1)
+
     @field_validator("run")
     @classmethod
     def _trains(cls, run: RunConfig) -> RunConfig:
@@ -152,6 +157,12 @@ def variant(config: RunConfig, settings: Sequence[str], *, seed: int) -> Run:
         raise ConfigError(f"{', '.join(settings)} does not fit the recipe: {error}") from error
 
 
+def _trained(config: ReproduceConfig, settings: Sequence[str], *, seed: int) -> Run:
+    """Make the run of a trial, which embeds in its own process with no more threads than it has."""
+    threads = f"embed.threads_per_worker={config.threads_per_trial}"
+    return variant(config.run, [*settings, threads], seed=seed)
+
+
 def ladder_trials(config: ReproduceConfig, groups: Sequence[str]) -> list[Trial]:
     """List the trials of table 1: a cosine for every group of content, then the trained ones.
 
@@ -168,7 +179,7 @@ def ladder_trials(config: ReproduceConfig, groups: Sequence[str]) -> list[Trial]
     trials = [Trial(group, base, group) for group in groups]
     # Seed by seed, so that a job cut short has whole tables of fewer seeds.
     trials += [
-        Trial(method, variant(config.run, settings, seed=seed))
+        Trial(method, _trained(config, settings, seed=seed))
         for seed in config.seeds
         for method, settings in LADDER.items()
         if method in config.methods
@@ -181,8 +192,8 @@ def neighbor_trials(config: ReproduceConfig) -> list[Trial]:
     return [
         Trial(
             f"T = {size}",
-            variant(
-                config.run,
+            _trained(
+                config,
                 [*LADDER["pinsage"], *_neighbor_settings(config.run, size)],
                 seed=seed,
             ),
@@ -215,8 +226,8 @@ def minibatch_trials(config: ReproduceConfig) -> list[Trial]:
     return [
         Trial(
             f"{size}",
-            variant(
-                config.run,
+            _trained(
+                config,
                 [
                     *LADDER["mean-pooling-hard"],
                     f"train.minibatch.size={size}",

@@ -17,8 +17,12 @@ from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchCon
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.sampling.pair_sources import open_pairs
 
-_LOST = (ray.exceptions.RayActorError, ray.exceptions.ActorUnschedulableError)
-"""What is raised where a producer has ended, or its node."""
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.ActorUnschedulableError,
+    ray.exceptions.ObjectLostError,
+)
+"""What is raised where a producer has ended, or its node with what it had built."""
 
 _RESTART_S = 3.0
 """How long a lost producer is passed over."""

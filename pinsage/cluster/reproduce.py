@@ -14,7 +14,7 @@ import ray
 
 from pinsage.base import shared
 from pinsage.base.arrays import read_array
-from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish
+from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish, sole_writer
 from pinsage.base.errors import WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
@@ -81,14 +81,14 @@ def reproduce(config: ReproduceConfig) -> Path:
 
 def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
     """Run trials side by side, those of a model in one process, in order of their start."""
-    run_some = ray.remote(_run_trials).options(
+    run_some = ray.remote(run_trials).options(
         num_cpus=config.cpus_per_trial,
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
         max_retries=config.run.train.max_failures,
         runtime_env={"env_vars": ALLOCATOR},
     )
     require_cpus(config.cpus_per_trial, purpose="a trial", setting="cpus_per_trial")
-    threads = max(int(config.cpus_per_trial), 1)
+    threads = config.threads_per_trial
     with Progress("reproduce", len(trials), "trials") as progress:
         running = {run_some.remote(some, threads): some for some in by_model(trials)}
         waiting = list(running)
@@ -104,7 +104,12 @@ def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
             progress.advance(len(done), done[-1].label)
 
 
-def _run_trials(trials: Sequence[Trial], num_threads: int) -> None:
+def run_trials(trials: Sequence[Trial], num_threads: int) -> None:
+    """Run trials of one model in this process, those that are not published.
+
+    Raises:
+        ArtifactError: another process is training that model.
+    """
     for trial in trials:
         # A task that Ray starts again, because its node was lost, may have published some.
         if not trial.stage.is_done:
@@ -115,8 +120,9 @@ def _run_trial(trial: Trial, num_threads: int) -> None:
     """Train and embed, if it is to be, rank the held-out pairs, and publish what came out."""
     run = trial.run
     if trial.group is None:
-        if not run.model.is_done:
-            train_alone(drivers.train_task(run), num_threads=num_threads)
+        with sole_writer(run.model.directory):
+            if not run.model.is_done:
+                train_alone(drivers.train_task(run), num_threads=num_threads)
         drivers.train(run, keep_log=trial.log)
         # In this process: a worker that waits for others would hold the CPUs that those wait for.
         drivers.embed(run, here=True)

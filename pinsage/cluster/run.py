@@ -294,6 +294,22 @@ def require(stage: Stage) -> None:
             )
 
 
+def require_same_parents(stage: Stage) -> None:
+    """Stop where a published stage was made from other parents than are published now.
+
+    Raises:
+        ArtifactError: one was made anew since; the message says what to delete.
+    """
+    made_from = stage.manifest().parents
+    for parent in stage.parents:
+        if made_from.get(parent.name) not in {None, parent.manifest().digest}:
+            raise ArtifactError(
+                f"{shown(stage.directory)}: wanted one made from {shown(parent.directory)}, found "
+                f"one made from another {parent.name}, which that has replaced; delete "
+                f"{shown(stage.directory)} and run this again"
+            )
+
+
 def _dump(config: Config | None, without: tuple[str, ...] = ()) -> dict[str, Any] | None:
     if config is None:
         return None

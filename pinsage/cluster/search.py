@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ray import tune
 
 from pinsage.base import copies, shared
+from pinsage.base.artifacts import sole_writer
 from pinsage.base.config import apply_override, dump_config
 from pinsage.base.errors import ConfigError, PinsageError, TrainingError
 from pinsage.cluster import drivers
@@ -78,6 +79,7 @@ def search(run: Run) -> SearchResult:
     Raises:
         ConfigError: a drawn setting is unknown or out of range, or the recipe takes a model as it
             was published; nothing was trained then.
+        ArtifactError: another search of the same output is running.
         TrainingError: every trial failed.
     """
     if run.config.embed.model is not None:
@@ -94,7 +96,8 @@ def search(run: Run) -> SearchResult:
     # What trials share is made before them: of two at a time, only one can write it.
     for own in {own.training_graph.directory: own for _, own in runs.values()}.values():
         drivers.ingest(own)
-    with session(run.config.ray):
+    # Trials of two searches would end in one folder of Ray Tune.
+    with sole_writer(run.output / "search"), session(run.config.ray):
         walked = {own.training_neighborhoods.directory: own for _, own in runs.values()}
         for own in walked.values():
             drivers.walk(own)
@@ -141,7 +144,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         run_config=tune.RunConfig(
             name="search",
             **ray_storage(storage),
-            callbacks=[_Lines(trials)],
+            callbacks=[Lines(trials)],
             verbose=0,
         ),
     )
@@ -154,7 +157,7 @@ def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]
         # All that counts is published already.
         shutil.rmtree(storage, ignore_errors=True)
         copies.remove_sent(storage)
-    return [_told(trials, place, result) for place, result in enumerate(found)]
+    return [told(trials, place, result) for place, result in enumerate(found)]
 
 
 def _train_one(config: dict[str, Any], configs: list[str]) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def look_at_model(state: TrainingState, config: TrainConfig) -> Validation | Non
     return next((look for look in state.validations if look.step == step), None)
 
 
-class _Lines(tune.Callback):
+class Lines(tune.Callback):
     """One line for every trial that ends."""
 
     def __init__(self, trials: list[Trial]) -> None:
@@ -195,6 +198,15 @@ class _Lines(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, **_info: object
     ) -> None:
         """Say what came out."""
+        self._tell(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Any], trial: Any, **_info: object
+    ) -> None:
+        """Count one that Ray Tune has given up too."""
+        self._tell(trial)
+
+    def _tell(self, trial: Any) -> None:
         self._done += 1
         found = trial.last_result or {}
         settings = self._trials[trial.config["number"]]
@@ -216,7 +228,8 @@ def said(trial: Trial) -> str:
     return "  ".join(f"{k}={v}" for k, v in trial.items()) or "the recipe as it is"
 
 
-def _told(trials: list[Trial], place: int, result: Any) -> Tried:
+def told(trials: list[Trial], place: int, result: Any) -> Tried:
+    """Read what a trial gave from Ray Tune's result, whose place among all results is given."""
     found = result.metrics or {}
     # One whose process never came up says nothing; results are in the order of their trials.
     number = place if result.config is None else result.config["number"]

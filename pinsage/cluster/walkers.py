@@ -126,6 +126,7 @@ def walk_all(
 
     Raises:
         WorkerTimeoutError: a chunk took longer than an hour.
+        ResourceError: what walks was lost again and again.
         ShardUnavailableError: a store gave no answer in time.
         ArtifactError: a shard's files were damaged.
         DataError: the walks' settings ask for what the graph's edges lack.
@@ -199,6 +200,12 @@ def _get(call: Any, start: int, stop: int) -> int:
         raise WorkerTimeoutError(
             f"the walks from items {start} to {stop} took over {_TIMEOUT_S:g} s; lower "
             "walk.items_per_chunk, walk.num_walks or hard_negatives.num_walks"
+        ) from error
+    except ray.exceptions.RayActorError as error:
+        raise ResourceError(
+            f"the process that walks was lost again and again, the last time from items {start} to "
+            f"{stop} ({type(error).__name__}); look at this machine's memory, lower "
+            "walk.items_per_chunk, or set stores.mode=sharded"
         ) from error
     return done
 

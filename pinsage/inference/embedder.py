@@ -1,6 +1,7 @@
 """Every chunk of every pass, from features to Parquet files, in one process."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,8 +177,8 @@ class Embedder:
             sync: rows between passes outlive a loss of power too, as Parquet files always do.
 
         Returns:
-            Its receipt: `rows`, `convolutions`, and `digests`, CRC-32 of every block of rows that
-            it made.
+            Its receipt: `rows`, `convolutions`, `digests`, CRC-32 of every block of rows that it
+            made, and `hidden`, those of the hidden rows beside them.
         """
         receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
         if name == "contexts":
@@ -193,7 +194,41 @@ class Embedder:
         number = self._convolutions.index(name)
         receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
         receipt["digests"] = _digests(rows)
+        receipt["hidden"] = [
+            digest
+            for file in self.written_by(name)[1:]
+            for digest in _digests(file.read()[start:stop])
+        ]
         return receipt
+
+    def holds(
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        receipt: Mapping[str, Any],
+        *,
+        may_lack_files: bool = False,
+    ) -> bool:
+        """Tell whether what a chunk has made is there, as its receipt says.
+
+        In a copy that was taken while a job ran, marks may be newer than rows.
+
+        Args:
+            name: the pass.
+            start: the chunk's first row.
+            stop: the one after its last.
+            receipt: what `settle` gave.
+            may_lack_files: files of rows that were dropped since count as whole.
+        """
+        part = self.part_of(name, start, stop)
+        if part is not None and not part.exists():
+            return False
+        wanted = (receipt.get("digests"), receipt.get("hidden"))
+        return all(
+            _digests(file.read()[start:stop]) == digests if file.path.exists() else may_lack_files
+            for file, digests in zip(self.written_by(name), wanted, strict=False)
+        )
 
     def _require_finite(self, start: int, embeddings: Float32[np.ndarray, "chunk width"]) -> None:
         # Their sum is not finite either, and quicker to see.

@@ -16,6 +16,7 @@ import numpy as np
 from pinsage.base import shared
 from pinsage.base.addresses import place_of
 from pinsage.base.arrays import read_array
+from pinsage.base.drafts import PARENTS
 from pinsage.base.storage import list_objects, read_object, write_object
 from pinsage.graph.rows import RowFile
 
@@ -32,6 +33,18 @@ class Exchange:
         """Name the folder that the passes work in."""
         self._folder = folder
         self._place = place_of(folder)
+
+    def begin(self) -> None:
+        """Forget the rows here of a draft that another one, of other parents, has replaced."""
+        if self._place is None:
+            return
+        here = self._folder / PARENTS
+        parents = shared.read_shared(self._folder.parent / PARENTS) or b""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.sole():
+            if not here.exists() or here.read_bytes() != parents:
+                self._forget("*")
+                here.write_bytes(parents)
 
     @property
     def is_open(self) -> bool:
@@ -77,8 +90,7 @@ class Exchange:
 
     def forget(self, file: RowFile) -> None:
         """Take all rows of a file again, should it be made again: it leaves the folder."""
-        for note in self._folder.glob(f".{_ROWS}-{file.path.stem}-*.here"):
-            note.unlink()
+        self._forget(file.path.stem)
 
     def keep_only_shared_marks(self) -> None:
         """Fetch the marks of other nodes, and drop those here whose rows no other node can have."""
@@ -92,6 +104,10 @@ class Exchange:
 
     def _name(self, file: RowFile, start: int, stop: int) -> str:
         return f"{_ROWS}/{file.path.stem}/{start:012d}-{stop:012d}.npy"
+
+    def _forget(self, stem: str) -> None:
+        for note in self._folder.glob(f".{_ROWS}-{stem}-*.here"):
+            note.unlink()
 
     def _noted(self, name: str) -> Path:
         return self._folder / f".{name.replace('/', '-')}.here"

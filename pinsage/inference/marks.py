@@ -65,10 +65,26 @@ class Marks:
         noted = self._folder / _BOOT
         if not noted.exists() or noted.read_text(encoding="ascii") == boot_id():
             return False
-        for mark in self._folder.glob("*.done"):
-            mark.unlink()
+        self.drop_all()
         noted.unlink()
         return True
+
+    def drop_all(self) -> None:
+        """Drop the marks of all passes."""
+        for mark in self._folder.glob("*.done"):
+            mark.unlink()
+
+    def drop(self, name: str, chunk: Chunk) -> None:
+        """Drop the mark of a chunk."""
+        self._of_chunk(name, chunk).unlink()
+
+    def chunks(self, name: str) -> list[tuple[Chunk, dict[str, Any]]]:
+        """List the chunks of a pass that are marked, however they were cut, and their receipts."""
+        found = []
+        for path in sorted(self._folder.glob(f"{name}-*-*.done")):
+            start, stop = path.stem.split("-")[-2:]
+            found.append(((int(start), int(stop)), _load(path)))
+        return found
 
     def set(self, name: str, chunk: Chunk, receipt: dict[str, Any]) -> None:
         """Mark a chunk, whose rows are written, and synced unless `hold_until_restart` allows."""

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import cache
-from importlib import import_module
+from contextlib import contextmanager
 
 import numba
 import torch
@@ -40,7 +38,7 @@ def one_thread_each() -> Iterator[Executor]:
     their number change how an operation rounds.
     """
     before = torch.get_num_threads()
-    count = before if _kernels_run_side_by_side() else 1
+    count = before if kernels_run_side_by_side() else 1
     # Threads take it over when they begin.
     torch.set_num_threads(1)
     try:
@@ -52,11 +50,12 @@ def one_thread_each() -> Iterator[Executor]:
         torch.set_num_threads(before)
 
 
-@cache
-def _kernels_run_side_by_side() -> bool:
-    """Tell whether Numba has OpenMP or TBB: what it has besides ends a process with two of them."""
-    for layer in ("tbbpool", "omppool"):
-        with suppress(ImportError):
-            import_module(f"numba.np.ufunc.{layer}")
-            return True
-    return False
+def kernels_run_side_by_side() -> bool:
+    """Tell whether Numba uses OpenMP or TBB: what it has besides ends a process with two kernels.
+
+    What it can import does not tell: a variable or a file may name another one.
+    """
+    # It chooses when it is first asked for anything.
+    numba.get_num_threads()
+    layer: str = numba.threading_layer()  # type: ignore[attr-defined]
+    return layer in {"tbb", "omp"}

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from pinsage.base.artifacts import (
     Draft,
     fingerprint,
+    finish,
     is_published,
     open_artifact,
     publish,
@@ -74,6 +76,36 @@ def test_a_directory_of_another_stage_or_without_manifest_is_refused(tmp_path: P
         open_artifact(tmp_path / "a", stage="letters")
     with pytest.raises(ArtifactError, match="has not finished"):
         open_artifact(tmp_path / "b", stage="letters")
+
+
+@pytest.mark.parametrize("job", [lambda path: publish_numbers(path, [1]), finish])
+def test_a_directory_without_manifest_is_told_of_before_the_work_and_not_after_it(
+    tmp_path: Path, job
+) -> None:
+    # As an interrupted copy or removal leaves it; its draft has come as far as its last step.
+    publish_numbers(tmp_path / "a", [1])
+    shutil.copytree(tmp_path / "a", tmp_path / ".a.partial")
+    (tmp_path / "a" / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match=r"/a: wanted .* without manifest\.json, .*delete it"):
+        job(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["numbers.npy", "manifest.json"])
+def test_a_copy_of_a_draft_that_lacks_bytes_is_not_published(tmp_path: Path, name: str) -> None:
+    publish_numbers(tmp_path / "a", [1])
+    shutil.copytree(tmp_path / "a", tmp_path / "copy" / ".a.partial")
+    os.truncate(tmp_path / "copy" / ".a.partial" / name, 10)
+    assert not finish(tmp_path / "copy" / "a")
+    publish_numbers(tmp_path / "copy" / "a", [1])
+    opened = open_artifact(tmp_path / "copy" / "a", stage="numbers", check_digests=True)
+    assert opened.manifest == open_artifact(tmp_path / "a", stage="numbers").manifest
+
+
+def test_a_draft_whose_writer_was_killed_at_the_last_step_is_published(tmp_path: Path) -> None:
+    publish_numbers(tmp_path / "a", [1])
+    (tmp_path / "a").rename(tmp_path / ".a.partial")
+    assert finish(tmp_path / "a")
+    open_artifact(tmp_path / "a", stage="numbers", check_digests=True)
 
 
 def test_the_fingerprint_depends_on_settings_and_parents_alone() -> None:
@@ -156,6 +188,16 @@ def test_a_whole_file_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> No
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_one_file_at_a_time_do_not_share_its_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    with whole_file(path) as one:
+        one.write_text("one")
+        with whole_file(path) as other:
+            other.write_text("other")
+        assert path.read_text() == "other"
+    assert path.read_text() == "one"
 
 
 @pytest.mark.parametrize(

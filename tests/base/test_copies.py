@@ -23,6 +23,7 @@ from pinsage.base.artifacts import (
     whole_parents,
 )
 from pinsage.base.copies import make_room, release, remove, set_limit
+from pinsage.base.drafts import PARENTS
 from pinsage.base.errors import ArtifactError, StorageError
 from pinsage.graph.rows import RowFile
 from pinsage.inference.exchange import Exchange
@@ -210,15 +211,21 @@ def test_files_that_nodes_share_go_by_way_of_the_bucket(address: str, tmp_path: 
     assert shared.list_shared(there).keys() == {"walks/0.npy", "pointer.json"}
 
 
+def row_files(address: str, folder: Path) -> list[RowFile]:
+    """Files of six rows of zeros, in the scratch of a draft on two nodes."""
+    files = []
+    for name in ("here", "there"):
+        scratch = folder_of(address, folder / name) / "embeddings/.a.partial/.scratch"
+        scratch.mkdir(parents=True)
+        files.append(RowFile(scratch / "projected-0.npy"))
+        files[-1].make(6, 2)
+    return files
+
+
 def test_rows_that_one_node_has_computed_are_in_the_files_of_another(
     address: str, tmp_path: Path
 ) -> None:
-    files = []
-    for name in ("here", "there"):
-        folder = folder_of(address, tmp_path / name) / "embeddings/.a.partial/.scratch"
-        folder.mkdir(parents=True)
-        files.append(RowFile(folder / "projected-0.npy"))
-        files[-1].make(6, 2)
+    files = row_files(address, tmp_path)
     here, there = (Exchange(file.path.parent) for file in files)
     rows = np.arange(12, dtype=np.float32).reshape(6, 2)
     for exchange, file, some in ((here, files[0], slice(0, 4)), (there, files[1], slice(4, 6))):
@@ -227,3 +234,37 @@ def test_rows_that_one_node_has_computed_are_in_the_files_of_another(
     there.take(files[1])
     assert files[1].read().tolist() == rows.tolist()
     assert files[0].read()[4:].tolist() == [[0, 0], [0, 0]]
+
+
+def test_rows_are_synced_before_they_are_noted_to_be_here(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = row_files(address, tmp_path)
+    here, there = (Exchange(file.path.parent) for file in files)
+    for start in (0, 3):
+        here.give(files[0], start, start + 3)
+    done = []
+
+    def sync(file: RowFile) -> None:
+        done.append(("sync", len(list(file.path.parent.glob(".rows-*.here")))))
+
+    monkeypatch.setattr(RowFile, "sync", sync)
+    there.take(files[1])
+    assert done == [("sync", 0), ("sync", 1)]
+    assert len(list(files[1].path.parent.glob(".rows-*.here"))) == 2
+
+
+def test_rows_here_of_a_draft_that_another_one_has_replaced_are_taken_anew(
+    address: str, tmp_path: Path
+) -> None:
+    files = row_files(address, tmp_path)
+    here, there = (Exchange(file.path.parent) for file in files)
+    note = files[0].path.parent.parent / PARENTS
+    for value in (1, 2):
+        shared.write_shared(note, f"parents {value}".encode())
+        files[0].write(0, np.full((6, 2), value, np.float32))
+        here.give(files[0], 0, 6)
+        for _ in range(2):
+            there.begin()
+            there.take(files[1])
+            assert files[1].read().tolist() == [[value, value]] * 6

@@ -15,7 +15,7 @@ import torch
 
 from pinsage.base import shared
 from pinsage.base.addresses import folder_of
-from pinsage.base.artifacts import Draft, publish
+from pinsage.base.artifacts import Artifact, Draft, open_artifact, publish
 from pinsage.base.errors import ArtifactError, NotFiniteError
 from pinsage.cluster.embedder import do_chunks, embed_all, embeds_here
 from pinsage.cluster.run_config import RayConfig
@@ -263,6 +263,99 @@ def test_rows_to_be_published_that_a_restarted_machine_has_lost_are_made_again(
     np.load(draft.path / hidden_name(1), mmap_mode="r+")[:] = 0
     monkeypatch.setattr("pinsage.inference.marks.boot_id", lambda: "another")
     assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def break_off(
+    inputs: Inputs,
+    out: Path,
+    at: tuple[str, int],
+    parents: dict[str, Artifact],
+    **settings: object,
+) -> Path:
+    """Embed up to a row of a pass, and give the scratch."""
+    compute = Embedder.compute
+
+    def until(self: Embedder, name: str, start: int, stop: int) -> np.ndarray:
+        if name == at[0] and start >= at[1]:
+            raise KeyboardInterrupt
+        return compute(self, name, start, stop)
+
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        pytest.raises(KeyboardInterrupt),
+        publish(out, stage="embeddings", config={}, parents=parents) as draft,
+    ):
+        patched.setattr(Embedder, "compute", until)
+        embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    return Draft(out.with_name(f".{out.name}.partial")).scratch
+
+
+@pytest.mark.parametrize(
+    ("at", "lost"),
+    [
+        (("pass-2", 0), "projected-1.npy"),
+        (("pass-2", 0), "hidden-1.npy"),
+        (("pass-1", 20_000), "projected-0.npy"),
+        (("pass-1", 20_000), "projected-1.npy"),
+        (("contexts", 0), "embeddings.npy"),
+    ],
+)
+def test_rows_that_a_copy_of_a_running_job_lacks_are_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, at: tuple[str, int], lost: str
+) -> None:
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 1}
+    scratch = break_off(inputs, tmp_path / "out", at, {}, **settings)
+    np.load(scratch / lost, mmap_mode="r+")[5_000:9_000] = 0
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_a_part_that_a_copy_of_a_running_job_lacks_is_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 1}
+    scratch = break_off(inputs, tmp_path / "out", ("contexts", 0), {}, **settings)
+    next(scratch.parent.glob("part-*.parquet")).unlink()
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_only_chunks_that_lack_rows_are_made_again_of_a_pass_that_is_not_done(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"items_per_chunk": 1}
+    scratch = break_off(inputs, tmp_path / "out", ("pass-1", 20_480), {}, **settings)
+    np.load(scratch / "projected-1.npy", mmap_mode="r+")[5_000] = 0
+    made = []
+    compute = Embedder.compute
+
+    def note(self: Embedder, name: str, start: int, stop: int) -> np.ndarray:
+        made.append((name, start))
+        return compute(self, name, start, stop)
+
+    monkeypatch.setattr(Embedder, "compute", note)
+    inputs.embed(tmp_path / "out", **settings)
+    again = [start for name, start in made if name == "pass-1" and start < 20_480]
+    assert again == [4_096]
+    assert "pass-0" not in dict(made)
+
+
+def test_embeddings_are_of_one_model_though_it_was_trained_again_while_they_were_made(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    others = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = PinSage(ModelConfig(num_layers=2, projected_width=16, embedding_width=8), 17)
+        directory = tmp_path / str(seed) / "model"
+        with publish(directory, stage="model", config={}, parents={}) as draft:
+            save_model(model, draft)
+        others.append(Inputs(tmp_path, inputs.graph, inputs.neighborhoods, directory))
+    parents = [{"model": open_artifact(other.model, stage="model")} for other in others]
+    break_off(others[0], tmp_path / "out", ("pass-2", 0), parents[0])
+    with publish(tmp_path / "out", stage="embeddings", config={}, parents=parents[1]) as draft:
+        embed_all(others[1].spec(draft), draft, RayConfig())
+    np.testing.assert_array_equal(
+        read_embeddings(tmp_path / "out"), read_embeddings(others[1].embed(tmp_path / "alone"))
+    )
 
 
 @pytest.mark.ray

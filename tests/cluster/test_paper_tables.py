@@ -38,6 +38,17 @@ def test_every_method_and_seed_is_one_model_on_one_graph_and_one_table(config) -
     assert len({trial.stage.directory for trial in trials}) == 13
 
 
+def test_trials_embed_with_the_threads_that_are_theirs_into_the_same_directories(config) -> None:
+    wide = config.model_copy(update={"cpus_per_trial": 2.5})
+    for trials in (ladder_trials, neighbor_trials, minibatch_trials):
+        more = [wide, []] if trials is ladder_trials else [wide]
+        one = [config, []] if trials is ladder_trials else [config]
+        assert {trial.run.config.embed.threads_per_worker for trial in trials(*more)} == {2}
+        assert [t.stage.directory for t in trials(*more)] == [
+            t.stage.directory for t in trials(*one)
+        ]
+
+
 def test_steps_of_the_ladder_differ_in_what_their_names_say(config) -> None:
     runs = {trial.method: trial.run.config for trial in ladder_trials(config, [])}
     assert runs["combined"].model.num_layers == 0

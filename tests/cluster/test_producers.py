@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import ray
@@ -96,6 +98,27 @@ def test_what_killed_producers_were_asked_for_is_built_all_the_same(
     assert len(found) == len(unbroken)
     for one, two in zip(found, unbroken, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_minibatch_that_was_lost_after_it_was_built_is_built_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(epoch: int, step: int, *, world_rank: int, world_size: int) -> int:
+        asked.append(step)
+        return step
+
+    def get(reference: int, *, timeout: float) -> int:
+        if asked.count(0) == 1:
+            raise ray.exceptions.ObjectLostError("ab" * 28, None, "")
+        return reference
+
+    asked: list[int] = []
+    fake = SimpleNamespace(get=get, exceptions=ray.exceptions)
+    monkeypatch.setattr("pinsage.cluster.producers.ray", fake)
+    actor = SimpleNamespace(build=SimpleNamespace(remote=build))
+    minibatches = stream([PlacedProducer(actor, "here"), PlacedProducer(actor, "here")])
+    assert next(minibatches) == 0
+    assert asked.count(0) == 2
 
 
 def test_a_node_that_came_late_has_producers_of_its_own(producers: list) -> None:

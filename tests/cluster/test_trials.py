@@ -1,12 +1,15 @@
+import logging
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinsage.base.errors import ConfigError
+from pinsage.base.artifacts import sole_writer
+from pinsage.base.errors import ArtifactError, ConfigError
 from pinsage.cluster.run import Run
-from pinsage.cluster.search import Tried, look_at_model, search
+from pinsage.cluster.search import Lines, Tried, look_at_model, search, told
 from pinsage.cluster.trials import Between, SearchConfig, draw_trials
 from pinsage.training import TrainConfig, TrainingState
 from pinsage.training.state import Validation
@@ -57,6 +60,39 @@ def test_every_graph_that_a_trial_asks_for_is_made_before_the_first_one_trains(
     monkeypatch.setattr("pinsage.cluster.search._fit", fit)
     search(run)
     assert len(set(made)) == 4
+
+
+def test_two_searches_of_one_output_do_not_run_at_a_time(tmp_path, monkeypatch):
+    run = smoke_run(tmp_path, "search.num_trials=1")
+    monkeypatch.setattr("pinsage.cluster.search.session", lambda ray: nullcontext())
+    for job in ("ingest", "walk"):
+        monkeypatch.setattr(f"pinsage.cluster.drivers.{job}", lambda run: None)
+    monkeypatch.setattr(
+        "pinsage.cluster.search._fit", lambda *_: pytest.fail("two share Ray Tune's folder")
+    )
+    with (
+        sole_writer(tmp_path / "search"),
+        pytest.raises(ArtifactError, match="search: another process is writing it"),
+    ):
+        search(run)
+
+
+def test_a_trial_whose_process_never_came_up_is_told_of_with_its_own_settings():
+    result = SimpleNamespace(metrics=None, config=None, error=RuntimeError("no such node"))
+    assert told([{}, {"a": 1}], 1, result) == Tried({"a": 1}, error="no such node")
+
+
+def test_lines_count_trials_that_ray_tune_has_given_up_too(caplog):
+    caplog.set_level(logging.INFO)
+    lines = Lines([{}, {"a": 1}])
+    for number, result in ((1, None), (0, {"hit_rate": 0.25})):
+        trial = SimpleNamespace(config={"number": number}, last_result=result)
+        tell = lines.on_trial_error if result is None else lines.on_trial_complete
+        tell(iteration=0, trials=[], trial=trial)
+    assert caplog.messages == [
+        "search  1 of 2  failed  a=1",
+        "search  2 of 2  hit-rate 0.2500  the recipe as it is",
+    ]
 
 
 @pytest.mark.parametrize(("patience", "step"), [(None, 30), (9, 20)])
