@@ -195,7 +195,7 @@ class Gate:
             client,
             key,
             has_key=shown is not None,
-            is_cross_site=_is_cross_site(headers, any_name=self._config.open_to_network),
+            is_cross_site=_is_cross_site(headers, self._config),
             is_forwarded=is_forwarded or not self._config.local_callers,
         )
 
@@ -284,26 +284,29 @@ def _shown_key(headers: Mapping[bytes, bytes]) -> str | None:
     return rest.strip() if scheme.lower() == "bearer" else None
 
 
-def _is_cross_site(headers: Mapping[bytes, bytes], *, any_name: bool) -> bool:
+def _is_cross_site(headers: Mapping[bytes, bytes], config: BoundaryConfig) -> bool:
     """Say whether a browser sends this for a page from elsewhere, or under a borrowed name.
 
     Browsers name the page's origin with everything that may change something. A page of this
     server has the origin that the request goes to, and that is a name of this machine: a name that
-    someone else points here (DNS rebinding) isn't.
+    someone else points here (DNS rebinding) isn't, unless the server is open to the network, where
+    it goes by any name.
 
     Args:
         headers: the request's.
-        any_name: whether the server goes by other names too, as one that is open to the network.
+        config: names the sites that count as ours.
     """
-    origin = headers.get(b"origin")
-    if origin is None:
+    if b"origin" not in headers:
         return False
-    host = headers.get(b"host", b"").decode("latin-1")
+    origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
+    if origin in config.allowed_origins:
+        return False
     try:
-        page = urlsplit(origin.decode("latin-1"))
-        return page.netloc != host or not (any_name or is_loopback(page.hostname or "?"))
+        page = urlsplit(origin)
+        goes_by = config.open_to_network or is_loopback(page.hostname or "?")
     except ValueError:
         return True
+    return page.netloc != host or not goes_by
 
 
 def _refusal(verdict: Verdict, needed: Role | None) -> ProblemError:

@@ -91,7 +91,7 @@ class Boundary:
             path = routed["path"][len(scope.get("root_path", "")) :]
             exchange.caller = self._admitted(scope, path, exchange.headers)
             with exchange.within(self._config.boundary.request_timeout_s):
-                if scope["method"] not in _WITHOUT_BODY:
+                if scope["method"] not in _WITHOUT_BODY and role_needed(scope["method"], path):
                     receive = await self._arrived(receive)
                 with self._place(scope["method"], path):
                     await self._app(routed, receive, exchange.send)

@@ -21,13 +21,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
 
 from pinsage.base.errors import ResourceError
 from pinsage.cluster.run_config import ServeSection
 from pinsage.cluster.worker_logs import set_up_worker
-from serve.api import build_api, check
+from serve.api import build_api
 from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
@@ -38,10 +37,6 @@ _START_S = 600.0
 _STOP_S = 30.0
 _LONGEST_PAUSE_S = 30.0
 _BACKLOG = 2048
-_CHECK_S = 2.0
-_CHECKS_FAILED = 3
-"""In a row, before a worker ends itself; as Ray Serve does."""
-
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -272,24 +267,8 @@ def _work(
         backlog=_BACKLOG,
         timeout_graceful_shutdown=int(_STOP_S / 2),
     )
-    watch = threading.Thread(target=_end_when_unwell, args=(api,), name="watch", daemon=True)
-    watch.start()
     told.send_bytes(b"ready")
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _end_when_unwell(api: FastAPI) -> None:
-    """End as if told to once the app no longer follows others, so that another replaces it."""
-    failed = 0
-    while failed < _CHECKS_FAILED:
-        time.sleep(_CHECK_S)
-        try:
-            check(api)
-            failed = 0
-        except Exception:
-            failed += 1
-            logger.exception("check %d of %d failed", failed, _CHECKS_FAILED)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end_with_parent() -> None:

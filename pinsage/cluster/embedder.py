@@ -181,8 +181,9 @@ def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict
         _log.info("embed: the machine was restarted, and may have lost rows: all are made anew")
     exchange = Exchange(spec.folder)
     passes = embedder.passes()
-    if not exchange.is_open:
+    if marks.may_be_copied and not exchange.is_open:
         _drop_marks_without_rows(marks, embedder, passes)
+    marks.note_place()
     if not here:
         exchange.keep_only_shared_marks()
     with Progress("embed", sum(each.total for each in passes), "rows") as progress:

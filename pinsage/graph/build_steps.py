@@ -378,7 +378,8 @@ def _slice(arrays: Any, group: int) -> dict[str, np.ndarray]:
 def _joined(slices: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(slices) == 1:
         return slices[0]
-    return {name: np.concatenate([one[name] for one in slices]) for name in slices[0]}
+    # Each array goes from the slices as it is joined, so that no two are there twice.
+    return {name: np.concatenate([one.pop(name) for one in slices]) for name in list(slices[0])}
 
 
 def _cold_edges(

@@ -44,6 +44,8 @@ class Exchange:
         with self.sole():
             if not here.exists() or here.read_bytes() != parents:
                 self._forget("*")
+                for plan in self._folder.glob("*-update.npy"):
+                    plan.unlink()
                 here.write_bytes(parents)
 
     @property

@@ -12,6 +12,9 @@ from pinsage.base.machine import boot_id
 _BOOT = "boot"
 """Names the run of the machine in which rows were written that are not synced to the disk."""
 
+_PLACE = "place"
+"""Names the folder in which marks were set: a copy is another one."""
+
 Chunk = tuple[int, int]
 """The first row of a group, and the one after its last."""
 
@@ -68,6 +71,21 @@ class Marks:
         self.drop_all()
         noted.unlink()
         return True
+
+    @property
+    def may_be_copied(self) -> bool:
+        """Tell whether marks may have come by a copy, whose rows may be older than they are."""
+        noted = self._folder / _PLACE
+        return not noted.exists() or noted.read_text(encoding="ascii") != self._place
+
+    def note_place(self) -> None:
+        """Take marks set here from now on, and those there are, for what they say."""
+        with whole_file(self._folder / _PLACE) as temporary:
+            temporary.write_text(self._place, encoding="ascii")
+
+    @property
+    def _place(self) -> str:
+        return str(self._folder.stat().st_ino)
 
     def drop_all(self) -> None:
         """Drop the marks of all passes."""

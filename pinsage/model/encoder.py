@@ -95,14 +95,12 @@ class PinSage(nn.Module):
         return ~(self.scale_features(features_NF).abs().amax(dim=1) < _LARGEST_INPUT)
 
     def set_feature_scale(self, mean_F: torch.Tensor, deviation_F: torch.Tensor) -> None:
-        """Take the scaling from the training items' features; constant columns become zero.
-
-        Constant is what spreads by less than a millionth, or of its own mean if that is smaller.
-        """
+        """Take the scaling from the training items' features; one of no deviation becomes 0."""
         self.input_shift.copy_(mean_F)
-        least_F = (1e-6 * mean_F.abs().clamp(max=1)).clamp(min=_LEAST_DEVIATION)
         self.input_scale.copy_(
-            torch.where(deviation_F > least_F, 1 / torch.maximum(deviation_F, least_F), 0.0)
+            torch.where(
+                deviation_F > _LEAST_DEVIATION, 1 / deviation_F.clamp(min=_LEAST_DEVIATION), 0.0
+            )
         )
 
     def head(self, hidden_SH: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ import { ask, state } from "./session.js";
 
 const METRIC = "hit_rate@100";
 const LOOK_MS = 1000;
+const PATIENCE_MS = 300000;
 // Kept as long as this page is open, and nowhere else.
 let key = "";
 
@@ -83,12 +84,17 @@ async function serve(shell, one, button, told, keyed) {
 
 /** Waits until a generation is served, and shows that; an error says why it isn't. */
 async function opened(shell, generation) {
+  const until = Date.now() + PATIENCE_MS;
   for (;;) {
     await new Promise((done) => setTimeout(done, LOOK_MS));
     if (shell.signal.aborted) return;
     const found = await ask("v1/generations", shell.signal);
     if (found.failed?.generation === generation) throw new Error(failureOf(found.failed));
-    if (found.served !== generation) continue;
+    if (found.served !== generation) {
+      // Another process may have been asked, and only that one knows of its failure.
+      if (Date.now() < until) continue;
+      throw new Error(`Generation ${generation} isn't served yet; the server's log says more.`);
+    }
     await shell.renew();
     // The page may have taken it up already, and left what a person types alone.
     if (!shell.signal.aborted) await shell.again();

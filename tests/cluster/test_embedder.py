@@ -270,9 +270,11 @@ def break_off(
     out: Path,
     at: tuple[str, int],
     parents: dict[str, Artifact],
+    *,
+    is_copied: bool = True,
     **settings: object,
 ) -> Path:
-    """Embed up to a row of a pass, and give the scratch."""
+    """Embed up to a row of a pass, and give the scratch, or a copy in its place."""
     compute = Embedder.compute
 
     def until(self: Embedder, name: str, start: int, stop: int) -> np.ndarray:
@@ -287,7 +289,12 @@ def break_off(
     ):
         patched.setattr(Embedder, "compute", until)
         embed_all(inputs.spec(draft, **settings), draft, RayConfig())
-    return Draft(out.with_name(f".{out.name}.partial")).scratch
+    draft = Draft(out.with_name(f".{out.name}.partial"))
+    if is_copied:
+        shutil.copytree(draft.path, tmp := out.with_name("copy"))
+        shutil.rmtree(draft.path)
+        tmp.rename(draft.path)
+    return draft.scratch
 
 
 @pytest.mark.parametrize(
@@ -307,6 +314,15 @@ def test_rows_that_a_copy_of_a_running_job_lacks_are_made_again(
     scratch = break_off(inputs, tmp_path / "out", at, {}, **settings)
     np.load(scratch / lost, mmap_mode="r+")[5_000:9_000] = 0
     assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_rows_are_not_read_again_by_a_run_that_goes_on_where_another_was_killed(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"items_per_chunk": 1}
+    break_off(inputs, tmp_path / "out", ("pass-2", 0), {}, is_copied=False, **settings)
+    monkeypatch.delattr(Embedder, "holds")
+    inputs.embed(tmp_path / "out", **settings)
 
 
 def test_a_part_that_a_copy_of_a_running_job_lacks_is_made_again(

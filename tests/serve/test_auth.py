@@ -208,6 +208,12 @@ def test_whoever_may_read_wherever_they_are_may_vote_from_any_page():
         assert admitted(gate, "POST", "/v1/duel/votes", client, **sent) is None
 
 
+def test_sites_whose_pages_may_call_are_ours():
+    gate = Gate(BoundaryConfig(allowed_origins=("https://shop.example",)))
+    for origin, code in (("https://shop.example", None), ("https://evil.example", Code.FORBIDDEN)):
+        assert admitted(gate, "POST", "/v1/duel/votes", LOCAL, origin=origin, host="x") is code
+
+
 def test_who_is_forwarded_from_afar_is_not_taken_for_local():
     gate = Gate(BoundaryConfig())
     assert admitted(gate, "PUT", "/v1/items/a", LOCAL, x_forwarded_for=LOCAL) is Code.KEY_NEEDED

@@ -273,6 +273,17 @@ def test_bodies_that_do_not_come_hold_up_no_other_call():
     asyncio.run(scenario())
 
 
+def test_the_body_of_a_call_that_is_open_to_everyone_is_not_taken_in():
+    async def scenario() -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await _answer(send, b"")
+
+        caller = Caller(app)
+        assert (await caller.ask("POST", "/", _never))[0] == 200
+
+    asyncio.run(scenario())
+
+
 def test_no_more_is_held_of_bodies_on_their_way_than_of_those_in_work():
     async def scenario() -> None:
         async def app(_scope: Any, _receive: Any, send: Any) -> None:

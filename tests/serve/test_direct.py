@@ -140,49 +140,6 @@ def test_a_worker_that_cannot_open_the_generation_is_told_and_nothing_is_left(tm
         workers.start()
 
 
-UNWELL = """
-import sys, time
-from pathlib import Path
-from pinsage.cluster.run_config import ServeSection
-from serve import direct
-from serve.live import Writes
-
-unwell = Path(sys.argv[3])
-
-def check(self):
-    if unwell.exists():
-        raise RuntimeError("writes aren't followed")
-
-# The workers read this file too.
-Writes.check = check
-direct._CHECK_S = 0.05
-
-if __name__ == "__main__":
-    workers = direct.Workers(Path(sys.argv[1]), ServeSection(port=int(sys.argv[2])))
-    workers.start()
-    first, until = workers.pids, time.monotonic() + 120
-    unwell.touch()
-    workers.supervise(lambda: workers.pids != first or time.monotonic() > until)
-    unwell.unlink()
-    workers.supervise(lambda: workers.pids or time.monotonic() > until)
-    print(first != workers.pids, len(workers.pids))
-    workers.stop()
-"""
-
-
-@pytest.mark.slow
-def test_a_worker_that_no_longer_follows_what_is_written_is_replaced(
-    generation_path: Path, tmp_path: Path
-):
-    script = tmp_path / "unwell.py"
-    script.write_text(UNWELL)
-    command = [sys.executable, script, generation_path, str(free_port()), tmp_path / "unwell"]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
-    assert told.stdout.split() == ["True", "1"], told.stderr
-    assert "check 3 of 3 failed" in told.stderr
-
-
 def test_a_busy_port_is_told_before_anything_starts():
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
