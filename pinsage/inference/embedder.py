@@ -178,7 +178,7 @@ class Embedder:
 
         Returns:
             Its receipt: `rows`, `convolutions`, `digests`, CRC-32 of every block of rows that it
-            made, and `hidden`, those of the hidden rows beside them.
+            made, and `hidden`, the sum of the hidden rows' bytes beside them, four at a time.
         """
         receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
         if name == "contexts":
@@ -194,11 +194,8 @@ class Embedder:
         number = self._convolutions.index(name)
         receipt["convolutions"] = self.encoder.count_convolutions(number, start, stop)
         receipt["digests"] = _digests(rows)
-        receipt["hidden"] = [
-            digest
-            for file in self.written_by(name)[1:]
-            for digest in _digests(file.read()[start:stop])
-        ]
+        for file in self.written_by(name)[1:]:
+            receipt["hidden"] = _total(file.read()[start:stop])
         return receipt
 
     def holds(
@@ -224,10 +221,10 @@ class Embedder:
         part = self.part_of(name, start, stop)
         if part is not None and not part.exists():
             return False
-        wanted = (receipt.get("digests"), receipt.get("hidden"))
+        checks = ((_digests, receipt.get("digests")), (_total, receipt.get("hidden")))
         return all(
-            _digests(file.read()[start:stop]) == digests if file.path.exists() else may_lack_files
-            for file, digests in zip(self.written_by(name), wanted, strict=False)
+            check(file.read()[start:stop]) == wanted if file.path.exists() else may_lack_files
+            for file, (check, wanted) in zip(self.written_by(name), checks, strict=False)
         )
 
     def _require_finite(self, start: int, embeddings: Float32[np.ndarray, "chunk width"]) -> None:
@@ -262,3 +259,8 @@ def _digests(rows: npt.NDArray[np.float32]) -> list[str]:
         f"{zlib.crc32(np.ascontiguousarray(rows[start : start + BLOCK]).data):08x}"
         for start in range(0, len(rows), BLOCK)
     ]
+
+
+def _total(rows: npt.NDArray[np.float32]) -> int:
+    # Tells rows that are lacking, in a tenth of a CRC's time.
+    return int(np.ascontiguousarray(rows).view(np.uint32).sum(dtype=np.uint64))
