@@ -133,16 +133,6 @@ def build_api(
     return app
 
 
-def check(app: FastAPI) -> None:
-    """Make sure that a running app follows what others decide and write.
-
-    Raises:
-        RuntimeError: it doesn't, and a new process may do better.
-    """
-    app.state.switcher.check()
-    app.state.writes.check()
-
-
 def check_folders(output: Path, config: ServeConfig) -> None:
     """Refuse to keep in a bucket what is appended to under locks.
 

@@ -8,7 +8,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from pinsage.cluster.run_config import ServeConfig
-from serve.api import build_api, check
+from serve.api import build_api
 from serve.auth import behind_haproxy
 from serve.background import settle
 from serve.generation import Generation
@@ -33,7 +33,8 @@ class Recommender:
         Raises:
             RuntimeError: it no longer follows which generation is to be served, or what is written.
         """
-        check(self.app)
+        self.app.state.switcher.check()
+        self.app.state.writes.check()
 
 
 def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Application:
