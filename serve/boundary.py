@@ -205,6 +205,7 @@ class _Exchange:
         self.sent_bytes = 0
         self.has_given_up = False
         self._send = send
+        self._waiting: CancelScope | None = None
         self._last_word: asyncio.Task[None] | None = None
 
     @property
@@ -230,26 +231,32 @@ class _Exchange:
     def within(self, timeout_s: float) -> Iterator[None]:
         """Give up what takes longer without an answer.
 
-        What waits then, for its body or for its turn, is ended; what a thread has begun is not.
+        What waits then, for its body or for its turn, is ended; what a thread has begun is not. A
+        question waits for neither, and goes without the scope that would end it: that costs as much
+        as everything else here.
         """
-        with CancelScope() as work:
-            timer = asyncio.get_running_loop().call_later(timeout_s, self._give_up, work)
-            try:
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._give_up)
+        try:
+            if self.scope["method"] in _WITHOUT_BODY:
                 yield
-            finally:
-                timer.cancel()
+            else:
+                with CancelScope() as self._waiting:
+                    yield
+        finally:
+            timer.cancel()
 
     async def end(self) -> None:
         """Wait until the last word is said."""
         if self._last_word is not None:
             await asyncio.wait([self._last_word])
 
-    def _give_up(self, work: CancelScope) -> None:
+    def _give_up(self) -> None:
         """Answer that it took too long, if there is no answer yet."""
         if self.status:
             return
         self.has_given_up = True
-        work.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         late = ProblemError(Code.TIMED_OUT, "This took too long; ask for less at a time.")
         answer = problem_response(late, self.instance)
         logger.warning(
