@@ -8,6 +8,10 @@ PYTHON ?= python3
 PORT ?= 8000
 RECIPE ?= ray_jobs/recipes/goodbooks.yaml
 BIN := .venv/bin
+# Torch for CPUs. `make TORCH_INDEX=` takes pip's own index instead, as does a machine that does not
+# reach this one; on Linux, Torch of PyPI brings CUDA, several GB more.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: run test drill lint clean
 
@@ -33,11 +37,14 @@ lint: .venv/.installed-dev
 		{ echo "wanted Python 3.11 or newer, found $$($(PYTHON) --version); try make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 2 GB, a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu]'
+	@test -z "$(TORCH_INDEX)" || \
+		$(PIP_INSTALL) --retries 1 --timeout 15 --no-deps --index-url $(TORCH_INDEX) torch || \
+		echo "no Torch from $(TORCH_INDEX): taking that of pip's own index"
+	@$(PIP_INSTALL) -e '.[cpu]'
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	@$(PIP_INSTALL) -e '.[cpu,dev]'
 	@touch $@
 
 clean:

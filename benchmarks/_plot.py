@@ -40,7 +40,9 @@ def write_chart(
         chart = chart.removesuffix("</svg>") + _legend(series) + "</svg>"
     opening, rest = chart.split(">", 1)
     opening += ' xmlns="http://www.w3.org/2000/svg"'
-    path.write_text(f"{opening}>{_STYLE}{rest}\n", encoding="utf-8")
+    # On the page that shows it, a chart has nothing but itself to say what its y axis counts.
+    y_name = f'<text x="46" y="10">{escape(names[1])}</text>'
+    path.write_text(f"{opening}>{_STYLE}{y_name}{rest}\n", encoding="utf-8")
 
 
 def _legend(series: Sequence[Series]) -> str:

@@ -25,6 +25,9 @@ from pinsage.base.errors import ConfigError
 _PREFIX = "pinsage"
 _ID_BYTES = 4
 _SECRET_BYTES = 32
+_CLOSED = 0o037
+"""Access that a key file gives to nobody. Its group may read it: on Kubernetes, a secret is root's,
+and only its group tells whose pod it is for."""
 
 
 class Role(IntEnum):
@@ -82,7 +85,7 @@ class KeyRing:
         """Read a key file.
 
         Raises:
-            ConfigError: it is missing, damaged, or readable by other users.
+            ConfigError: it is missing or damaged, its group may change it, or others may open it.
         """
         return cls(_read(path).keys)
 
@@ -153,7 +156,7 @@ def _read(path: Path) -> _KeyFile:
             f"{path}: the key file cannot be read ({error.strerror}); make one with "
             "`python -m serve.keys add`"
         ) from error
-    if mode & 0o077:
+    if mode & _CLOSED:
         raise ConfigError(
             f"{path}: other users can read or change the key file (mode {mode & 0o777:o}); "
             f"chmod 600 {path}"

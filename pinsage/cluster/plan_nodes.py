@@ -98,11 +98,11 @@ def read_nodes(cluster: Path, prices: Path) -> list[NodeType]:
     tree = _read(cluster)
     try:
         types, head = tree["available_node_types"], tree["head_node_type"]
-        instances = {name: types[name]["node_config"]["InstanceType"] for name in types}
+        instances = {name: _machine_of(types[name]["node_config"]) for name in types}
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"{cluster}: wanted kinds of nodes as `ray up` takes them, such as those of "
-            f"cluster.yaml, found no {error}"
+            f"{cluster}: wanted kinds of nodes as `ray up` takes them on AWS or Google Cloud, such "
+            f"as those of cluster.yaml, found no {error}"
         ) from error
     found = []
     for name, instance in sorted(instances.items(), key=lambda kind: (kind[0] != head, kind[0])):
@@ -111,6 +111,12 @@ def read_nodes(cluster: Path, prices: Path) -> list[NodeType]:
         most = 1 if name == head else types[name].get("max_workers", tree.get("max_workers", 1))
         found.append(NodeType(name, instance, most, known.nodes[instance]))
     return found
+
+
+def _machine_of(node_config: dict[str, Any]) -> str:
+    """Name the kind of machine, as Google Cloud or else AWS calls it."""
+    key = "machineType" if "machineType" in node_config else "InstanceType"
+    return str(node_config[key])
 
 
 def place(needs: list[Need], nodes: list[NodeType], costs: Costs | None = None) -> list[Placed]:

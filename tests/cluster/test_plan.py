@@ -76,6 +76,13 @@ def test_nodes_are_read_from_a_cluster_yaml_and_priced(tmp_path: Path) -> None:
         read_nodes(cluster, ROOT / "deploy" / "prices.yaml")
 
 
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster-gcp.yaml"])
+def test_the_clusters_that_are_bundled_have_prices(name: str) -> None:
+    nodes = read_nodes(ROOT / name, ROOT / "deploy" / "prices.yaml")
+    assert [node.name for node in nodes] == ["head", "stores", "trainers"]
+    assert all(node.price.gpus == (node.name == "trainers") for node in nodes)
+
+
 @pytest.mark.parametrize("text", ["name: smoke", "available_node_types: {head: 1}", "- 1", "\xff"])
 def test_a_file_that_describes_no_cluster_is_told_of(tmp_path: Path, text: str) -> None:
     cluster = tmp_path / "cluster.yaml"

@@ -12,10 +12,13 @@ import yaml
 from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
 
 from pinsage.base.config import load_config
 from pinsage.cluster.demands import demands
 from pinsage.cluster.run_config import RunConfig
+from serve.app import AppArgs
+from tests.deploy.guide import proxies_environment
 from tests.deploy.room import recipes_without_place, without_place
 from tests.runs import ROOT
 
@@ -39,6 +42,17 @@ def prepared(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setenv(name, "made-up")
     with mock_aws():
         return dict(prepare_config(loaded(path)))
+
+
+def starts_of_ray(config: dict[str, Any]) -> list[str]:
+    found = [
+        command
+        for name in ("head_start_ray_commands", "worker_start_ray_commands")
+        for command in config[name]
+        if "ray start" in command
+    ]
+    assert len(found) == 2
+    return found
 
 
 def all_commands(config: dict[str, Any]) -> list[str]:
@@ -72,15 +86,9 @@ def test_a_recipe_too_large_for_the_file_finds_no_room(
 def test_every_ray_process_wants_the_token_and_nothing_listens_to_the_world(path: Path) -> None:
     config = loaded(path)
     assert config["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
-    starts = [
-        command
-        for name in ("head_start_ray_commands", "worker_start_ray_commands")
-        for command in config[name]
-        if "ray start" in command
-    ]
-    assert len(starts) == 2
+    starts = starts_of_ray(config)
     # A stopped job has time to save a checkpoint.
-    wanted = "export RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S=60; "
+    wanted = "export RAY_AUTH_MODE=token RAY_JOB_STOP_WAIT_TIME_S=60 "
     assert all(command.startswith(wanted) for command in starts)
     (head,) = (command for command in starts if "--head" in command)
     assert "--dashboard-host=127.0.0.1" in shlex.split(head)
@@ -106,6 +114,26 @@ def test_the_environment_is_the_one_that_was_tested(path: Path) -> None:
     installs = [command for command in all_commands(config) if "/pinsage[" in command]
     assert len(installs) == 2
     assert all("-c ~/pinsage/constraints.txt" in command for command in installs)
+
+
+@clusters
+def test_every_node_has_the_server_and_ray_is_told_where(path: Path) -> None:
+    config = loaded(path)
+    for folder in ("serve", "pinsage"):
+        assert config["file_mounts"][f"/home/ubuntu/pinsage/{folder}"] == folder
+    wanted = proxies_environment() | {"PYTHONPATH": "$HOME/pinsage"}
+    for start in starts_of_ray(config):
+        exported, _, _ = start.removeprefix("export ").partition("; ")
+        told = dict(word.split("=", 1) for word in exported.split())
+        assert wanted.items() <= told.items()
+
+
+def test_serve_takes_the_file_and_serves_what_the_clusters_recipe_publishes() -> None:
+    checked = ServeDeploySchema.model_validate(loaded(ROOT / "serve" / "config.yaml"))
+    (application,) = checked.applications
+    assert application.import_path == "serve.app:build_app"
+    output = load_config(RunConfig, ROOT / "ray_jobs/recipes/cluster.yaml").output
+    assert AppArgs.model_validate(application.args).generation == output / "generation.json"
 
 
 def test_workers_may_be_spot_and_the_head_never_is() -> None:

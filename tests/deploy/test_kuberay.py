@@ -17,7 +17,9 @@ from ray.serve.schema import ServeDeploySchema
 from pinsage.base.config import load_config
 from pinsage.cluster.run_config import RunConfig
 from serve.app import AppArgs, build_app
+from serve.keys import KeyRing, Role, add_key
 from serve.recommender import Recommender
+from tests.deploy.guide import proxies_environment
 from tests.deploy.room import recipes_without_place
 from tests.runs import ROOT
 from tests.serve.fakes import write_generation
@@ -185,6 +187,41 @@ def test_serve_takes_the_configuration_and_the_application_is_ours(tmp_path: Pat
     assert tuned.max_replicas_per_node == 1
     (group,) = clusters()["RayService"]["workerGroupSpecs"]
     assert group["minReplicas"] >= arguments.num_replicas >= 2
+
+
+def test_the_server_opens_its_keys_as_kubernetes_mounts_them(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.json", Role.READ)
+    served = [pod for name, pod in pods() if name.startswith("RayService")]
+    assert len(served) == 2
+    for pod in served:
+        (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
+        # Kubernetes gives the file to root and, by `fsGroup`, to the group that the server is in.
+        assert secret["defaultMode"] == 0o440
+        assert (
+            pod["securityContext"]["fsGroup"]
+            == pod["containers"][0]["securityContext"]["runAsGroup"]
+        )
+        (tmp_path / "keys.json").chmod(secret["defaultMode"])
+        assert len(KeyRing.open(tmp_path / "keys.json")) == 1
+
+
+def test_the_server_outlives_a_replica_and_a_proxy_as_the_guide_says() -> None:
+    _, _, folder = serve_config()["applications"][0]["runtime_env"]["working_dir"].partition("://")
+    wanted = proxies_environment() | {"PYTHONPATH": folder}
+    for name, pod in pods():
+        if name.startswith("RayService"):
+            told = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+            assert wanted.items() <= told.items(), name
+
+
+def test_rays_pods_are_one_account_whose_token_only_the_autoscaler_has() -> None:
+    account = only("ServiceAccount")["metadata"]
+    for name, pod in pods():
+        if name.startswith("Ray"):
+            assert pod["serviceAccountName"] == account["name"]
+        assert pod.get("automountServiceAccountToken", True) is (name == "RayJob head"), name
+    assert only("RayJob")["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+    assert account["namespace"] == only("RayJob")["metadata"]["namespace"]
 
 
 @pytest.mark.parametrize(("name", "pod"), list(pods()), ids=lambda value: str(value)[:20])

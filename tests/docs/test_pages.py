@@ -1,15 +1,20 @@
 """The pages' links lead somewhere, and their commands are run here or say why not."""
 
+import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from pathspec import PathSpec
 
-from pinsage.cluster.run_config import ServeConfig
+from pinsage.base.config import load_config
+from pinsage.cluster.run_config import RunConfig, ServeConfig
+from pinsage.graph.powerlaw_tables import SyntheticConfig
 from serve.api import build_api
 from serve.generation import Generation
 from tests.runs import ROOT
@@ -19,6 +24,7 @@ PAGES = sorted(
     path for folder in (ROOT, ROOT / "docs", ROOT / "data") for path in folder.glob("**/*.md")
     if not any(part.startswith(".") or part == "runs" for part in path.relative_to(ROOT).parts)
 )  # fmt: skip
+RECIPES = ROOT / "ray_jobs" / "recipes"
 MARKED = (
     "README.md",
     "running.md",
@@ -52,6 +58,49 @@ def test_every_file_and_benchmark_that_a_page_names_is_there(page: Path) -> None
         assert (ROOT / name).exists() or (page.parent / name).exists(), f"{name} is not there"
     for name in re.findall(r"-m (benchmarks|ray_jobs|serve)\.(\w+)", text):
         assert (ROOT / "/".join(name)).with_suffix(".py").exists(), f"{name} is not there"
+
+
+def settings_shown(page: Path) -> list[tuple[str, list[str]]]:
+    """Every command, or part of one, that sets something: the job it is of, and what it sets."""
+    text = page.read_text(encoding="utf-8")
+    shown = re.findall(r"^```(?:sh|bash)$(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    lines = "\n".join(shown).replace("\\\n", " ").splitlines()
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines += [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
+    found = []
+    for words in (shlex.split(line, comments=True) for line in lines if "--set " in line):
+        sets = [after for word, after in itertools.pairwise(words) if word == "--set"]
+        job = next((word for word in words if word.startswith("ray_jobs.")), "")
+        found.append((job, sets))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_setting_that_a_page_sets_is_one_of_its_job(page: Path) -> None:
+    for job, sets in settings_shown(page):
+        assert sets, job
+        if sets == ["a.b=value"]:
+            continue
+        recipe, config = RECIPES / "smoke.yaml", RunConfig
+        if job == "ray_jobs.synthesize":
+            recipe, config = RECIPES / "graphs" / "power_law.yaml", SyntheticConfig
+        load_config(config, recipe, sets)
+
+
+def test_settings_are_found_on_pages() -> None:
+    found = settings_shown(ROOT / "README.md") + settings_shown(ROOT / "docs" / "running.md")
+    assert len(found) >= 8
+    assert ("ray_jobs.search", ["search.num_trials=12"]) in found
+    assert any("graph.structure.basis=GRAPH" in sets for _, sets in found)
+
+
+def test_what_recipes_write_is_neither_committed_nor_sent_with_jobs() -> None:
+    ignored = PathSpec.from_lines("gitignore", (ROOT / ".gitignore").read_text().splitlines())
+    trees = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RECIPES.glob("**/*.yaml")]
+    outputs = [Path(tree["output"]) for tree in trees if "output" in tree]
+    assert len(outputs) > 5
+    for output in outputs:
+        assert output.is_absolute() or ignored.match_file(f"{output}/x"), output
 
 
 def anchors(page: Path) -> set[str]:

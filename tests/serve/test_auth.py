@@ -40,12 +40,24 @@ def test_a_key_is_found_with_its_role_and_nothing_near_it_is(path: Path):
         assert ring.find(other) is None
 
 
-def test_the_file_holds_no_key_and_only_its_owner_can_read_it(path: Path):
+def test_the_file_holds_no_key_and_is_made_for_its_owner_alone(path: Path):
     key = add_key(path, Role.READ)
     assert key.rsplit("_", 1)[1] not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.chmod(0o644)
-    with pytest.raises(ConfigError, match="chmod 600"):
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
+def test_a_key_file_may_be_read_by_its_owner_and_its_group(path: Path, mode: int):
+    key = add_key(path, Role.READ)
+    path.chmod(mode)
+    assert KeyRing.open(path).find(key) is not None
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604, 0o602, 0o444])
+def test_a_key_file_that_others_can_open_or_its_group_can_change_is_refused(path: Path, mode: int):
+    add_key(path, Role.READ)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=f"mode {mode:o}.*chmod 600"):
         KeyRing.open(path)
 
 
