@@ -1,5 +1,6 @@
 """A job of this project whose processes are killed, and which is started again and again."""
 
+import itertools
 import json
 import os
 import random
@@ -9,14 +10,18 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._timing import report
 from benchmarks.processes import actors, is_alive
 
 _ROOT = Path(__file__).parents[1]
+_PUBLISHES = {"ingest": "graph", "walk": "neighborhoods", "train": "model", "embed": "embeddings"}
+"""The folder of each stage's results."""
+
 _LOOK_S = 0.01
 _PATIENCE_S = 300.0
 """How long nothing may move before a benchmark gives up."""
@@ -27,7 +32,7 @@ class KilledJob:
     """A job on one output folder, started as often as need be.
 
     Attributes:
-        module: `ray_jobs.train`, say.
+        stage: `train`, say.
         recipe: its `--config`.
         output: the folder.
         settings: further `a.b=value`.
@@ -36,7 +41,7 @@ class KilledJob:
         process: the job's driver.
     """
 
-    module: str
+    stage: str
     recipe: Path
     output: Path
     settings: list[str]
@@ -50,7 +55,7 @@ class KilledJob:
         self.starts += 1
         with (self.output / f"driver-{self.starts}.log").open("wb") as log:
             self.process = subprocess.Popen(
-                command(self.module, self.recipe, self.output, self.settings),
+                command(self.stage, self.recipe, self.output, self.settings),
                 cwd=_ROOT,
                 env=environment,
                 stdout=log,
@@ -154,27 +159,69 @@ def kill_when(
     return Kill(kind, at, back_s)
 
 
-def command(module: str, recipe: Path, output: Path, settings: Iterable[str]) -> list[str]:
-    """Write a job's command line."""
-    flags = [flag for one in (f"output={output}", *settings) for flag in ("--set", one)]
-    return [sys.executable, "-m", module, "--config", str(recipe), *flags]
+def killed_beside(
+    alone: KilledJob, chaos: KilledJob, kill_all: Callable[[KilledJob], list[Kill]]
+) -> tuple[dict[str, Any], list[Kill]]:
+    """Run a job and leave it alone, run it once more and kill it, and compare what they publish.
 
-
-def run_before(stages: Iterable[str], recipe: Path, output: Path, settings: Iterable[str]) -> None:
-    """Run the stages that come before the one that is killed."""
-    for stage in stages:
-        asked = command(f"ray_jobs.{stage}", recipe, output, settings)
+    Args:
+        alone: the job that is left alone; the stages before it are run in its folder.
+        chaos: the same job on another folder, which is to have the same inputs.
+        kill_all: kills what runs as that, and tells.
+    """
+    for job in (alone, chaos):
+        job.output.mkdir()
+    for stage in itertools.takewhile(lambda stage: stage != alone.stage, _PUBLISHES):
+        asked = command(stage, alone.recipe, alone.output, ())
         subprocess.run(asked, cwd=_ROOT, check=True, capture_output=True)
+        made = _PUBLISHES[stage]
+        (chaos.output / made).symlink_to(alone.output / made, target_is_directory=True)
+    started = time.monotonic()
+    alone.start()
+    alone.wait_for_end()
+    alone_s = time.monotonic() - started
+    started = time.monotonic()
+    chaos.start()
+    kills = kill_all(chaos)
+    chaos.wait_for_end()
+    chaos_s = time.monotonic() - started
+    is_equal = _published(alone) == _published(chaos)
+    return _figures_of(kills, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s), kills
 
 
-def published(output: Path, folder: str) -> dict[str, str]:
+def report_kills(
+    what: str, kills: Sequence[Kill], figures: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Print what was killed, what it cost, and whether the result is the same.
+
+    Args:
+        what: the result.
+        kills: of the job.
+        figures: of `killed_beside`.
+        as_json: whether to end with one line of JSON.
+    """
+    equal = "equal in every byte" if figures["bit_equal"] else "NOT EQUAL"
+    title = (
+        f"Killed {len(kills)} times, the {what}: {equal}; {figures['seconds_killed']} s instead of "
+        f"{figures['seconds_alone']} s, {figures['seconds_lost_per_kill']} s a kill"
+    )
+    report(title, _rows_of(kills), figures, as_json=as_json)
+
+
+def command(stage: str, recipe: Path, output: Path, settings: Iterable[str]) -> list[str]:
+    """Write a stage's command line."""
+    flags = [flag for one in (f"output={output}", *settings) for flag in ("--set", one)]
+    return [sys.executable, "-m", f"ray_jobs.{stage}", "--config", str(recipe), *flags]
+
+
+def _published(job: KilledJob) -> dict[str, str]:
     """Give the digests of the files of a stage's one result."""
-    (path,) = output.glob(f"{folder}/*/manifest.json")
+    (path,) = job.output.glob(f"{_PUBLISHES[job.stage]}/*/manifest.json")
     manifest = json.loads(path.read_text(encoding="utf-8"))
     return {name: entry["sha256"] for name, entry in manifest["files"].items()}
 
 
-def by_kind(kills: Iterable[Kill]) -> dict[str, list[float]]:
+def _by_kind(kills: Iterable[Kill]) -> dict[str, list[float]]:
     """Group the seconds that kills cost."""
     found: dict[str, list[float]] = defaultdict(list)
     for kill in kills:
@@ -182,7 +229,7 @@ def by_kind(kills: Iterable[Kill]) -> dict[str, list[float]]:
     return found
 
 
-def figures_of(
+def _figures_of(
     kills: Sequence[Kill], chaos: KilledJob, *, is_equal: bool, alone_s: float, chaos_s: float
 ) -> dict[str, Any]:
     """Say what kills cost, and whether they changed anything.
@@ -202,15 +249,15 @@ def figures_of(
         "seconds_killed": round(chaos_s, 1),
         "driver_starts": chaos.starts,
         "seconds_back": {
-            kind: round(statistics.median(found), 2) for kind, found in by_kind(kills).items()
+            kind: round(statistics.median(found), 2) for kind, found in _by_kind(kills).items()
         },
     }
 
 
-def rows_of(kills: Iterable[Kill]) -> list[list[object]]:
+def _rows_of(kills: Iterable[Kill]) -> list[list[object]]:
     """Tabulate kills, with a head."""
     head: list[object] = ["killed", "times", "seconds to get back, median", "worst"]
     return [head] + [
         [kind, len(found), f"{statistics.median(found):.1f}", f"{max(found):.1f}"]
-        for kind, found in by_kind(kills).items()
+        for kind, found in _by_kind(kills).items()
     ]

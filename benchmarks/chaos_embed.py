@@ -11,22 +11,12 @@ chunks, of those that were marked as done when a kill came, were written once mo
 import itertools
 import random
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from benchmarks._killed import (
-    Kill,
-    KilledJob,
-    figures_of,
-    kill_when,
-    published,
-    rows_of,
-    run_before,
-)
-from benchmarks._timing import parser, report
+from benchmarks._killed import Kill, KilledJob, kill_when, killed_beside, report_kills
+from benchmarks._timing import parser
 from pinsage.graph.synthetic import write_tables
 from pinsage.inference.export import PART_ROWS
 
@@ -43,14 +33,20 @@ def main() -> None:
     flags.add_argument("--items", type=int, default=500_000, help="in the catalog")
     flags.add_argument("--seed", type=int, default=0, help="decides the moments")
     arguments = flags.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pinsage-chaos-") as folder:
-        recipe = _write_recipe(Path(folder), arguments.items)
-        figures, kills = _run(
-            Path(folder), recipe, arguments.items, arguments.kills, arguments.seed
+    total = -(-arguments.items // _ITEMS_PER_CHUNK) * _PASSES + -(-arguments.items // PART_ROWS)
+    counted = {"chunks": total}
+    with tempfile.TemporaryDirectory(prefix="pinsage-chaos-") as name:
+        folder = Path(name)
+        recipe = _write_recipe(folder, arguments.items)
+        alone, chaos = (
+            KilledJob("embed", recipe, folder / one, [], _chunks_done) for one in ("alone", "chaos")
         )
-    equal = "equal in every byte" if figures["bit_equal"] else "NOT EQUAL"
-    title = f"Killed {len(kills)} times: the embeddings are {equal}"
-    report(title, rows_of(kills), figures, as_json=arguments.json)
+        figures, kills = killed_beside(
+            alone,
+            chaos,
+            lambda job: _kill_all(job, total, arguments.kills, arguments.seed, counted),
+        )
+    report_kills("embeddings", kills, figures | counted, as_json=arguments.json)
 
 
 def _write_recipe(folder: Path, num_items: int) -> Path:
@@ -75,40 +71,22 @@ def _write_recipe(folder: Path, num_items: int) -> Path:
     return path
 
 
-def _run(
-    folder: Path, recipe: Path, num_items: int, kills: int, seed: int
-) -> tuple[dict[str, Any], list[Kill]]:
-    alone, chaos = (_job(folder / name, recipe) for name in ("alone", "chaos"))
-    run_before(("ingest", "walk", "train"), recipe, alone.output, ())
-    started = time.monotonic()
-    alone.start()
-    alone.wait_for_end()
-    alone_s = time.monotonic() - started
-    for stage in ("graph", "neighborhoods", "model"):
-        (chaos.output / stage).symlink_to(alone.output / stage, target_is_directory=True)
+def _kill_all(
+    job: KilledJob, total: int, kills: int, seed: int, figures: dict[str, int]
+) -> list[Kill]:
+    """Kill in turn, each time somewhere in its stretch of the chunks, and count in the figures."""
     rng = random.Random(seed)
-    total = -(-num_items // _ITEMS_PER_CHUNK) * _PASSES + -(-num_items // PART_ROWS)
     done, repeated = [], 0
-    started = time.monotonic()
-    chaos.start()
     for number, kind in zip(range(kills), itertools.cycle(_KINDS), strict=False):
         wanted = rng.randrange(
             number * total // (kills + 1) + 1, (number + 1) * total // (kills + 1)
         )
-        before = _marks(chaos.output)
-        done.append(kill_when(chaos, kind, _KINDS[kind], wanted, rng, later_s=0.05))
-        after = _marks(chaos.output)
+        before = _marks(job.output)
+        done.append(kill_when(job, kind, _KINDS[kind], wanted, rng, later_s=0.05))
+        after = _marks(job.output)
         repeated += sum(after.get(name, time_ns) != time_ns for name, time_ns in before.items())
-    chaos.wait_for_end()
-    chaos_s = time.monotonic() - started
-    is_equal = published(alone.output, "embeddings") == published(chaos.output, "embeddings")
-    figures = figures_of(done, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s)
-    return figures | {"chunks": total, "chunks_done_again": repeated}, done
-
-
-def _job(output: Path, recipe: Path) -> KilledJob:
-    output.mkdir()
-    return KilledJob("ray_jobs.embed", recipe, output, [], _chunks_done)
+    figures["chunks_done_again"] = repeated
+    return done
 
 
 def _chunks_done(output: Path) -> int:

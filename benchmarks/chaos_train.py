@@ -11,20 +11,10 @@ import itertools
 import json
 import random
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._killed import (
-    Kill,
-    KilledJob,
-    figures_of,
-    kill_when,
-    published,
-    rows_of,
-    run_before,
-)
-from benchmarks._timing import parser, report
+from benchmarks._killed import Kill, KilledJob, kill_when, killed_beside, report_kills
+from benchmarks._timing import parser
 
 _RECIPE = Path(__file__).parents[1] / "ray_jobs" / "recipes" / "smoke.yaml"
 _KINDS = {"worker": "RayTrainWorker", "producer": "Producer", "driver": "RayTrainWorker"}
@@ -38,29 +28,18 @@ def main() -> None:
     flags.add_argument("--kills", type=int, default=20, help="how many")
     flags.add_argument("--seed", type=int, default=0, help="decides the moments")
     arguments = flags.parse_args()
+    epochs = -(-(arguments.kills + 1) * _STEPS_BETWEEN_KILLS // _STEPS_PER_EPOCH)
     with tempfile.TemporaryDirectory(prefix="pinsage-chaos-") as folder:
-        _run(Path(folder), arguments.kills, arguments.seed, as_json=arguments.json)
-
-
-def _run(folder: Path, kills: int, seed: int, *, as_json: bool) -> None:
-    epochs = -(-(kills + 1) * _STEPS_BETWEEN_KILLS // _STEPS_PER_EPOCH)
-    alone, chaos = (_job(folder / name, epochs) for name in ("alone", "chaos"))
-    run_before(("ingest", "walk"), _RECIPE, alone.output, ())
-    started = time.monotonic()
-    alone.start()
-    alone.wait_for_end()
-    alone_s = time.monotonic() - started
-    for stage in ("graph", "neighborhoods"):
-        (chaos.output / stage).symlink_to(alone.output / stage, target_is_directory=True)
-    started = time.monotonic()
-    done = list(_kill_all(chaos, kills, epochs * _STEPS_PER_EPOCH, random.Random(seed)))
-    chaos.wait_for_end()
-    chaos_s = time.monotonic() - started
-    _report(alone, chaos, done, alone_s=alone_s, chaos_s=chaos_s, as_json=as_json)
+        alone, chaos = (_job(Path(folder) / name, epochs) for name in ("alone", "chaos"))
+        figures, kills = killed_beside(
+            alone,
+            chaos,
+            lambda job: _kill_all(job, epochs * _STEPS_PER_EPOCH, arguments.kills, arguments.seed),
+        )
+    report_kills("model", kills, figures, as_json=arguments.json)
 
 
 def _job(output: Path, epochs: int) -> KilledJob:
-    output.mkdir()
     settings = [
         f"train.schedule.epochs={epochs}",
         "train.schedule.decay=0.99",
@@ -68,7 +47,7 @@ def _job(output: Path, epochs: int) -> KilledJob:
         "train.max_failures=-1",
         "train.num_producers=2",
     ]
-    return KilledJob("ray_jobs.train", _RECIPE, output, settings, _last_step)
+    return KilledJob("train", _RECIPE, output, settings, _last_step)
 
 
 def _last_step(output: Path) -> int:
@@ -83,32 +62,15 @@ def _last_step(output: Path) -> int:
     return 0
 
 
-def _kill_all(job: KilledJob, kills: int, total: int, rng: random.Random) -> Iterator[Kill]:
+def _kill_all(job: KilledJob, total: int, kills: int, seed: int) -> list[Kill]:
     """Kill in turn, each time at a random step of its stretch of the run."""
-    job.start()
+    rng = random.Random(seed)
     stretch = total // (kills + 1)
+    done = []
     for number, kind in zip(range(kills), itertools.cycle(_KINDS), strict=False):
         step = number * stretch + rng.randrange(5, stretch)
-        yield kill_when(job, kind, _KINDS[kind], step, rng, later_s=0.3)
-
-
-def _report(
-    alone: KilledJob,
-    chaos: KilledJob,
-    done: list[Kill],
-    *,
-    alone_s: float,
-    chaos_s: float,
-    as_json: bool,
-) -> None:
-    is_equal = published(alone.output, "model") == published(chaos.output, "model")
-    figures = figures_of(done, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s)
-    equal = "equal in every byte" if is_equal else "NOT EQUAL"
-    title = (
-        f"Killed {len(done)} times: the model is {equal}; {chaos_s:.0f} s instead of {alone_s:.0f} "
-        f"s, {figures['seconds_lost_per_kill']} s a kill"
-    )
-    report(title, rows_of(done), figures, as_json=as_json)
+        done.append(kill_when(job, kind, _KINDS[kind], step, rng, later_s=0.3))
+    return done
 
 
 if __name__ == "__main__":

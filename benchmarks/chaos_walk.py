@@ -12,22 +12,12 @@ command, as a person would.
 import itertools
 import random
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from benchmarks._killed import (
-    Kill,
-    KilledJob,
-    figures_of,
-    kill_when,
-    published,
-    rows_of,
-    run_before,
-)
-from benchmarks._timing import parser, report
+from benchmarks._killed import Kill, KilledJob, kill_when, killed_beside, report_kills
+from benchmarks._timing import parser
 from pinsage.graph.synthetic import write_tables
 
 _KINDS = {"store": "Store", "driver": "Store"}
@@ -42,14 +32,18 @@ def main() -> None:
     flags.add_argument("--items", type=int, default=500_000, help="in the catalog")
     flags.add_argument("--seed", type=int, default=0, help="decides the moments")
     arguments = flags.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pinsage-chaos-") as folder:
-        recipe = _write_recipe(Path(folder), arguments.items)
-        figures, kills = _run(
-            Path(folder), recipe, arguments.items, arguments.kills, arguments.seed
+    total = -(-arguments.items // _ITEMS_PER_CHUNK)
+    with tempfile.TemporaryDirectory(prefix="pinsage-chaos-") as name:
+        folder = Path(name)
+        recipe = _write_recipe(folder, arguments.items)
+        alone, chaos = (
+            KilledJob("walk", recipe, folder / one, [], _chunks_done) for one in ("alone", "chaos")
         )
-    equal = "equal in every byte" if figures["bit_equal"] else "NOT EQUAL"
-    title = f"Killed {len(kills)} times: the neighborhoods are {equal}"
-    report(title, rows_of(kills), figures, as_json=arguments.json)
+        figures, kills = killed_beside(
+            alone, chaos, lambda job: _kill_all(job, total, arguments.kills, arguments.seed)
+        )
+    figures["chunks"] = total
+    report_kills("neighborhoods", kills, figures, as_json=arguments.json)
 
 
 def _write_recipe(folder: Path, num_items: int) -> Path:
@@ -68,34 +62,14 @@ def _write_recipe(folder: Path, num_items: int) -> Path:
     return path
 
 
-def _run(
-    folder: Path, recipe: Path, num_items: int, kills: int, seed: int
-) -> tuple[dict[str, Any], list[Kill]]:
-    alone, chaos = (_job(folder / name, recipe) for name in ("alone", "chaos"))
-    run_before(("ingest",), recipe, alone.output, ())
-    started = time.monotonic()
-    alone.start()
-    alone.wait_for_end()
-    alone_s = time.monotonic() - started
-    (chaos.output / "graph").symlink_to(alone.output / "graph", target_is_directory=True)
+def _kill_all(job: KilledJob, total: int, kills: int, seed: int) -> list[Kill]:
+    """Kill in turn, each time somewhere in its stretch of the chunks."""
     rng = random.Random(seed)
-    total = -(-num_items // _ITEMS_PER_CHUNK)
     done = []
-    started = time.monotonic()
-    chaos.start()
     for number, kind in zip(range(kills), itertools.cycle(_KINDS), strict=False):
         wanted = rng.randrange(number * total // (kills + 1), (number + 1) * total // (kills + 1))
-        done.append(kill_when(chaos, kind, _KINDS[kind], wanted, rng, later_s=0.3))
-    chaos.wait_for_end()
-    chaos_s = time.monotonic() - started
-    is_equal = published(alone.output, "neighborhoods") == published(chaos.output, "neighborhoods")
-    figures = figures_of(done, chaos, is_equal=is_equal, alone_s=alone_s, chaos_s=chaos_s)
-    return figures | {"chunks": total}, done
-
-
-def _job(output: Path, recipe: Path) -> KilledJob:
-    output.mkdir()
-    return KilledJob("ray_jobs.walk", recipe, output, [], _chunks_done)
+        done.append(kill_when(job, kind, _KINDS[kind], wanted, rng, later_s=0.3))
+    return done
 
 
 def _chunks_done(output: Path) -> int:

@@ -4,7 +4,8 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,10 @@ from serve.metrics import Metrics
 logger = logging.getLogger("pinsage.serve")
 
 _WAITING = 4
+
+_REST = 99
+"""Comparing takes one part of the time in so many more, at most: the larger the catalog, the longer
+one takes, and on a busy machine all other answers wait for it."""
 
 _TOLD_EVERY = 64
 """Searches between which other processes' metrics may lack this one's counts."""
@@ -39,17 +44,25 @@ class _Sample:
 class WatchedIndex:
     """A built index, with every search counted and one in so many compared with the exact search.
 
-    Comparisons run in a thread of their own, one at a time. While many wait, further samples are
-    dropped: the measure must not cost what it measures.
+    Comparisons run in a thread of their own, one at a time. While many wait, and for a while after
+    each, further samples are dropped: the measure must not cost what it measures.
     """
 
-    def __init__(self, index: Built, metrics: Metrics, *, recheck_every: int) -> None:
+    def __init__(
+        self,
+        index: Built,
+        metrics: Metrics,
+        *,
+        recheck_every: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Watch an index.
 
         Args:
             index: what searches.
             metrics: where to count.
-            recheck_every: one in so many searches is compared; 0 compares none.
+            recheck_every: one in so many searches is compared, at most; 0 compares none.
+            clock: seconds, from any beginning.
         """
         # A mapped array costs more to slice than a plain one over the same memory.
         self.vectors = np.asarray(index.vectors)
@@ -57,6 +70,8 @@ class WatchedIndex:
         self._index = index
         self._metrics = metrics
         self._every = recheck_every
+        self._clock = clock
+        self._rests_until = clock()
         self._number = itertools.count(1)
         metrics.ask(self)
         self._counted: dict[str, int] = {}
@@ -106,6 +121,8 @@ class WatchedIndex:
             self._counted = now
 
     def _offer(self, sample: _Sample) -> None:
+        if self._clock() < self._rests_until:
+            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._compare, name="recheck", daemon=True)
             self._thread.start()
@@ -117,8 +134,11 @@ class WatchedIndex:
     def _compare(self) -> None:
         exact = ExactIndex(self._index.vectors)
         while (sample := self._samples.get()) is not None:
+            began = self._clock()
             _, truth = exact.search(sample.query, sample.k, sample.exclude, sample.allowed)
             wanted = np.isfinite(truth).sum()
             if wanted:
                 found = found_as_near(sample.scores, truth).sum()
                 self._metrics.rechecked(float(found / wanted))
+            ended = self._clock()
+            self._rests_until = ended + _REST * (ended - began)

@@ -49,7 +49,7 @@ def test_a_watched_index_answers_as_the_index_does_and_counts_by_strategy():
 
 def test_one_search_in_so_many_is_compared_with_the_exact_one():
     blind, metrics = HalfBlind(vectors()), Metrics()
-    watched = WatchedIndex(blind, metrics, recheck_every=3)
+    watched = WatchedIndex(blind, metrics, recheck_every=3, clock=lambda: 0.0)
     for row in range(9):
         watched.search(blind.vectors[row : row + 1], NUM_ITEMS, exclude=[np.array([row])])
         if row % 3 == 2:
@@ -62,3 +62,31 @@ def test_one_search_in_so_many_is_compared_with_the_exact_one():
     seeing.search(blind.vectors[:1], 5, allowed=np.arange(NUM_ITEMS) < 2)
     seeing.stop()
     assert value(perfect, "pinsage_recall") == 1
+
+
+def test_comparing_takes_a_hundredth_of_the_time_at_most_however_long_one_takes(monkeypatch):
+    now, metrics = 0.0, Metrics()
+
+    class Slow(ExactIndex):
+        """Takes two seconds."""
+
+        def search(self, queries, k, exclude=None, allowed=None):
+            nonlocal now
+            now += 2
+            return super().search(queries, k, exclude, allowed)
+
+    index = ExactIndex(vectors())
+    monkeypatch.setattr("serve.watched.ExactIndex", Slow)
+    watched = WatchedIndex(index, metrics, recheck_every=1, clock=lambda: now)
+    for _ in range(5):
+        watched.search(index.vectors[:1], 5)
+        watched.stop()
+    assert value(metrics, "pinsage_rechecks_total") == 1
+    now += 197
+    watched.search(index.vectors[:1], 5)
+    watched.stop()
+    assert value(metrics, "pinsage_rechecks_total") == 1
+    now += 2
+    watched.search(index.vectors[:1], 5)
+    watched.stop()
+    assert value(metrics, "pinsage_rechecks_total") == 2
