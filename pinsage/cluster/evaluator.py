@@ -21,7 +21,8 @@ def evaluate_all(run: Run, draft: Draft) -> None:
     graph = Graph.open(run.graph.directory)
     catalog = graph.catalog()
     methods = methods_of(run, graph)
-    pairs = graph.pairs(run.config.evaluate.split)
+    split = run.config.evaluate.split
+    pairs = graph.pairs(split)
     total = len(methods) * len(np.unique(pairs.queries))
     with Progress("evaluate", total, "queries") as progress:
         report = evaluate(
@@ -37,6 +38,7 @@ def evaluate_all(run: Run, draft: Draft) -> None:
             data=run.config.name,
             config=run.config.evaluate,
             seed=run.config.seed,
+            train=None if split == "train" else graph.pairs("train"),
             on_progress=partial(_show, progress),
         )
     write_report(report, draft)

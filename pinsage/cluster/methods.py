@@ -15,6 +15,7 @@ from pinsage.evaluation.baselines import (
     Pixie,
     Popularity,
     Transitions,
+    unit_rows,
 )
 from pinsage.evaluation.baselines.factors import (
     Factorization,
@@ -31,6 +32,9 @@ from pinsage.inference.export import read_embeddings
 from pinsage.sampling.neighborhood import pack_graph
 
 FACTORS = "factors"
+
+_ITEMS_PER_CHUNK = 16_384
+"""Items whose features are scaled together: what is needed beside the vectors themselves."""
 
 
 def factorizations(run: Run) -> list[Factorization]:
@@ -94,14 +98,29 @@ def methods_of(run: Run, graph: Graph) -> dict[str, Scorer]:
     return methods
 
 
-def feature_methods(graph: Graph) -> dict[str, Scorer]:
-    """One cosine a feature group: the paper's Visual and Annotation."""
-    rows = graph.features_at_inference().gather(np.arange(graph.num_items))
-    return {
-        group: FeatureCosine(rows[:, columns])
+def feature_methods(graph: Graph, only: str | None = None) -> dict[str, EmbeddingCosine]:
+    """One cosine a feature group: the paper's Visual and Annotation.
+
+    Args:
+        graph: whose features.
+        only: the one group that is wanted; None wants all but the degree.
+    """
+    groups = {
+        group: columns
         for group, columns in graph.feature_columns.items()
-        if group != LOG_DEGREE
+        if group == only or (only is None and group != LOG_DEGREE)
     }
+    features = graph.features_at_inference()
+    vectors = {
+        group: np.empty((graph.num_items, columns.stop - columns.start), np.float32)
+        for group, columns in groups.items()
+    }
+    for start in range(0, graph.num_items, _ITEMS_PER_CHUNK):
+        item_ids = np.arange(start, min(start + _ITEMS_PER_CHUNK, graph.num_items))
+        rows = features.gather(item_ids)
+        for group, columns in groups.items():
+            vectors[group][item_ids] = unit_rows(rows[:, columns])
+    return {group: EmbeddingCosine(vectors[group]) for group in groups}
 
 
 def _baseline(name: str, run: Run, graph: Graph) -> Scorer:

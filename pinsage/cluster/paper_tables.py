@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from pinsage.base.artifacts import fingerprint
@@ -88,6 +89,16 @@ class ReproduceConfig(Config):
             )
         return run
 
+    @model_validator(mode="after")
+    def _combines_content(self) -> "ReproduceConfig":
+        if "combined" in self.methods and self.run.graph.structure is not None:
+            raise ValueError(
+                "run.graph.structure makes features from the graph, and combined would learn from "
+                "them though it stands for content alone; leave out run.graph.structure, or "
+                "combined from methods"
+            )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -120,13 +131,16 @@ class Trial:
         config = self.run.config
         parents = (self.run.graph,) if self.group else (self.run.graph, self.run.embeddings)
         evaluation = config.evaluate
-        settings = {
+        settings: dict[str, Any] = {
             "group": self.group,
             "split": evaluation.split,
             "max_pairs": evaluation.max_pairs,
             "candidates": evaluation.candidates,
             "seed": config.seed,
         }
+        if evaluation.max_pairs is not None:
+            # A sample of pairs, as it once was, is another result.
+            settings["sampled"] = "queries"
         prints = {parent.name: parent.directory.name for parent in parents}
         directory = self.run.output / TRIAL / fingerprint(TRIAL, settings, prints)
         return Stage(TRIAL, directory, settings, parents)

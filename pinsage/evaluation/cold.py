@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.measures import Measures
 from pinsage.evaluation.protocol import EvaluationConfig, HeldOut
-from pinsage.evaluation.wording import counted, listed, method_label, metric_label
+from pinsage.evaluation.wording import counted, is_clear, listed, method_label, metric_label
 
 
 def cold_section(
@@ -67,17 +67,21 @@ def cold_sentence(section: Mapping[str, Any], config: EvaluationConfig, *, ours:
     if not found["pairs"] or ours not in found["metrics"]:
         return None
     metric = f"hit_rate@{100 if 100 in config.ks else config.ks[-1]}"
+    clear = {name: is_clear(gaps[metric]) for name, gaps in found["paired"].items()}
     times = [
         f"{ratios[metric]:.2f} times {method_label(name)}"
         for name, ratios in found["ratio"].items()
-        if metric in ratios
+        if metric in ratios and clear[name]
     ]
+    even = [method_label(name) for name in clear if not clear[name]]
     value = found["metrics"][ours][metric]
+    compared = [listed(times)] if times else []
+    compared += [f"not clearly different from {listed(even)}"] if even else []
     return (
         f"Of {counted(found['pairs'], 'pair')} whose answer is one of "
         f"{counted(section['items'], 'item')} that "
         f"training did not see, {method_label(ours)} finds {value:.4f} at {metric_label(metric)}"
-        + (f": {listed(times)}." if times else ".")
+        + (f": {'; '.join(compared)}." if compared else ".")
     )
 
 

@@ -23,7 +23,7 @@ class ItemFacts:
     images: Sequence[str | None]
     """Each item's picture, if it has one."""
     degrees: Integer[np.ndarray, " items"]
-    """Contexts of each item."""
+    """Contexts of each item, those kept for cold items counted."""
     content: Content | None = None
     """What the diversity of lists is taken of; None takes none."""
     cold: Bool[np.ndarray, " items"] | None = None

@@ -56,8 +56,10 @@ def compare(
     Returns:
         `metrics`: method to metric to `mean`, `low`, `high` and `by_seed`. `steps`: for each step
         `better`, `worse`, `metrics` (metric to `difference`, `low`, `high` and `verdict`: `ahead`,
-        `even` or `behind`), and whether it `holds`: ahead at every metric. With fewer than six
-        queries nothing is clear, so every verdict is `even`.
+        `even` or `behind`), and whether it `holds`: ahead at every metric. Steps leave out metrics
+        that are equal for every pair of all methods, as hit-rate@K is where K is as large as the
+        catalog, unless all metrics are. With fewer than six queries nothing is clear, so every
+        verdict is `even`.
 
     Raises:
         ValueError: as `resampled_means` does.
@@ -67,20 +69,16 @@ def compare(
     counts = [len(next(iter(values.values()))) for values in methods.values()]
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     differences: list[dict[str, Any]] = [{} for _ in steps]
+    telling = _telling(methods)
     for metric in next(iter(methods.values())):
         rows = np.concatenate([methods[name][metric] for name in names])
         resampled = resampled_means(rows, queries, samples=samples, seed=seed)
         columns = np.split(resampled, np.cumsum(counts)[:-1], axis=1)
         drawn = {name: _over_seeds(c, seed) for name, c in zip(names, columns, strict=True)}
         for name in names:
-            by_seed = methods[name][metric].mean(axis=1)
-            low, high = interval(drawn[name])
-            found[name][metric] = {
-                "mean": float(by_seed.mean()),
-                "low": low,
-                "high": high,
-                "by_seed": [float(value) for value in by_seed],
-            }
+            found[name][metric] = _described(methods[name][metric].mean(axis=1), drawn[name])
+        if metric not in telling:
+            continue
         for step, difference in zip(steps, differences, strict=True):
             low, high = interval(drawn[step.better] - drawn[step.worse])
             means = (found[name][metric]["mean"] for name in (step.better, step.worse))
@@ -92,6 +90,29 @@ def compare(
             }
     ladder = zip(steps, differences, strict=True)
     return {"metrics": found, "steps": [_judged(step, metrics) for step, metrics in ladder]}
+
+
+def _described(
+    by_seed: Float64[np.ndarray, " seeds"], drawn: Float64[np.ndarray, " samples"]
+) -> dict[str, Any]:
+    low, high = interval(drawn)
+    return {
+        "mean": float(by_seed.mean()),
+        "low": low,
+        "high": high,
+        "by_seed": [float(value) for value in by_seed],
+    }
+
+
+def _telling(methods: Mapping[str, Values]) -> list[str]:
+    """Name the metrics that differ anywhere; all of them if none does."""
+    metrics = list(next(iter(methods.values())))
+    found = []
+    for metric in metrics:
+        rows = np.concatenate([values[metric] for values in methods.values()])
+        if (rows != rows[0]).any():
+            found.append(metric)
+    return found or metrics
 
 
 def _judged(step: Step, metrics: dict[str, Any]) -> dict[str, Any]:

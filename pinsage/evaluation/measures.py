@@ -62,7 +62,7 @@ def measure(
         ranking: where the positives stand, and the lists of `LIST_LENGTH` items.
         held_out: what was ranked.
         config: at which K.
-        degrees: contexts of each item in the training graph.
+        degrees: contexts of each item, those kept for cold items counted.
         content: what diversity is taken of; None takes none.
     """
     ranks, lists = ranking.ranks, ranking.top_ids

@@ -71,6 +71,12 @@ def _styles(metrics: Mapping[str, Any]) -> dict[str, int]:
     return {OURS: 0, **{name: n + 1 for n, name in enumerate(rivals)}}
 
 
+def _seen(protocol: Mapping[str, Any]) -> str | None:
+    """Say how many of the pairs are train pairs too; None if that is not known."""
+    seen = protocol["pairs_seen_in_train"]
+    return None if seen is None else f"{seen:,} of the pairs are train pairs too, in either order"
+
+
 def _protocol_section(report: Mapping[str, Any]) -> str:
     protocol = report["protocol"]
     queries = counted(protocol["queries"], "distinct query", "distinct queries")
@@ -78,7 +84,8 @@ def _protocol_section(report: Mapping[str, Any]) -> str:
         "Data": f"{protocol['data']}, split {protocol['split']}",
         "Pairs": f"{protocol['pairs']:,} of {protocol['pairs_in_split']:,} "
         f"({protocol['pairs_are']}), {queries}; {protocol['pairs_without_edges']:,} with an item "
-        "that has no edge in the training graph",
+        "that has no edge methods may see",
+        "Train pairs": _seen(protocol),
         "Candidates": f"{protocol['candidates']:,}: {protocol['candidate_pool']}",
         "Ties": protocol["ties"],
         "scaled MRR": f"mean of 1 / ceil(rank / {protocol['mrr_scale']}) (Equation 2)",

@@ -8,6 +8,7 @@ from pinsage.evaluation.markup import head, method_row, metric_head, section, ta
 from pinsage.evaluation.wording import (
     OURS,
     counted,
+    is_clear,
     method_label,
     metric_label,
     metric_meaning,
@@ -182,12 +183,16 @@ def _cold_table(found: Mapping[str, Any]) -> str:
         for metric in columns:
             low, high = found["intervals"][name][metric]
             ratio = ratios.get(name, {}).get(metric)
-            times = "" if ratio is None else f"<small>ours is {ratio:.2f} times it</small>"
+            is_told = ratio is not None and is_clear(found["paired"][name][metric])
+            times = f"<small>ours is {ratio:.2f} times it</small>" if is_told else ""
             cells.append(
                 f"<td>{values[metric]:.4f}<small>{low:.4f} to {high:.4f}</small>{times}</td>"
             )
         rows.append(method_row(name, cells))
     pairs = counted(found["pairs"], "pair")
     queries = counted(found["queries"], "query", "queries")
-    caption = f"{pairs} of {queries}; small: 95% intervals"
+    caption = (
+        f"{pairs} of {queries}; small: 95% intervals, and where the difference is clear, how many "
+        "times theirs ours is"
+    )
     return table(caption, [head("Method"), *map(metric_head, columns)], rows)

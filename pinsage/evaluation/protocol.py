@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pinsage.base.config import Config
 from pinsage.base.errors import DataError
-from pinsage.base.seeding import Stream, stream, uniform_by_id
+from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.evaluation.baselines import CHEAP, AlsConfig, Baseline, BprConfig, PixieConfig
 from pinsage.graph import Pairs
 
@@ -18,7 +18,9 @@ LIST_LENGTH = 10
 """How many recommendations a person would see: for figures about lists, and the sheets."""
 
 # What the draws of `Stream.SAMPLE` are for; the report has more.
-_PAIR_SAMPLE, _POOL_SAMPLE = 0, 3
+_QUERY_SAMPLE, _POOL_SAMPLE = 0, 3
+
+_PAIRS_PER_CHUNK = 2**22
 
 
 class EvaluationConfig(Config):
@@ -31,7 +33,8 @@ class EvaluationConfig(Config):
     split: Literal["train", "valid", "test"] = "test"
     """Which held-out pairs are ranked."""
     max_pairs: PositiveInt | None = None
-    """Rank a random sample of this many pairs; none ranks them all."""
+    """Rank the pairs of random queries, each with all of its pairs, drawn until there are this many
+    pairs; none ranks all."""
     candidates: int | None = Field(default=None, ge=2)
     """Rank among a random sample of this many items, as the paper does among 5 million; none ranks
     among all. Figures of different pools cannot be compared, and the report says so."""
@@ -100,14 +103,47 @@ def hold_out(pairs: Pairs, num_items: int, config: EvaluationConfig, *, seed: in
         )
     queries, positives = pairs.queries, pairs.positives
     if config.max_pairs is not None and config.max_pairs < total:
-        rng = stream(seed, Stream.SAMPLE, _PAIR_SAMPLE)
-        chosen = np.sort(rng.choice(total, config.max_pairs, replace=False))
+        chosen = _of_sampled_queries(queries, config.max_pairs, seed)
         queries, positives = queries[chosen], positives[chosen]
     pool = None
     if config.candidates is not None and config.candidates < num_items:
         draws = uniform_by_id(seed, Stream.SAMPLE, np.arange(num_items), _POOL_SAMPLE)
         pool = np.sort(np.argpartition(draws, config.candidates - 1)[: config.candidates])
     return HeldOut(queries, positives, pool, num_items)
+
+
+def _of_sampled_queries(
+    queries: Int64[np.ndarray, " pairs"], max_pairs: int, seed: int
+) -> Bool[np.ndarray, " pairs"]:
+    """Mark the pairs of random queries, as many as it takes to have so many pairs.
+
+    A query with some of its positives alone would have another recall and another NDCG.
+    """
+    distinct, slots, sizes = np.unique(queries, return_inverse=True, return_counts=True)
+    order = np.argsort(uniform_by_id(seed, Stream.SAMPLE, distinct, _QUERY_SAMPLE))
+    count = int(np.searchsorted(np.cumsum(sizes[order]), max_pairs)) + 1
+    is_chosen = np.zeros(len(distinct), bool)
+    is_chosen[order[:count]] = True
+    return is_chosen[slots]
+
+
+def count_seen(held_out: HeldOut, train: Pairs) -> int:
+    """Count the pairs that train has too, in either order: no inner product tells the two apart."""
+    ranked = _unordered(held_out.queries, held_out.positives, held_out.num_items)
+    seen = np.zeros(len(ranked), bool)
+    # Train pairs may be billions, on disk.
+    for start in range(0, len(train), _PAIRS_PER_CHUNK):
+        some = slice(start, start + _PAIRS_PER_CHUNK)
+        trained = _unordered(train.queries[some], train.positives[some], held_out.num_items)
+        seen |= np.isin(ranked, trained)
+    return int(np.count_nonzero(seen))
+
+
+def _unordered(
+    queries: Int64[np.ndarray, " pairs"], positives: Int64[np.ndarray, " pairs"], num_items: int
+) -> Int64[np.ndarray, " pairs"]:
+    """Give each pair a number that is the same in either order."""
+    return np.minimum(queries, positives) * num_items + np.maximum(queries, positives)
 
 
 def protocol_facts(
@@ -128,7 +164,7 @@ def protocol_facts(
         "split": config.split,
         "pairs": len(held_out.queries),
         "pairs_in_split": len(pairs.queries),
-        "pairs_are": "a random sample" if is_sample else "all of the split",
+        "pairs_are": "all of a random sample of queries" if is_sample else "all of the split",
         "queries": len(np.unique(held_out.queries)),
         "items": held_out.num_items,
         "candidates": candidates,

@@ -19,13 +19,21 @@ from pinsage.evaluation.protocol import (
     LIST_LENGTH,
     EvaluationConfig,
     HeldOut,
+    count_seen,
     hold_out,
     protocol_facts,
 )
 from pinsage.evaluation.ranking import Scorer, VectorScorer, rank_and_recommend
 from pinsage.evaluation.sheets import side_by_side
 from pinsage.evaluation.similarity import similarity_distribution
-from pinsage.evaluation.wording import OURS, edges_sentence, method_label, statement, summary
+from pinsage.evaluation.wording import (
+    OURS,
+    edges_sentence,
+    method_label,
+    seen_sentence,
+    statement,
+    summary,
+)
 from pinsage.graph import Pairs
 
 OnProgress = Callable[[int, int, str], None]
@@ -43,6 +51,7 @@ def evaluate(
     data: str,
     config: EvaluationConfig,
     seed: int,
+    train: Pairs | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Rank every pair by every method, and compare the methods.
@@ -55,6 +64,8 @@ def evaluate(
         data: what the data are called in the report.
         config: what to measure.
         seed: the run's seed.
+        train: the train pairs, to tell how many of the held-out ones are among them; None if that
+            is not to be told.
         on_progress: told after every chunk of queries.
 
     Returns:
@@ -70,22 +81,18 @@ def evaluate(
         raise ValueError("there are no methods to evaluate; give at least one scorer")
     held_out = hold_out(pairs, len(items), config, seed=seed)
     measures = _measure_all(methods, held_out, items, config, on_progress)
-    protocol = protocol_facts(held_out, pairs, config, data=data, seed=seed) | {
-        "mean_degree": float(items.degrees.mean()),
-        "pairs_without_edges": _count_without_edges(held_out, items),
-        "methods": {name: method_label(name) for name in methods},
-    }
+    protocol = protocol_facts(held_out, pairs, config, data=data, seed=seed)
+    protocol |= _further_facts(methods, held_out, items, train)
     metrics = {name: found.means() for name, found in measures.items()}
     compared = _compare(measures, held_out, config, seed)
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
     report: dict[str, Any] = {
-        "summary": summary(metrics, compared["paired"], headline) + edges_sentence(protocol),
+        "summary": summary(metrics, compared["paired"], headline)
+        + edges_sentence(protocol)
+        + seen_sentence(protocol),
         "protocol": protocol,
         "metrics": metrics,
-        "statements": {
-            name: [statement(metric, metrics[name][metric], protocol) for metric in found.of_pairs]
-            for name, found in measures.items()
-        },
+        "statements": _statements(measures, metrics, protocol),
         **compared,
         "curves": _curves(measures, config),
         "sheets": side_by_side(
@@ -106,10 +113,34 @@ def evaluate(
     return report
 
 
-def _count_without_edges(held_out: HeldOut, items: ItemFacts) -> int:
-    """Count the pairs of which one item or both have no edge in the training graph."""
+def _further_facts(
+    methods: Mapping[str, Scorer | VectorScorer],
+    held_out: HeldOut,
+    items: ItemFacts,
+    train: Pairs | None,
+) -> dict[str, Any]:
+    """Say of items, pairs and methods what a reader has to know."""
+    # Those kept for cold items count as edges.
     alone = items.degrees == 0
-    return int((alone[held_out.queries] | alone[held_out.positives]).sum())
+    without_edges = alone[held_out.queries] | alone[held_out.positives]
+    return {
+        "mean_degree": float(items.degrees.mean()),
+        "pairs_without_edges": int(without_edges.sum()),
+        "pairs_seen_in_train": None if train is None else count_seen(held_out, train),
+        "methods": {name: method_label(name) for name in methods},
+    }
+
+
+def _statements(
+    measures: Mapping[str, Measures],
+    metrics: Mapping[str, Mapping[str, float]],
+    protocol: Mapping[str, Any],
+) -> dict[str, list[str]]:
+    """Write every mean over pairs with all that it depends on."""
+    return {
+        name: [statement(metric, metrics[name][metric], protocol) for metric in found.of_pairs]
+        for name, found in measures.items()
+    }
 
 
 def write_report(report: Mapping[str, Any], draft: Draft) -> None:

@@ -49,8 +49,8 @@ class Outcome:
     Attributes:
         values: metric to each pair's value, one row a seed.
         similarity: the spread of its cosines, from the first seed.
-        paces: for each seed `steps`, `minibatch_size`, `step_s` and `validations` ([step, hit-rate]
-            each); none if nothing was trained.
+        paces: for each seed `steps` (all that were trained), `minibatch_size`, `step_s` and
+            `validations` ([step, hit-rate] each); none if nothing was trained.
     """
 
     values: Values
@@ -148,14 +148,15 @@ def _convergence(
 ) -> dict[str, dict[str, int | float | None]]:
     """Say how long a step takes, and after how many a quality is reached that all sizes reach.
 
-    Where a size finds nothing there is no such quality: the steps are all, without a total.
+    Where a size finds nothing there is no such quality: the steps are all, without a total. So
+    are those of a size that was not looked at, which then has no best validation either.
     """
     paces = {name: outcome.paces[0] for name, outcome in outcomes.items()}
     best = {
-        name: max((rate for _, rate in pace["validations"]), default=0.0)
+        name: max((rate for _, rate in pace["validations"]), default=None)
         for name, pace in paces.items()
     }
-    target = _CONVERGED * min(best.values())
+    target = _CONVERGED * min((rate for rate in best.values() if rate is not None), default=0.0)
     rows: dict[str, dict[str, int | float | None]] = {}
     for name, pace in paces.items():
         looks = pace["validations"]
@@ -172,6 +173,14 @@ def _convergence(
 
 
 def _minibatch_sentences(rows: Mapping[str, Mapping[str, int | float | None]]) -> list[str]:
+    unseen = [name for name, row in rows.items() if row["best_validation"] is None]
+    if unseen:
+        seen = {name: row for name, row in rows.items() if name not in unseen}
+        return [
+            f"No log says how good minibatches of {listed(unseen)} pairs became, so they are left "
+            "out.",
+            *_minibatch_sentences(seen),
+        ]
     nothing = [name for name, row in rows.items() if not row["best_validation"]]
     if nothing:
         return [

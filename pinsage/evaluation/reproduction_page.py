@@ -116,12 +116,20 @@ def _quality_table(summary: Mapping[str, Any], name: str, title: str, first: str
         rows.append([method, *cells, took, PAPER.get(method, "")])
     return Table(
         title,
-        "Means over seeds with 95% intervals over queries and seeds; the last column is the "
+        f"{_averaged(summary, has_content=set(metrics) != set(training))}; the last column is the "
         "paper's hit-rate@500 and MRR, of 5 million candidates.",
         [first, *map(metric_label, columns), "training", "paper"],
         rows,
         summary["sentences"][name],
     )
+
+
+def _averaged(summary: Mapping[str, Any], *, has_content: bool) -> str:
+    """Say what means and intervals are over: one seed says nothing of others."""
+    if len(summary["protocol"]["seeds"]) == 1:
+        return "Means from one seed with 95% intervals over queries"
+    content = ", those of content over queries alone" if has_content else ""
+    return f"Means over seeds with 95% intervals over queries and seeds{content}"
 
 
 def _minibatch_table(summary: Mapping[str, Any]) -> Table:
@@ -131,7 +139,7 @@ def _minibatch_table(summary: Mapping[str, Any]) -> Table:
             "" if row["step_s"] is None else f"{1_000 * row['step_s']:.0f} ms",
             f"{row['steps']:,}",
             "" if row["total_s"] is None else f"{row['total_s']:.0f} s",
-            f"{row['best_validation']:.4f}",
+            "" if row["best_validation"] is None else f"{row['best_validation']:.4f}",
         ]
         for name, row in summary["table3"].items()
     ]

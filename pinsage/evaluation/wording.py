@@ -9,8 +9,9 @@ OURS = "pinsage"
 _CLEAR = 0.05
 """Largest p value at which a difference is called clear."""
 
-_MANY_ALONE = 0.1
-"""Share of the pairs from which on it is said that so many have an item without an edge."""
+_MANY = 0.1
+"""Share of the pairs from which on it is said that so many have an item without an edge, or are
+train pairs too."""
 
 _METHODS = {
     "pinsage": "PinSage",
@@ -94,11 +95,22 @@ def p_label(p: float) -> str:
 def edges_sentence(protocol: Mapping[str, Any]) -> list[str]:
     """Say that many pairs are of items without edges, if they are: it decides who can find them."""
     alone, pairs = protocol["pairs_without_edges"], protocol["pairs"]
-    if alone < _MANY_ALONE * pairs:
+    if alone < _MANY * pairs:
         return []
     return [
-        f"In {alone:,} of {counted(pairs, 'pair')}, an item has no edge in the training graph: "
-        "methods that know the graph alone cannot find those."
+        f"In {alone:,} of {counted(pairs, 'pair')}, an item has no edge that methods may see: "
+        "those that know the graph alone cannot find these pairs."
+    ]
+
+
+def seen_sentence(protocol: Mapping[str, Any]) -> list[str]:
+    """Say that many pairs are train pairs too, if they are: who remembers those finds them."""
+    seen, pairs = protocol["pairs_seen_in_train"], protocol["pairs"]
+    if seen is None or seen < _MANY * pairs:
+        return []
+    return [
+        f"{seen:,} of {counted(pairs, 'pair')} are train pairs too, in this order or the other: "
+        "methods that learn from train pairs may find those by memory."
     ]
 
 
@@ -179,6 +191,11 @@ def verdict(low: float, high: float, p: float = 0.0) -> str:
     if low > 0:
         return "ahead"
     return "behind" if high < 0 else "even"
+
+
+def is_clear(gap: Mapping[str, float]) -> bool:
+    """Tell whether a difference with its interval and p value is one, either way."""
+    return verdict(gap["low"], gap["high"], gap["p"]) != "even"
 
 
 def _against_strongest(

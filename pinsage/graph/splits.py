@@ -5,10 +5,9 @@ training graph. Everything is decided a run of contexts at a time, so that no st
 edges at once.
 """
 
-import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int, Int8, Int64, Shaped, UInt64
 
+from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph.findings import Findings
 from pinsage.graph.pairs import PairRows
 from pinsage.graph.schema import SPLITS, SplitConfig
+from pinsage.graph.split_hashes import mix, pair_hashes, text_hashes
 from pinsage.graph.tables import key_texts
 from pinsage.graph.times import TimeScale
 from pinsage.kernels.csr import MergedRows, order_in_rows
@@ -129,24 +130,68 @@ def label_pairs(
             valid, test = scale.encode(np.array(cuts)).tolist()
             holdout = replace(holdout, cuts=(valid, test))
     else:
-        splits = _by_hash(_pair_hashes(pairs, item_keys, seed), split)
+        splits = _by_hash(pair_hashes(pairs, item_keys, seed), split)
+        if pairs.contexts is None:
+            _log.warning(
+                "data.pairs has neither a split nor a timestamp nor a context, so edges that tell "
+                "the pairs that are held out stay in the graph, and what is measured may be too "
+                "good; give data.pairs.context, unless data.edges leaves those edges out"
+            )
     return LabeledPairs(pairs.query_ids, pairs.positive_ids, splits), holdout
 
 
 def with_told_edges(
     holdout: Holdout, pairs: PairRows, labeled: LabeledPairs, context_keys: pa.Array
 ) -> Holdout:
-    """Hold out the edges between the contexts and the items of valid and test pairs."""
+    """Hold out the edges between the contexts and the items of valid and test pairs.
+
+    Raises:
+        DataError: no pair has a context that edges have.
+    """
     if pairs.contexts is None:
         return holdout
     code_of = pc.index_in(pairs.contexts.dictionary, value_set=context_keys)
     code_of = code_of.fill_null(-1).to_numpy(zero_copy_only=False)
     codes = code_of[pairs.contexts.indices.to_numpy()].astype(np.int64)
-    told = (labeled.splits != _TRAIN) & (codes >= 0)
+    is_held_out = labeled.splits != _TRAIN
+    _check_contexts(pairs.contexts, context_keys, codes < 0, is_held_out)
+    told = is_held_out & (codes >= 0)
     contexts = np.concatenate([codes[told], codes[told]])
     items = np.concatenate([pairs.query_ids[told], pairs.positive_ids[told]]).astype(np.int64)
     order = np.argsort(contexts, kind="stable")
     return replace(holdout, told=(contexts[order], items[order]))
+
+
+def _check_contexts(
+    contexts: pa.Array,
+    context_keys: pa.Array,
+    is_unknown: Bool[np.ndarray, " pairs"],
+    is_held_out: Bool[np.ndarray, " pairs"],
+) -> None:
+    """Stop if no pair's context is one of the edges'; warn if most held-out ones are not."""
+    fix = (
+        "name the same keys in data.pairs.context and data.edges.context, and give data.pairs the "
+        "context_prefix of data.edges"
+    )
+    if len(is_unknown) and is_unknown.all():
+        raise DataError(
+            f"data.pairs.context: no edge has the context of any of {len(is_unknown)} pairs (of "
+            f"pairs, for example: {contexts[0].as_py()!r}; of edges: {context_keys[0].as_py()!r}), "
+            f"so no edge that tells a held-out pair would leave the graph; {fix}; leave "
+            "data.pairs.context out if edges have none of these contexts"
+        )
+    missing = is_unknown & is_held_out
+    count, total = int(np.count_nonzero(missing)), int(np.count_nonzero(is_held_out))
+    if 2 * count > total:
+        _log.warning(
+            "data.pairs.context: no edge has the context of %d of %d held-out pairs (for example "
+            "%r), so these pairs take no edge out of the graph, and what is measured may be too "
+            "good; unless data.edges leaves such edges out, %s",
+            count,
+            total,
+            contexts[int(missing.argmax())].as_py(),
+            fix,
+        )
 
 
 def cold_items(
@@ -156,7 +201,7 @@ def cold_items(
     if split.cold_items == 0:
         return None
     texts = key_texts(item_keys).to_pylist()
-    hashes = _hashes(texts, stream_key(seed, Stream.SPLITS, _COLD_ITEMS))
+    hashes = text_hashes(texts, stream_key(seed, Stream.SPLITS, _COLD_ITEMS))
     return hashes.astype(np.float64) / 2.0**64 < split.cold_items
 
 
@@ -304,28 +349,6 @@ def _by_hash(hashes: UInt64[np.ndarray, " n"], split: SplitConfig) -> Int8[np.nd
     return splits
 
 
-def _pair_hashes(pairs: PairRows, item_keys: pa.Array, seed: int) -> UInt64[np.ndarray, " pairs"]:
-    """Hash each pair by its keys, in either order the same.
-
-    An embedding's inner product cannot tell (p, q) from (q, p): one of them in train and the other
-    in test would be training on the answer.
-    """
-    ids, slots = np.unique(
-        np.concatenate([pairs.query_ids, pairs.positive_ids]), return_inverse=True
-    )
-    texts = key_texts(item_keys.take(pa.array(ids))).to_pylist()
-    of_item = _hashes(texts, stream_key(seed, Stream.SPLITS))[slots]
-    count = len(pairs.query_ids)
-    return _mix(of_item[:count] + of_item[count:])
-
-
-def _hashes(texts: Sequence[str], key: int) -> UInt64[np.ndarray, " n"]:
-    """Hash each text by itself, so that no other one can change its split."""
-    salt = key.to_bytes(8, "little")
-    digests = [hashlib.blake2b(text.encode(), digest_size=8, key=salt).digest() for text in texts]
-    return np.frombuffer(b"".join(digests), np.dtype("<u8")).astype(np.uint64)
-
-
 def _told(
     run: ContextRun, told: tuple[Int64[np.ndarray, " told"], Int64[np.ndarray, " told"]]
 ) -> Bool[np.ndarray, " edges"]:
@@ -359,11 +382,11 @@ def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabe
     positive once.
     """
     starts, items = run.edges.starts, run.edges.cols
-    hashes = _hashes(context_keys.to_pylist(), stream_key(holdout.seed, Stream.SPLITS))
+    hashes = text_hashes(context_keys.to_pylist(), stream_key(holdout.seed, Stream.SPLITS))
     split_of = _by_hash(hashes, holdout.split)
     contexts = run.contexts
     derived = np.uint64(stream_key(holdout.seed, Stream.DERIVED_PAIRS))
-    draws = _mix(_mix(items.astype(np.uint64) + derived) ^ hashes[contexts])
+    draws = mix(mix(items.astype(np.uint64) + derived) ^ hashes[contexts])
     ring = items[order_in_rows(starts, draws)]
     sizes = np.diff(starts)
     following = np.arange(1, len(ring) + 1)
@@ -373,10 +396,3 @@ def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabe
     in_graph = split_of[contexts] == _TRAIN
     pairs = LabeledPairs(ring[paired], ring[following][paired], split_of[contexts][paired])
     return RunLabels(in_graph, pairs, {"held_out_context": int(np.count_nonzero(~in_graph))})
-
-
-def _mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """Spread the bits of a counter (splitmix64 finalizer)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

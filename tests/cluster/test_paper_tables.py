@@ -111,6 +111,15 @@ def test_a_published_model_is_no_method_of_its_own(config, name) -> None:
         ReproduceConfig(run=RunConfig.model_validate(tree))
 
 
+def test_combined_is_not_trained_on_features_made_from_the_graph(config) -> None:
+    tree = config.run.model_dump(mode="json")
+    tree["graph"]["structure"] = {"width": 8}
+    run = RunConfig.model_validate(tree)
+    with pytest.raises(ValidationError, match=r"leave out run\.graph\.structure, or combined"):
+        ReproduceConfig(run=run)
+    assert ReproduceConfig(run=run, methods=("mean-pooling", "pinsage")).run == run
+
+
 def test_nothing_to_compare_is_refused(config) -> None:
     none = config.model_copy(update={"methods": ()})
     with pytest.raises(ConfigError, match="methods is empty"):

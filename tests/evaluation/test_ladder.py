@@ -91,3 +91,20 @@ def test_a_step_may_hold_at_some_metrics_alone():
 def test_methods_with_and_without_seeds_are_compared_alike():
     step = run({"a": method(0.6, 5), "b": method(0.2, 1)}, [Step("a", "b")])["steps"][0]
     assert step["holds"]
+
+
+def test_a_metric_that_is_equal_for_all_methods_decides_no_order():
+    everything = {"hit_rate@500": np.ones((3, 400))}
+    methods = {"low": method(0.2, 3) | everything, "high": method(0.6, 3, start=1) | everything}
+    found = run(methods, [Step("high", "low")])
+    step = found["steps"][0]
+    assert step["holds"]
+    assert "hit-rate@500" not in step_sentence(step)
+    assert found["metrics"]["low"]["hit_rate@500"]["mean"] == 1
+
+
+def test_methods_that_are_equal_at_every_metric_are_even():
+    everything = {"hit_rate@500": np.ones((3, 400))}
+    step = run({"a": everything, "b": everything}, [Step("a", "b")])["steps"][0]
+    assert not step["holds"]
+    assert "is not clear here: no clear difference at hit-rate@500" in step_sentence(step)

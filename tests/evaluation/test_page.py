@@ -40,6 +40,7 @@ def report():
         "queries": 5,
         "metrics": metrics,
         "intervals": intervals,
+        "paired": paired,
         "ratio": {HOSTILE: {"hit_rate@2": 1.667}},
     }
     return {
@@ -49,7 +50,7 @@ def report():
             "pairs_are": "all of the split", "queries": 6, "items": 40, "candidates": 39,
             "candidate_pool": "every item but the query", "ties": "exact", "mrr_scale": 100,
             "intervals": "95%", "bootstrap_samples": 50, "list_length": 10, "mean_degree": 4.5,
-            "pairs_without_edges": 1,
+            "pairs_without_edges": 1, "pairs_seen_in_train": 2,
             "seed": 0, "p_values": "two-sided sign-flip test",
         },
         "metrics": metrics,
@@ -133,7 +134,10 @@ def test_every_metric_is_shown_with_its_meaning_and_its_interval(report):
     for shown in ("NDCG@2", "recall@2", "25.0%", "1.5%", "12.5", "0.1000 to 0.9000", "p &lt; .001"):
         assert shown in page
     assert "share of the catalog that is in anybody&#x27;s first K" in page
+    assert "2 of the pairs are train pairs too" in page
     assert "ours is 1.67 times it" in page
+    report["cold"]["positive"]["paired"][HOSTILE]["hit_rate@2"] = GAP | {"p": 0.5}
+    assert "times it" not in render_page(report)
 
 
 def test_one_is_counted_as_one(report):

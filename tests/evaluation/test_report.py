@@ -51,7 +51,7 @@ def run(methods):
     """Evaluate with the arguments of this file, some of them changed."""
 
     def evaluate_with(
-        *, config=None, cold=None, seed=0, methods=methods, pairs=None, on_progress=None
+        *, config=None, cold=None, seed=0, methods=methods, pairs=None, train=None, on_progress=None
     ):
         queries = np.arange(NUM_ITEMS)
         return evaluate(
@@ -68,6 +68,7 @@ def run(methods):
             config=config
             or EvaluationConfig(ks=(2, 5), num_sheets=3, bootstrap_samples=50, map_items=0),
             seed=seed,
+            train=train,
             on_progress=on_progress,
         )
 
@@ -111,6 +112,21 @@ def test_methods_that_are_equally_good_win_together(run):
     assert len(report["summary"]) == 2
     (told,) = edges_sentence({"pairs_without_edges": 4, "pairs": 40})
     assert told.startswith("In 4 of 40 pairs, an item has no edge")
+
+
+@pytest.mark.parametrize(("train_pairs", "seen"), [(0, 0), (1, 2), (2, 4)])
+def test_pairs_that_are_train_pairs_in_either_order_are_counted_and_many_of_them_told(
+    run, train_pairs, seen
+):
+    # Items n and n + 20 are a pair, and so are n + 20 and n.
+    train = Pairs(np.arange(train_pairs), np.arange(train_pairs) + 20)
+    report = run(train=train)
+    assert report["protocol"]["pairs_seen_in_train"] == seen
+    said = "4 of 40 pairs are train pairs too" in report["summary"][-1]
+    assert said == (seen == 4)
+    assert f"{seen} of the pairs are train pairs too" in render_page(report)
+    assert run()["protocol"]["pairs_seen_in_train"] is None
+    assert "train pairs too" not in render_page(run())
 
 
 def test_some_that_are_ahead_together_are_all_named(run, methods):
@@ -168,8 +184,8 @@ def test_a_sample_of_pairs_is_said_to_be_one(run):
     report = run(config=config)
     protocol = report["protocol"]
     assert (protocol["pairs"], protocol["pairs_in_split"]) == (7, NUM_ITEMS)
-    assert protocol["pairs_are"] == "a random sample"
-    assert "7 pairs, a random sample" in render_page(report)
+    assert protocol["pairs_are"] == "all of a random sample of queries"
+    assert "7 pairs, all of a random sample of queries" in render_page(report)
 
 
 def test_a_sampled_pool_is_said_to_be_one_and_all_items_are_a_sample_of_all(run):
@@ -213,6 +229,13 @@ def test_pairs_with_cold_items_are_looked_at_by_themselves(run):
     )
     assert "cold" not in run()
     assert run(cold=np.zeros(NUM_ITEMS, bool))["cold"]["either"] == {"pairs": 0, "queries": 0}
+
+
+def test_of_cold_pairs_ratios_are_said_only_where_the_difference_is_clear(run):
+    few = run(cold=np.isin(np.arange(NUM_ITEMS), [3, 30]))["summary"][-1]
+    assert few.endswith("at hit-rate@5: not clearly different from Text cosine and Popularity.")
+    many = run(cold=np.ones(NUM_ITEMS, bool))["summary"][-1]
+    assert re.search(r"5: [\d.]+ times Text cosine and [\d.]+ times Popularity\.$", many)
 
 
 def test_without_ours_there_is_nothing_to_pair(run, methods):

@@ -98,6 +98,35 @@ def test_sizes_that_find_nothing_have_no_fastest(findings):
     assert found["table3"]["64"]["total_s"] is None
 
 
+def test_sizes_without_a_log_are_left_out_of_what_all_reach(findings):
+    some = findings.minibatches | {"64": outcome(0.5, step_s=None)}
+    unlogged = Findings(findings.ladder, {}, some, [])
+    found = summarize(unlogged, QUERIES, protocol=PROTOCOL, samples=50, seed=0)
+    assert found["table3"].pop("64") == {
+        "step_s": None, "steps": 40, "total_s": None, "best_validation": None,
+    }  # fmt: skip
+    alone = Findings(findings.ladder, {}, findings.minibatches, [])
+    without = summarize(alone, QUERIES, protocol=PROTOCOL, samples=50, seed=0)
+    assert found["table3"] == without["table3"]
+    assert found["sentences"]["table3"] == [
+        "No log says how good minibatches of 64 pairs became, so they are left out.",
+        *without["sentences"]["table3"],
+    ]
+    assert "| 64 |  | 40 |  |  |" in as_markdown(
+        summarize(unlogged, QUERIES, protocol=PROTOCOL, samples=50, seed=0)
+    )
+
+
+def test_the_caption_says_of_what_the_intervals_are(findings, summary):
+    text = as_markdown(summary)
+    assert "over queries and seeds, those of content over queries alone;" in text
+    assert "over queries and seeds; the last" in text.partition("## Table 4")[2]
+    one = PROTOCOL | {"seeds": [0]}
+    text = as_markdown(summarize(findings, QUERIES, protocol=one, samples=50, seed=0))
+    assert text.count("Means from one seed with 95% intervals over queries;") == 2
+    assert "over queries and seeds" not in text
+
+
 def test_the_wider_spread_of_cosines_is_found(summary):
     assert summary["sentences"]["figure4"] == [
         "Kurtosis 1.20 of visual and 0.40 of pinsage: the paper's order, pinsage's the lowest, "

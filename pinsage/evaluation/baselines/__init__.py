@@ -2,7 +2,12 @@
 
 from typing import Literal
 
-from pinsage.evaluation.baselines.content import EmbeddingCosine, FeatureCosine, Popularity
+from pinsage.evaluation.baselines.content import (
+    EmbeddingCosine,
+    FeatureCosine,
+    Popularity,
+    unit_rows,
+)
 from pinsage.evaluation.baselines.counts import ItemCosine, Transitions
 from pinsage.evaluation.baselines.factors import AlsConfig, BprConfig
 from pinsage.evaluation.baselines.walks import Pixie, PixieConfig
@@ -27,4 +32,5 @@ __all__ = [
     "PixieConfig",
     "Popularity",
     "Transitions",
+    "unit_rows",
 ]

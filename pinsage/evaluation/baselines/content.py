@@ -52,11 +52,21 @@ class FeatureCosine(EmbeddingCosine):
     """
 
     def __init__(self, features: Float32[np.ndarray, "items width"]) -> None:
-        with np.errstate(over="ignore"):
-            lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        vectors = features / np.where(lengths > 0, lengths, np.float32(1))
-        far = np.flatnonzero(~((lengths > _SQUARES[0]) & (lengths < _SQUARES[1])))
-        rows = features[far].astype(np.float64)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        vectors[far] = rows / np.where(lengths > 0, lengths, 1.0)
-        super().__init__(vectors)
+        super().__init__(unit_rows(features))
+
+
+def unit_rows(
+    features: Float32[np.ndarray, "items width"],
+) -> Float32[np.ndarray, "items width"]:
+    """Scale every row to unit length, whatever its length; a row of zeros stays.
+
+    Takes several times the memory of the rows, so give many of them a chunk at a time.
+    """
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    vectors = features / np.where(lengths > 0, lengths, np.float32(1))
+    far = np.flatnonzero(~((lengths > _SQUARES[0]) & (lengths < _SQUARES[1])))
+    rows = features[far].astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors[far] = rows / np.where(lengths > 0, lengths, 1.0)
+    return vectors
