@@ -9,8 +9,8 @@ import torch
 from pinsage.base import shared
 from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
-from pinsage.cluster.trainer import TrainTask, initial_model, log_values, open_validator
-from pinsage.model.encoder import PinSage
+from pinsage.cluster.train_task import TrainTask, begin
+from pinsage.cluster.trainer import log_values, open_validator
 from pinsage.model.threads import kernels_run_side_by_side
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
@@ -18,8 +18,6 @@ from pinsage.training import (
     Snapshot,
     TrainingState,
     TrainingStep,
-    load_state,
-    make_optimizer,
     save_state,
     train,
 )
@@ -45,19 +43,16 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     """
     torch.set_num_threads(num_threads)
     device = torch.device("cuda" if _uses_gpu(task) else "cpu")
-    model = initial_model(task).to(device)
-    optimizer = make_optimizer(model)
-    state = _resume(task, model, optimizer)
+    model, optimizer, state = begin(task, task.folder.find().path, device)
     shared.pull_file(task.checkpoints / LOG)
     snapshot = Snapshot(model, optimizer)
     validator = open_validator(task, device)
     log = JsonLines(task.checkpoints / LOG, first_step=state.step)
     pace, first = Pace(), state.step
     pace.mark(time.monotonic(), 0, 0.0)
-    size = task.train.minibatch.size
 
     def observe(state: TrainingState, *, loss: float, learning_rate: float) -> None:
-        pace.mark(time.monotonic(), (state.step - first) * size, 0.0)
+        pace.mark(time.monotonic(), (state.step - first) * task.pairs_per_step, 0.0)
         values = log_values(task, state, learning_rate, pace)
         if values:
             log.write(state.step, values)
@@ -84,6 +79,7 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
             state,
             minibatches(task.producers, first, task.total_steps, task.steps_per_epoch),
             steps_per_epoch=task.steps_per_epoch,
+            pairs_per_step=task.pairs_per_step,
             config=task.train.model_copy(update={"accumulate": 1}),
             hooks=Hooks(observe, save, keep_failed, validate, wants_to_stop=lambda: False),
         )
@@ -91,13 +87,6 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     finally:
         log.close()
         shared.push(task.checkpoints / LOG)
-
-
-def _resume(task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer) -> TrainingState:
-    newest = task.folder.find().path
-    if newest is None:
-        return TrainingState(step=0, losses=[])
-    return load_state(newest, model, optimizer)
 
 
 def minibatches(

@@ -39,8 +39,8 @@ class BoundaryConfig(Config):
     """Write one JSON line a request to the log `pinsage.serve.access`."""
     recheck_every: NonNegativeInt = 1000
     """One in so many answers is compared with the exact search, in the background, for the recall
-    that `/metrics` shows, and fewer where that would take more than a hundredth of the time; 0 never
-    compares."""
+    that `/metrics` shows, and fewer where that would take more than a hundredth of the time; 0
+    never compares."""
     metrics: bool = True
     """Offer Prometheus metrics at `/metrics`."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pinsage.cluster.gpus import wants_gpus
 from pinsage.cluster.placement import STORE_CPUS, Bundle, worker_bundle
 from pinsage.cluster.run_config import RunConfig
 
@@ -29,9 +30,10 @@ def demands(config: RunConfig, *, num_gpus: int) -> list[Demand]:
         num_gpus: GPUs that the cluster has at most.
     """
     train, embed, serve = config.train, config.embed, config.serve
-    on_gpu = train.device == "cuda" or (train.device == "auto" and num_gpus >= train.fewest_workers)
+    on_gpu = wants_gpus(train.device, train.fewest_workers, num_gpus=num_gpus)
     embedders = embed.num_workers or 1
-    embedding = {"CPU": embed.cpus_per_worker} | ({"GPU": 1.0} if num_gpus >= embedders else {})
+    embeds_on_gpu = wants_gpus("auto", embedders, num_gpus=num_gpus)
+    embedding = {"CPU": embed.cpus_per_worker} | ({"GPU": 1.0} if embeds_on_gpu else {})
     replicas = serve.num_replicas if serve.scaling is None else serve.scaling.max_replicas
     return [
         Demand("ingest", ({"CPU": 1.0},)),

@@ -25,12 +25,12 @@ from pinsage.cluster import metrics
 from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
-from pinsage.cluster.launcher import find_result, plan_training, run_training
+from pinsage.cluster.launcher import find_result, run_training
 from pinsage.cluster.methods import factorizations, factors_stage, fit_factors
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require, require_same_parents
 from pinsage.cluster.session import session
-from pinsage.cluster.trainer import TrainTask
+from pinsage.cluster.train_task import TrainTask
 from pinsage.cluster.validator import draw_sample
 from pinsage.cluster.walkers import walk_all
 from pinsage.evaluation.baselines.factors import grid, require_choice, require_package
@@ -43,7 +43,6 @@ from pinsage.model.checkpoint import SHAPE, WEIGHTS
 from pinsage.retrieval.index import build_index, measured_recall, save_index
 from pinsage.sampling.neighborhood import write_cold_rows
 from pinsage.sampling.pair_sources import open_pairs
-from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training import best_step, load_progress
 from pinsage.training.scalars import LOG, check_trackers, write_repeatable
 from pinsage.training.state import PROGRESS
@@ -300,11 +299,9 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
     if config.train.validation is not None:
         draw_sample(graph, config.train.validation, seed=config.seed)
     task = train_task(run)
-    num_pairs = task.settings["pairs"]
     result = find_result(task)
     if result is None:
         with session(config.ray):
-            _log.info("%s", plan_training(task, num_pairs).line())
             result = run_training(task)
     shared.pull_file(task.checkpoints / LOG)
     for name in (WEIGHTS, SHAPE):
@@ -321,7 +318,7 @@ def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:
         shared.push(keep_log)
     with draft.file(LOG) as path:
         write_repeatable(task.checkpoints / LOG, path, last_step=state.step)
-    draft.counts |= {"pairs": num_pairs, "steps": best_step(state, config.train)}
+    draft.counts |= {"pairs": task.num_pairs, "steps": best_step(state, config.train)}
 
 
 def train_task(run: Run) -> TrainTask:
@@ -332,8 +329,7 @@ def train_task(run: Run) -> TrainTask:
     """
     config = run.config
     graph = Graph.open(run.training_graph.directory)
-    fresh = config.train.minibatch.fresh_pairs
-    num_pairs = len(open_pairs(graph, fresh, seed=config.training_seed))
+    pairs = open_pairs(graph, config.train.minibatch.fresh_pairs, seed=config.training_seed)
     return TrainTask(
         producers=ProducerSpec(
             graph=run.training_graph.directory,
@@ -351,9 +347,9 @@ def train_task(run: Run) -> TrainTask:
             "graph": run.training_graph.directory.name,
             "neighborhoods": run.training_neighborhoods.directory.name,
             "feature_width": graph.feature_width,
-            "pairs": num_pairs,
+            "pairs": len(pairs),
         },
-        steps_per_epoch=steps_per_epoch(num_pairs, config.train.minibatch.size),
+        num_pairs=len(pairs),
     )
 
 

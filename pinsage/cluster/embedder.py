@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
-import ray
 import ray.data
 import torch
 
@@ -26,6 +25,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.base.errors import PinsageError
 from pinsage.base.logs import Progress
 from pinsage.cluster import metrics
+from pinsage.cluster.gpus import find_gpu
 from pinsage.cluster.placement import require_room
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import session, threads_for
@@ -156,7 +156,8 @@ def embed_all(
     if here:
         torch.set_num_threads(threads_for(spec.config.threads_per_worker, 1))
     with nullcontext() if here else session(cluster):
-        receipts = _run_passes(spec, embedder, here=here)
+        use_gpu = not here and _uses_gpu(spec, embedder)
+        receipts = _run_passes(spec, embedder, here=here, use_gpu=use_gpu)
     shared.pull(spec.parts, suffix=PART_SUFFIX)
     if spec.config.keep_rows:
         _publish_hidden(spec, embedder.encoder, draft)
@@ -175,7 +176,21 @@ def embeds_here(num_workers: int | None, num_items: int, model: torch.nn.Module)
     return num_workers is None and num_items * weights <= _SMALL
 
 
-def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict[str, Any]]:
+def _uses_gpu(spec: EmbedSpec, embedder: Embedder) -> bool:
+    """Decide whether the workers of all passes compute on a GPU each."""
+    most = max(len(each.chunks()) for each in embedder.passes())
+    gpu = find_gpu(
+        "auto",
+        min(spec.config.num_workers or 1, most),
+        purpose="embedding",
+        timeout_s=spec.config.start_timeout_s,
+    )
+    return gpu is not None
+
+
+def _run_passes(
+    spec: EmbedSpec, embedder: Embedder, *, here: bool, use_gpu: bool
+) -> list[dict[str, Any]]:
     marks, run, receipts = Marks(spec.folder), uuid4().hex, []
     if marks.drop_lost():
         _log.info("embed: the machine was restarted, and may have lost rows: all are made anew")
@@ -199,7 +214,7 @@ def _run_passes(spec: EmbedSpec, embedder: Embedder, *, here: bool) -> list[dict
                     done = _run_here(spec, embedder, each, todo)
                 else:
                     embedder.begin(each.name)
-                    done = _run(spec, run, each, todo)
+                    done = _run(spec, run, each, todo, use_gpu=use_gpu)
                 for rows in done:
                     progress.advance(rows, each.name)
                 shared.pull(spec.folder, suffix=MARK_SUFFIX)
@@ -264,13 +279,14 @@ def _run_here(
             yield settling.popleft().result()
 
 
-def _run(spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk]) -> Iterator[int]:
+def _run(
+    spec: EmbedSpec, run: str, each: Pass, todo: Sequence[Chunk], *, use_gpu: bool
+) -> Iterator[int]:
     """Do chunks on workers that Ray Data starts, and starts again when they are lost."""
     if not todo:
         return
     num_workers = min(spec.config.num_workers or 1, len(todo))
     cpus = spec.config.cpus_per_worker
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= num_workers
     require_room(
         [{"CPU": cpus} | ({"GPU": 1.0} if use_gpu else {})] * num_workers,
         purpose="embedding",

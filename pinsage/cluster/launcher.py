@@ -20,15 +20,18 @@ from pinsage.base import copies
 from pinsage.base.errors import PinsageError, TrainingError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
-from pinsage.cluster.board import BoardActor, Start, View
+from pinsage.cluster.board import Beat, BoardActor, Start, View
+from pinsage.cluster.gpus import Gpu, find_gpu
 from pinsage.cluster.placement import place_beside_caller, require_room, worker_bundle
 from pinsage.cluster.producers import start_producers
 from pinsage.cluster.session import ray_storage
-from pinsage.cluster.trainer import TrainTask, train_worker
+from pinsage.cluster.train_task import TrainTask
+from pinsage.cluster.trainer import train_worker
 from pinsage.cluster.watchdog import stuck
 from pinsage.graph import Graph
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.training import best_step, is_finished, load_progress
+from pinsage.training.loop import too_few_steps
 from pinsage.training.memory import MemoryPlan, TrainingFacts, check_memory, doubts
 
 _log = logging.getLogger(__name__)
@@ -59,14 +62,22 @@ def run_training(task: TrainTask) -> Path:
         The published checkpoint whose weights are the model.
 
     Raises:
-        ResourceError: the cluster has no room for the workers in time.
+        ConfigError: `train.device` is `cuda`, but there is no GPU that can be used.
+        ResourceError: the cluster has no room for the workers in time, or a node no memory.
         TrainingError: too many workers were lost, no step ended for too long, or a checkpoint
             cannot be written.
         NotFiniteError: the loss is not a finite number.
         ArtifactError: no checkpoint is whole, or they are of other settings.
         KeyboardInterrupt: it was interrupted.
     """
-    use_gpu = uses_gpu(task)
+    gpu = find_gpu(
+        task.train.device,
+        task.train.fewest_workers,
+        purpose="training",
+        timeout_s=task.train.start_timeout_s,
+    )
+    use_gpu = gpu is not None
+    _tell_plan(task, gpu)
     require_room(
         [worker_bundle(use_gpu=use_gpu)] * task.train.fewest_workers,
         purpose="training",
@@ -114,7 +125,19 @@ def run_training(task: TrainTask) -> Path:
     return result
 
 
-def plan_training(task: TrainTask, num_pairs: int) -> MemoryPlan:
+def _tell_plan(task: TrainTask, gpu: Gpu | None) -> None:
+    """Say what training will hold, and warn of what may not fit or not do.
+
+    Raises:
+        ResourceError: it cannot fit.
+    """
+    _log.info("%s", _plan(task, gpu).line())
+    few = too_few_steps(task.train, total=task.total_steps, pairs_per_step=task.pairs_per_step)
+    if few is not None:
+        _log.warning("%s", few)
+
+
+def _plan(task: TrainTask, gpu: Gpu | None) -> MemoryPlan:
     """Add up what training will hold on a node of the cluster; warn of what may not fit.
 
     Raises:
@@ -127,18 +150,19 @@ def plan_training(task: TrainTask, num_pairs: int) -> MemoryPlan:
     facts = TrainingFacts(
         num_items=graph.num_items,
         feature_width=graph.feature_width,
-        num_pairs=num_pairs,
+        num_pairs=task.num_pairs,
         num_neighbors=table.ids.shape[1],
         num_candidates=table.hard_negatives.shape[1],
         workers_per_node=math.ceil(task.train.most_workers / len(with_cpus)),
-        on_gpu=uses_gpu(task),
+        on_gpu=gpu is not None,
     )
     node_bytes, store_bytes = (
         min(int(node.get(kind, 0)) for node in with_cpus)
         for kind in ("memory", "object_store_memory")
     )
     plan = check_memory(task.model, task.train, facts, node_bytes=node_bytes)
-    for text in doubts(plan, node_bytes=node_bytes, store_bytes=store_bytes):
+    gpu_bytes = None if gpu is None else gpu.memory_bytes
+    for text in doubts(plan, node_bytes=node_bytes, store_bytes=store_bytes, gpu_bytes=gpu_bytes):
         _log.warning("%s", text)
     return plan
 
@@ -156,13 +180,6 @@ def find_result(task: TrainTask) -> Path | None:
     if not is_finished(state, task.train, total=task.total_steps):
         return None
     return task.folder.require(best_step(state, task.train))
-
-
-def uses_gpu(task: TrainTask) -> bool:
-    """Decide whether workers compute on GPUs."""
-    if task.train.device == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= task.train.fewest_workers
-    return task.train.device == "cuda"
 
 
 def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask) -> None:
@@ -194,7 +211,7 @@ def _fit(fit: Callable[[], Any], board: Any, progress: Progress, task: TrainTask
         # Ray's own error, if there is one, only says that a worker failed.
         raise follower.error
     if failures:
-        raise _explained(failures[0], task) from failures[0]
+        raise explained(failures[0], task) from failures[0]
 
 
 class Follower:
@@ -208,6 +225,7 @@ class Follower:
         self._stuck_after_s = stuck_after_s
         self._warned = 0
         self._failed_at: float | None = None
+        self._heard_at = time.monotonic()
 
     def look(self) -> None:
         """Look once; a board that is late may answer the next time."""
@@ -225,13 +243,27 @@ class Follower:
         self._note_starts(view.starts)
         if 0 in view.beats:
             self._progress.set(view.beats[0].step, view.beats[0].note)
-        found = stuck(list(view.beats.values()), after_s=self._stuck_after_s)
-        if found is not None and view.error is None:
-            error = TrainingError(
-                f"no step has ended for {self._stuck_after_s:g} s ({found}); run the same command "
-                "again to go on from the newest checkpoint, or raise train.stuck_after_s"
-            )
+        error = self._too_late(list(view.beats.values()))
+        if error is not None and view.error is None:
             ray.get(self._board.fail.remote(error), timeout=_READ_TIMEOUT_S)
+
+    def _too_late(self, beats: Sequence[Beat]) -> TrainingError | None:
+        """Say what has taken too long; workers that end while they start never say a word."""
+        if beats:
+            self._heard_at = time.monotonic()
+        elif time.monotonic() - self._heard_at > self._stuck_after_s:
+            return TrainingError(
+                f"no worker has begun to train for {self._stuck_after_s:g} s: they wait for room, "
+                "or end while they start; look at `ray status` and at Ray's logs of the workers "
+                "(/tmp/ray/session_latest/logs), or raise train.stuck_after_s"
+            )
+        found = stuck(beats, after_s=self._stuck_after_s)
+        if found is None:
+            return None
+        return TrainingError(
+            f"no step has ended for {self._stuck_after_s:g} s ({found}); run the same command "
+            "again to go on from the newest checkpoint, or raise train.stuck_after_s"
+        )
 
     def _note_starts(self, starts: Sequence[Start]) -> None:
         if starts and not self.num_starts:
@@ -265,8 +297,13 @@ def _stop(board: Any, ended: threading.Event, follower: Follower) -> None:
         _log.warning("no checkpoint was saved within %.0f s; an older one is there", _STOP_S)
 
 
-def _explained(error: BaseException, task: TrainTask) -> PinsageError:
+def explained(error: BaseException, task: TrainTask) -> PinsageError:
     """Say what an error of Ray Train means."""
+    if isinstance(error, ray.train.ControllerError):
+        return TrainingError(
+            f"the training workers could not be started or brought together: "
+            f"{error.controller_failure}; mend that, and run the same command again"
+        )
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
         if isinstance(failure, WorkerTimeoutError):

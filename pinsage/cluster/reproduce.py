@@ -15,12 +15,13 @@ import ray
 from pinsage.base import shared
 from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish, sole_writer
-from pinsage.base.errors import WorkerTimeoutError
+from pinsage.base.errors import DataError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
 from pinsage.base.seeding import Stream, stream
 from pinsage.cluster import drivers
 from pinsage.cluster.alone import train_alone
+from pinsage.cluster.gpus import find_gpu
 from pinsage.cluster.methods import feature_methods
 from pinsage.cluster.paper_tables import (
     TRIAL,
@@ -45,7 +46,8 @@ from pinsage.graph import Graph
 from pinsage.graph.powerlaw_tables import write_power_law
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.inference.export import read_embeddings
-from pinsage.training.scalars import read_lines
+from pinsage.training import load_progress
+from pinsage.training.scalars import LOG, read_lines
 
 REPRODUCTION = "reproduction"
 
@@ -59,14 +61,14 @@ def reproduce(config: ReproduceConfig) -> Path:
         The directory with `reproduce.json`, `reproduce.md`, `reproduce.html` and `ladder.svg`.
 
     Raises:
-        PinsageError: as the stages of the pipeline do.
+        PinsageError: as the stages of the pipeline do, and `check_reproduction`.
     """
     if config.synthetic is not None:
         write_power_law(config.synthetic)
     base = Run(config.run)
     base.save_config()
     drivers.ingest(base)
-    drivers.check_evaluation(base)
+    check_reproduction(config)
     graph = Graph.open(base.graph.directory)
     groups = [group for group in graph.feature_columns if group not in {LOG_DEGREE, STRUCTURE}]
     tables = (ladder_trials(config, groups), neighbor_trials(config), minibatch_trials(config))
@@ -79,18 +81,42 @@ def reproduce(config: ReproduceConfig) -> Path:
     return _publish_tables(config, graph, tables)
 
 
+def check_reproduction(config: ReproduceConfig) -> None:
+    """Stop before hours of work if what the tables want is not in the graph.
+
+    Raises:
+        ConfigError: there is no GPU though `evaluate.device` asks for one.
+        DataError: the graph has no pairs of `evaluate.split`, or no valid ones for table 3.
+    """
+    # No table holds these baselines, so that nothing of theirs need be there.
+    evaluation = config.run.evaluate.model_copy(update={"baselines": ()})
+    run = Run(config.run.model_copy(update={"evaluate": evaluation}))
+    drivers.check_evaluation(run)
+    if config.minibatch_sizes and not Graph.open(run.graph.directory).counts.pairs.valid:
+        raise DataError(
+            f"{run.graph.directory}: table 3 looks at pairs of split valid while it trains, but "
+            "there are none; set minibatch_sizes=[] to leave it out, or change data.pairs or "
+            "data.split"
+        )
+
+
 def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
     """Run trials side by side, those of a model in one process, in order of their start."""
-    run_some = ray.remote(run_trials).options(
-        num_cpus=config.cpus_per_trial,
-        num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
-        max_retries=config.run.train.max_failures,
-        runtime_env={"env_vars": ALLOCATOR},
-    )
+    gpu = find_gpu("auto", 1, purpose="training", timeout_s=config.run.train.start_timeout_s)
     require_cpus(config.cpus_per_trial, purpose="a trial", setting="cpus_per_trial")
-    threads = config.threads_per_trial
+    remote = ray.remote(run_trials)
+
+    def start(some: list[Trial]) -> Any:
+        task = remote.options(
+            num_cpus=config.cpus_per_trial,
+            num_gpus=int(gpu is not None and wants_gpu(some[0])),
+            max_retries=config.run.train.max_failures,
+            runtime_env={"env_vars": ALLOCATOR},
+        )
+        return task.remote(some, config.threads_per_trial)
+
     with Progress("reproduce", len(trials), "trials") as progress:
-        running = {run_some.remote(some, threads): some for some in by_model(trials)}
+        running = {start(some): some for some in by_model(trials)}
         waiting = list(running)
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=config.trial_timeout_s)
@@ -102,6 +128,13 @@ def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
             ray.get(ready, timeout=config.trial_timeout_s)
             done = running[ready[0]]
             progress.advance(len(done), done[-1].label)
+
+
+def wants_gpu(trial: Trial) -> bool:
+    """Decide whether a trial is to have a GPU where there is one: to train, or to rank if told."""
+    config = trial.run.config
+    trains = trial.group is None and config.train.device != "cpu"
+    return trains or config.evaluate.device == "cuda"
 
 
 def run_trials(trials: Sequence[Trial], num_threads: int) -> None:
@@ -139,7 +172,7 @@ def _measure(trial: Trial, draft: Draft) -> None:
     scorer: Scorer = (
         EmbeddingCosine(read_embeddings(run.embeddings.directory))
         if trial.group is None
-        else feature_methods(graph)[trial.group]
+        else feature_methods(graph, trial.group)[trial.group]
     )
     held_out = _held_out(run.config, graph)
     ranks = rank_and_recommend(
@@ -171,11 +204,14 @@ def _held_out(config: RunConfig, graph: Graph) -> HeldOut:
 def _pace(trial: Trial) -> dict[str, Any]:
     """Read off the training log how long a step took, and how good the model was when."""
     shared.pull_file(trial.log)
-    lines = read_lines(trial.log)
+    model = trial.run.model.open().path
+    # Where that log was cleaned away, the one published with the model has all but the pace.
+    lines = read_lines(trial.log) or read_lines(model / LOG)
     size = trial.run.config.train.minibatch.size
     paces = [line["pairs_per_s"] for line in lines if line.get("pairs_per_s")]
     return {
-        "steps": trial.run.model.open().manifest.counts["steps"],
+        # Those trained, which the model's own may be fewer than: its weights are the best seen.
+        "steps": load_progress(model).step,
         "minibatch_size": size,
         "step_s": size / statistics.median(paces) if paces else None,
         "validations": [

@@ -1,12 +1,9 @@
 """What each training worker runs (paper, section 3.3)."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import ray.train.torch
@@ -22,74 +19,31 @@ from pinsage.base.errors import (
     WorkerTimeoutError,
     what_failed,
 )
-from pinsage.base.seeding import Stream, stream, stream_key
 from pinsage.cluster import metrics, watchdog
 from pinsage.cluster.board import Order, Start
 from pinsage.cluster.heart import Heart
-from pinsage.cluster.producers import (
-    MinibatchStream,
-    PlacedProducer,
-    ProducerSpec,
-    with_nearby,
-)
+from pinsage.cluster.producers import MinibatchStream, PlacedProducer, with_nearby
+from pinsage.cluster.resume import agreed_step, checkpoint_of, newest_step
 from pinsage.cluster.session import threads_for
+from pinsage.cluster.train_task import TrainTask, begin
 from pinsage.cluster.validator import Validator
-from pinsage.graph import Graph
-from pinsage.model.encoder import ModelConfig, PinSage
+from pinsage.model.encoder import PinSage
+from pinsage.model.ranks import is_shared
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
     BackgroundSaver,
-    Checkpoints,
     Hooks,
     Snapshot,
-    TrainConfig,
     TrainingState,
     TrainingStep,
-    load_state,
-    make_optimizer,
     save_state,
     train,
 )
 from pinsage.training.pace import Pace
 from pinsage.training.scalars import LOG, Scalars, open_scalars
-from pinsage.training.scaling import feature_scale
 from pinsage.training.state import LOG_STEPS
 
 _BOARD_TIMEOUT_S = 60
-_SCALE_SAMPLE = 100_000
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """What every worker of one training is told.
-
-    Attributes:
-        producers: what producers open.
-        model: the network.
-        train: the training.
-        checkpoints: folder of the states of this training.
-        tensorboard: folder of its event files, if they are asked for.
-        settings: all that its result depends on; a checkpoint of others is refused.
-        steps_per_epoch: minibatches in an epoch.
-    """
-
-    producers: ProducerSpec
-    model: ModelConfig
-    train: TrainConfig
-    checkpoints: Path
-    tensorboard: Path
-    settings: Mapping[str, Any]
-    steps_per_epoch: int
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.steps_per_epoch * self.train.schedule.epochs
-
-    @property
-    def folder(self) -> Checkpoints:
-        """Where its checkpoints are."""
-        return Checkpoints(self.checkpoints, self.train.keep_checkpoints, self.settings)
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
@@ -105,16 +59,28 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         return
     try:
         _train_rank(loop_config["task"], loop_config["producers"], board)
-    except WorkerTimeoutError:
-        raise
-    except PinsageError as error:
-        ray.get(board.fail.remote(error), timeout=_BOARD_TIMEOUT_S)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+    except (PinsageError, OSError, torch.OutOfMemoryError) as error:
+        told = lasting(error)
+        if told is None:
             raise
-        # Another worker would fare no better.
-        told = TrainingError(f"{what_failed(error)}; make room, and run the same command again")
         ray.get(board.fail.remote(told), timeout=_BOARD_TIMEOUT_S)
+
+
+def lasting(error: Exception) -> PinsageError | None:
+    """Say what went wrong, if another worker would fare no better; None where one might."""
+    if isinstance(error, WorkerTimeoutError):
+        return None
+    if isinstance(error, PinsageError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return TrainingError(
+            f"a GPU has too little memory ({error}); raise train.accumulate or train.num_workers, "
+            "which leave the result as it is, and run the same command again; or lower "
+            "train.minibatch.size or train.minibatch.num_neighbors, and begin anew"
+        )
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return TrainingError(f"{what_failed(error)}; make room, and run the same command again")
+    return None
 
 
 def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) -> None:
@@ -123,9 +89,16 @@ def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) ->
     workers_here = context.get_local_world_size()
     torch.set_num_threads(threads_for(task.train.threads_per_worker, workers_here))
     device = ray.train.torch.get_device()
-    model = initial_model(task).to(device)
-    optimizer = make_optimizer(model)
-    state = _resume(task, model, optimizer, board)
+
+    def choose() -> int:
+        return newest_step(task.folder, lambda text: _warn(board, text))
+
+    step = agreed_step(choose, rank=rank, device=device)
+    if step is None:
+        # Rank 0 says why, on the board.
+        return
+    checkpoint = checkpoint_of(task.folder, step, rank=rank)
+    model, optimizer, state = begin(task, checkpoint, device)
     ray.get(board.enter.remote(rank, Start(state.step, world_size)), timeout=_BOARD_TIMEOUT_S)
     heart = Heart(board, rank=rank, step=state.step)
     saver = BackgroundSaver(
@@ -146,14 +119,14 @@ def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) ->
             parts=task.train.accumulate,
         )
         worker = _Worker(task, rank, model, optimizer, device, heart, saver, minibatches)
-        step = TrainingStep(
+        training_step = TrainingStep(
             ray.train.torch.prepare_model(model),
             optimizer,
             task.train.loss,
             device=device,
             world_size=world_size,
         )
-        worker.run(step, state)
+        worker.run(training_step, state)
     finally:
         heart.close()
 
@@ -205,6 +178,7 @@ class _Worker:
                     state,
                     self._watched(),
                     steps_per_epoch=task.steps_per_epoch,
+                    pairs_per_step=task.pairs_per_step,
                     config=task.train,
                     hooks=Hooks(
                         observe=self._observer(first),
@@ -245,7 +219,7 @@ class _Worker:
         with self._heart.stage(watchdog.VALIDATING):
             if self._validator is not None:
                 found += self._validator.hit_rate(self._model)
-            if _is_shared():
+            if is_shared():
                 distributed.broadcast(found, src=0)
         return found.item()
 
@@ -253,7 +227,7 @@ class _Worker:
         """Tell all ranks after the same step whether one of them was asked to stop."""
         if self._rank == 0:
             self._saver.check()
-        if not _is_shared():
+        if not is_shared():
             return self._heart.stopping
         asked = torch.tensor([float(self._heart.stopping)], device=self._device)
         distributed.all_reduce(asked, op=distributed.ReduceOp.MAX)
@@ -272,7 +246,7 @@ class _Worker:
 
         def observe(state: TrainingState, *, loss: float, learning_rate: float) -> None:
             self._heart.stepped(state.step)
-            pairs = (state.step - first) * task.train.minibatch.size
+            pairs = (state.step - first) * task.pairs_per_step
             self._pace.mark(time.monotonic(), pairs, self._minibatches.wait_s)
             self._heart.note = self._note(state, loss)
             self._log(state, learning_rate)
@@ -283,7 +257,7 @@ class _Worker:
     def _tell(self, state: TrainingState, loss: float, learning_rate: float) -> None:
         rank = str(self._rank)
         metrics.count("train_steps_total", 1, rank=rank)
-        metrics.count("train_pairs_total", self._task.train.minibatch.size, rank=rank)
+        metrics.count("train_pairs_total", self._task.pairs_per_step, rank=rank)
         metrics.gauge("train_loss", loss, rank=rank)
         if state.step % LOG_STEPS:
             return
@@ -349,41 +323,5 @@ def open_validator(task: TrainTask, device: torch.device) -> Validator | None:
     )
 
 
-def initial_model(task: TrainTask) -> PinSage:
-    """Make the network with its first weights, the same on every rank."""
-    graph = Graph.open(task.producers.graph)
-    # Torch's own initializers draw from its global stream, so that one is keyed here.
-    torch.manual_seed(stream_key(task.producers.seed, Stream.WEIGHTS) >> 1)
-    model = PinSage(task.model, graph.feature_width)
-    if task.train.scale_features is not None:
-        count = min(graph.num_items, _SCALE_SAMPLE)
-        chosen = stream(task.producers.seed, Stream.SAMPLE).choice(
-            graph.num_items, count, replace=False
-        )
-        rows = graph.features().gather(np.sort(chosen)).astype(np.float64)
-        mean, deviation = feature_scale(rows, graph.feature_columns, task.train.scale_features)
-        model.set_feature_scale(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
-    return model
-
-
-def _resume(
-    task: TrainTask, model: PinSage, optimizer: torch.optim.Optimizer, board: Any
-) -> TrainingState:
-    """Go on from the newest whole checkpoint, or from the start; say which ones were damaged.
-
-    Raises:
-        ArtifactError: there are checkpoints and none is whole, or it belongs to other settings.
-    """
-    found = task.folder.find()
-    for text in found.skipped:
-        where = f"from {found.path.name}" if found.path else "from the start"
-        warning = f"a damaged checkpoint is passed over, training goes on {where}: {text}"
-        ray.get(board.warn.remote(warning), timeout=_BOARD_TIMEOUT_S)
-    if found.path is None:
-        return TrainingState(step=0, losses=[])
-    return load_state(found.path, model, optimizer)
-
-
-def _is_shared() -> bool:
-    """Tell whether other ranks have to hear."""
-    return distributed.is_initialized() and distributed.get_world_size() > 1
+def _warn(board: Any, text: str) -> None:
+    ray.get(board.warn.remote(text), timeout=_BOARD_TIMEOUT_S)

@@ -17,7 +17,7 @@ from pinsage.graph import Graph
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import PinSage
 from pinsage.model.inputs import to_device_block, to_tensor
-from pinsage.sampling.block import build_blocks, cut_table
+from pinsage.sampling.block import Block, build_blocks, cut_rows
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.training.validation import ValidationConfig
 
@@ -58,7 +58,8 @@ def draw_sample(graph: Graph, config: ValidationConfig, *, seed: int) -> Validat
     if graph.num_items > config.max_catalog:
         drawn = rng.choice(graph.num_items, config.max_catalog, replace=False)
         asked = np.unique(np.concatenate([queries, positives]))
-        rest = np.setdiff1d(drawn, asked)[: max(config.max_catalog - len(asked), 0)]
+        # In the order drawn: sorted ones would leave out those with the largest ids.
+        rest = drawn[~np.isin(drawn, asked)][: max(config.max_catalog - len(asked), 0)]
         candidates = np.union1d(asked, rest)
     return ValidationSample(
         np.searchsorted(candidates, queries), np.searchsorted(candidates, positives), candidates
@@ -138,19 +139,26 @@ class Validator:
     @torch.inference_mode()
     def _embed_sample(self, model: PinSage) -> Float32[np.ndarray, "candidates width"]:
         """By blocks, as training does."""
-        width = self._num_neighbors or self._neighborhoods.ids.shape[1]
-        table = cut_table(self._neighborhoods.ids, self._neighborhoods.weights, width)
-        scratch = np.full(self._features.num_items, -1, np.int32)
         model.eval()
         found = []
         for start in range(0, len(self._sample.candidates), _SEEDS_PER_CALL):
             seeds = self._sample.candidates[start : start + _SEEDS_PER_CALL]
-            blocks, input_ids = build_blocks(
-                seeds, *table, num_layers=model.config.num_layers, scratch=scratch
-            )
+            blocks, input_ids = self._blocks(seeds, model.config.num_layers)
             embeddings = model(
                 to_tensor(self._features.gather(input_ids), self._device),
                 [to_device_block(block, self._device) for block in blocks],
             )
             found.append(embeddings.float().cpu().numpy())
         return np.concatenate(found)
+
+    def _blocks(
+        self, seeds: Int64[np.ndarray, " seeds"], num_layers: int
+    ) -> tuple[list[Block], Int64[np.ndarray, " inputs"]]:
+        """Go from seeds to features, copying only what they read of a table that may be huge."""
+        table = self._neighborhoods
+        width = self._num_neighbors or table.ids.shape[1]
+        met, *rows = cut_rows(seeds, table.ids, table.weights, width, num_layers=num_layers)
+        scratch = np.full(len(met), -1, np.int32)
+        places = np.searchsorted(met, seeds)
+        blocks, inputs = build_blocks(places, *rows, num_layers=num_layers, scratch=scratch)
+        return blocks, met[inputs]

@@ -74,6 +74,44 @@ def cut_table(
     return np.ascontiguousarray(ids[:, :width]), renormalized(np.asarray(weights[:, :width]))
 
 
+def cut_rows(
+    seeds: Int64[np.ndarray, " seeds"],
+    ids: Int[np.ndarray, "items neighbors"],
+    weights: Float32[np.ndarray, "items neighbors"],
+    width: int,
+    *,
+    num_layers: int,
+) -> tuple[
+    Int64[np.ndarray, " met"],
+    Int[np.ndarray, "met width"],
+    Float32[np.ndarray, "met width"],
+]:
+    """As `cut_table`, but only the rows that `build_blocks` reads for some seeds.
+
+    Args:
+        seeds: item ids.
+        ids: the neighborhood table's ids, -1 where missing.
+        weights: the table's weights.
+        width: neighbors kept.
+        num_layers: K of `build_blocks`.
+
+    Returns:
+        The items met, ascending, and their table, whose neighbors are places among those items. The
+        rows of items that are met only in the last layer are zeros.
+    """
+    met = read = np.unique(seeds)
+    for _ in range(num_layers):
+        read, neighbors = met, ids[met, :width]
+        met = np.union1d(met, neighbors[neighbors >= 0]).astype(np.int64)
+    # Zeros that nobody reads take no memory.
+    rows, neighbors, kept = np.searchsorted(met, read), ids[read, :width], weights[read, :width]
+    own_ids = np.zeros((len(met), neighbors.shape[1]), ids.dtype)
+    own_weights = np.zeros(own_ids.shape, np.float32)
+    own_ids[rows] = np.where(neighbors >= 0, np.searchsorted(met, neighbors), -1)
+    own_weights[rows] = kept if width == ids.shape[1] else renormalized(kept)
+    return met, own_ids, own_weights
+
+
 def renormalized(
     weights: Float32[np.ndarray, "rows neighbors"],
 ) -> Float32[np.ndarray, "rows neighbors"]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pinsage.base.config import Config
@@ -151,7 +151,7 @@ class MinibatchBuilder:
         queries: Int64[np.ndarray, " pairs"],
         positives: Int64[np.ndarray, " pairs"],
         shared: Int64[np.ndarray, " shared"],
-        hard: Int32[np.ndarray, "pairs hard"],
+        hard: Int[np.ndarray, "pairs hard"],
         *,
         total_pairs: int,
     ) -> Minibatch:

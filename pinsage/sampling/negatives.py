@@ -1,7 +1,7 @@
 """Negative examples: shared by a minibatch, and hard ones of each query (paper, section 3.3)."""
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int, Int64
 
 from pinsage.base.seeding import Stream, stream, uniform_by_id
 
@@ -34,13 +34,13 @@ def shared_negatives(
 
 
 def hard_negatives(
-    candidates: Int32[np.ndarray, "pairs candidates"],
+    candidates: Int[np.ndarray, "pairs candidates"],
     pair_ids: Int64[np.ndarray, " pairs"],
     count: int,
     *,
     seed: int,
     epoch: int,
-) -> Int32[np.ndarray, "pairs hard"]:
+) -> Int[np.ndarray, "pairs hard"]:
     """Draw each pair's hard negatives from its query's candidates, with replacement.
 
     Args:
@@ -51,10 +51,10 @@ def hard_negatives(
         epoch: counted from 0.
 
     Returns:
-        Item ids; -1 where the query has no candidate.
+        Item ids, typed as the candidates; -1 where the query has no candidate.
     """
     if count == 0 or candidates.shape[1] == 0:
-        return np.full((len(pair_ids), count), -1, np.int32)
+        return np.full((len(pair_ids), count), -1, candidates.dtype)
     available = (candidates >= 0).sum(axis=1)
     draws = np.stack(
         [
@@ -65,4 +65,4 @@ def hard_negatives(
     )
     columns = (draws * available[:, None]).astype(np.int64)
     chosen = np.take_along_axis(candidates, columns, axis=1)
-    return np.where(available[:, None] > 0, chosen, -1).astype(np.int32)
+    return np.where(available[:, None] > 0, chosen, candidates.dtype.type(-1))

@@ -15,6 +15,15 @@ def steps_per_epoch(num_pairs: int, minibatch_size: int) -> int:
     return max(num_pairs // minibatch_size, 1)
 
 
+def pairs_per_step(num_pairs: int, minibatch_size: int) -> int:
+    """Count the pairs of a minibatch: all there are, if they don't fill one.
+
+    >>> pairs_per_step(10, 4), pairs_per_step(3, 4)
+    (4, 3)
+    """
+    return min(num_pairs, minibatch_size)
+
+
 def epoch_order(num_pairs: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " pairs"]:
     """Shuffle the pairs, anew every epoch, the same way for every rank and resumed run."""
     return stream(seed, Stream.PAIR_ORDER, epoch).permutation(num_pairs)

@@ -7,6 +7,7 @@ written: the state is copied first, and at most one copy is on its way to the di
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ BEST = "best.json"
 """The file that names the checkpoint with the best validation."""
 
 _STAGE = "checkpoint"
+
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,35 @@ class Checkpoints:
                 f"the model is the state after step {step}, but {error}; delete {self.folder} to "
                 "train anew"
             ) from error
+
+    def wait_for(self, step: int, *, worker: int, timeout_s: float) -> Path:
+        """Give the checkpoint that worker 0 goes on from; a shared folder may show it late.
+
+        Args:
+            step: whose state it is.
+            worker: who wants it.
+            timeout_s: how long it may take to be seen.
+
+        Raises:
+            ArtifactError: it is not there in time, or not whole.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return open_artifact(self.path(step), stage=_STAGE, check_digests=True).path
+            except ArtifactError as error:
+                if time.monotonic() >= deadline:
+                    raise self._not_seen(step, worker, error) from error
+            time.sleep(_RETRY_S)
+
+    def _not_seen(self, step: int, worker: int, error: ArtifactError) -> ArtifactError:
+        published = self.published()
+        newest = published[-1].name if published else "none"
+        return ArtifactError(
+            f"{self.folder}: worker 0 goes on from {self.path(step).name}, but worker {worker} "
+            f"cannot read that one ({error}); the newest it sees is {newest}. All nodes must see "
+            "the same folder: look at its mount, and run the same command again"
+        )
 
     def save(
         self, step: int, write: Callable[[Draft], None], *, best_step: int | None = None

@@ -18,6 +18,9 @@ from pinsage.training.state import TrainingState, Validation
 from pinsage.training.step import TrainingStep
 from pinsage.training.validation import ValidationConfig, best_of, is_due, is_over
 
+_FEWEST_STEPS = 50
+"""Updates below which a model has hardly learned anything."""
+
 WorkerRange = tuple[PositiveInt, PositiveInt]
 
 
@@ -37,7 +40,7 @@ class TrainConfig(Config):
     validation: ValidationConfig | None = None
     """How held-out pairs are looked at while it trains; none does not look."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` trains on GPUs if the cluster has any."""
+    """`auto` trains on GPUs if the cluster has one for each worker and PyTorch can use them."""
     accumulate: PositiveInt = 1
     """Parts that a worker cuts its share of each minibatch into, so as to need memory for one of
     them at a time; the result does not depend on it beyond rounding."""
@@ -133,6 +136,7 @@ def train(
     minibatches: Iterator[Minibatch],
     *,
     steps_per_epoch: int,
+    pairs_per_step: int,
     config: TrainConfig,
     hooks: Hooks,
 ) -> None:
@@ -143,7 +147,8 @@ def train(
         state: changed in place.
         minibatches: in order, `config.accumulate` parts a step, from step `state.step` on.
         steps_per_epoch: minibatches in an epoch.
-        config: schedule, minibatch size, checkpoint interval, validation.
+        pairs_per_step: pairs in a minibatch.
+        config: schedule, checkpoint interval, validation.
         hooks: what is called on the way.
 
     Raises:
@@ -155,7 +160,7 @@ def train(
             config.schedule,
             step=state.step,
             steps_per_epoch=steps_per_epoch,
-            minibatch_size=config.minibatch.size,
+            minibatch_size=pairs_per_step,
         )
         parts = islice(minibatches, config.accumulate)
         try:
@@ -177,6 +182,23 @@ def train(
             hooks.save(state)
         if stopping:
             return
+
+
+def too_few_steps(config: TrainConfig, *, total: int, pairs_per_step: int) -> str | None:
+    """Say that so few updates leave the weights about as they begin; None if there are enough.
+
+    Args:
+        config: what there could be more of.
+        total: steps of the whole run.
+        pairs_per_step: pairs in a minibatch.
+    """
+    if total >= _FEWEST_STEPS:
+        return None
+    return (
+        f"training makes {total} update(s) in all, of {pairs_per_step} pairs each, so the model "
+        "stays close to its random start; lower train.minibatch.size (now "
+        f"{config.minibatch.size}), or raise train.schedule.epochs (now {config.schedule.epochs})"
+    )
 
 
 def is_finished(state: TrainingState, config: TrainConfig, *, total: int) -> bool:

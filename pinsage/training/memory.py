@@ -47,6 +47,7 @@ class MemoryPlan:
         minibatches: in flight and in use, in the object store; at most.
         step: what one step computes; at most.
         on_gpu: whether weights, gradients, moments and the step are in GPU memory instead.
+        gpu: what each worker holds there; at most.
     """
 
     mapped: int
@@ -55,6 +56,7 @@ class MemoryPlan:
     minibatches: int
     step: int
     on_gpu: bool
+    gpu: int
 
     @property
     def certain(self) -> int:
@@ -89,32 +91,44 @@ def plan_memory(model: ModelConfig, train: TrainConfig, facts: TrainingFacts) ->
     cut = facts.num_items * width * (_ID + _FLOAT) if width < facts.num_neighbors else 0
     producer = facts.num_items * _ID + facts.num_pairs * 3 * _LONG + cut
     # Weights, gradients and moments, then weights and moments again.
-    copies = (0 if facts.on_gpu else 2 + _ADAM_MOMENTS) + 1 + _ADAM_MOMENTS
+    live, copied = 2 + _ADAM_MOMENTS, 1 + _ADAM_MOMENTS
+    copies = copied if facts.on_gpu else live + copied
+    weights = num_weights(model, facts.feature_width) * _FLOAT
     layers = list(slots_of_layers(model, train, facts, width))
     inputs = layers[-1][0]
     minibatch = inputs * facts.feature_width * _FLOAT
     minibatch += sum(made * width * (_ID + _FLOAT) for _, made in layers[1:])
-    step = sum(_convolution(model, sources, made) for sources, made in layers[1:])
+    step = sum(_convolution(model, sources, made, width) for sources, made in layers[1:])
     step += 2 * _FLOAT * (inputs * facts.feature_width + layers[0][0] * 3 * model.embedding_width)
     return MemoryPlan(
         mapped=facts.num_items * facts.feature_width * _FLOAT + table + candidates,
         producers=producer * train.num_producers,
-        states=num_weights(model, facts.feature_width) * _FLOAT * copies * facts.workers_per_node,
+        states=weights * copies * facts.workers_per_node,
         minibatches=minibatch * (train.prefetch + 1) * facts.workers_per_node,
         step=step * facts.workers_per_node,
         on_gpu=facts.on_gpu,
+        gpu=weights * live + step if facts.on_gpu else 0,
     )
 
 
-def doubts(plan: MemoryPlan, *, node_bytes: int, store_bytes: int) -> list[str]:
+def doubts(
+    plan: MemoryPlan, *, node_bytes: int, store_bytes: int, gpu_bytes: int | None = None
+) -> list[str]:
     """Say what may not fit, if minibatches are as large as they can be.
 
     Args:
         plan: what will be held.
         node_bytes: memory of the smallest node.
         store_bytes: its object store.
+        gpu_bytes: memory of a GPU; None if it is not known.
     """
     found = []
+    if gpu_bytes is not None and plan.gpu > gpu_bytes:
+        found.append(
+            f"training may need up to {_size(plan.gpu)} on a GPU of {_size(gpu_bytes)}; if it has "
+            "no room, raise train.accumulate or train.num_workers, or lower train.minibatch.size "
+            "or train.minibatch.num_neighbors"
+        )
     if plan.most > node_bytes:
         found.append(
             f"training may need up to {_size(plan.most)} on a node of {_size(node_bytes)}; if a "
@@ -208,10 +222,14 @@ def slots_of_layers(
         slots = sources
 
 
-def _convolution(model: ModelConfig, sources: int, made: int) -> int:
-    """Projected rows of the sources, joined rows and results of the destinations, gradients too."""
+def _convolution(model: ModelConfig, sources: int, made: int, num_neighbors: int) -> int:
+    """Projected rows of the sources, joined rows and results of the destinations, gradients too.
+
+    The largest neighbor is found among copies of all of them, which have two gradients.
+    """
     width, projected = model.embedding_width, model.projected_width
-    return 2 * _FLOAT * (sources * projected + made * (2 * projected + 3 * width))
+    copies = 3 * made * num_neighbors * projected if model.pooling == "max" else 0
+    return _FLOAT * (2 * (sources * projected + made * (2 * projected + 3 * width)) + copies)
 
 
 def _distinct(drawn: int, of: int) -> int:

@@ -1,23 +1,33 @@
 """How feature rows are centered and scaled before the network sees them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
+
+from pinsage.sampling.minibatch import FeatureSource
 
 _CONSTANT = 1e-6
+
+_ROWS_AT_A_TIME = 4_096
 
 ScaleBy = Literal["columns", "groups"]
 
 
 def feature_scale(
-    rows: Float64[np.ndarray, "items features"], groups: Mapping[str, slice], by: ScaleBy
+    features: FeatureSource,
+    item_ids: Int64[np.ndarray, " items"],
+    groups: Mapping[str, slice],
+    by: ScaleBy,
 ) -> tuple[Float64[np.ndarray, " features"], Float64[np.ndarray, " features"]]:
     """Find what is taken from every feature, and what it is then divided by.
 
+    Rows are read twice, a few at a time: all of them might not fit into memory.
+
     Args:
-        rows: of some items.
+        features: rows of all items.
+        item_ids: the items to look at, at least one.
         groups: the columns of each feature group.
         by: `columns` divides each by its own deviation; `groups` divides a group's columns by one
             number, the root mean square of their deviations, so that what is small beside the
@@ -26,14 +36,8 @@ def feature_scale(
     Returns:
         Means, and deviations, or 0 for what is constant: what spreads by less than a millionth, or
         of the largest mean or deviation of its group, if that is smaller.
-
-    >>> rows = np.array([[0.0, 5.0], [6.0, 7.0]])
-    >>> feature_scale(rows, {"text": slice(0, 2)}, "columns")
-    (array([3., 6.]), array([3., 1.]))
-    >>> feature_scale(rows, {"text": slice(0, 2)}, "groups")[1].round(3)
-    array([2.236, 2.236])
     """
-    means, deviations = rows.mean(axis=0), rows.std(axis=0)
+    means, deviations = _means_and_deviations(features, item_ids)
     for columns in groups.values():
         largest = np.maximum(deviations[columns], np.abs(means[columns])).max(initial=0.0)
         is_constant = deviations[columns] <= _CONSTANT * min(largest, 1.0)
@@ -41,3 +45,19 @@ def feature_scale(
         if by == "groups":
             deviations[columns] = np.sqrt(np.square(deviations[columns]).mean())
     return means, deviations
+
+
+def _means_and_deviations(
+    features: FeatureSource, item_ids: Int64[np.ndarray, " items"]
+) -> tuple[Float64[np.ndarray, " features"], Float64[np.ndarray, " features"]]:
+    sums = sum(rows.sum(axis=0) for rows in _chunks(features, item_ids))
+    means = np.asarray(sums) / len(item_ids)
+    squares = sum(np.square(rows - means).sum(axis=0) for rows in _chunks(features, item_ids))
+    return means, np.sqrt(np.asarray(squares) / len(item_ids))
+
+
+def _chunks(
+    features: FeatureSource, item_ids: Int64[np.ndarray, " items"]
+) -> Iterator[Float64[np.ndarray, "chunk features"]]:
+    for start in range(0, len(item_ids), _ROWS_AT_A_TIME):
+        yield features.gather(item_ids[start : start + _ROWS_AT_A_TIME]).astype(np.float64)

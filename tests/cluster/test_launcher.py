@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import ray
+import ray.train
 
 from pinsage.base.errors import TrainingError
 from pinsage.base.logs import Progress
-from pinsage.cluster.board import Board, Start
-from pinsage.cluster.launcher import Follower
+from pinsage.cluster import watchdog
+from pinsage.cluster.board import Beat, Board, Order, Start
+from pinsage.cluster.launcher import Follower, explained
 
 
 class LateBoard:
@@ -41,3 +43,38 @@ def test_a_look_at_a_board_that_is_late_is_passed_over(monkeypatch: pytest.Monke
     follower.look()
     assert follower.num_starts == 1
     assert str(follower.error) == "no room"
+
+
+def follower_of(board: LateBoard, monkeypatch: pytest.MonkeyPatch, after_s: float) -> Follower:
+    board.is_late = False
+    fake = SimpleNamespace(get=board.get, exceptions=ray.exceptions)
+    monkeypatch.setattr("pinsage.cluster.launcher.ray", fake)
+    return Follower(board, Progress("train", 10, "steps"), stuck_after_s=after_s)
+
+
+def test_workers_that_never_say_a_word_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = LateBoard()
+    follower = follower_of(board, monkeypatch, after_s=-1)
+    follower.look()
+    assert board.board.order() is Order.END
+    follower.look()
+    assert "no worker has begun to train" in str(follower.error)
+
+
+def test_workers_that_have_time_left_or_speak_are_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent, speaking = LateBoard(), LateBoard()
+    follower_of(silent, monkeypatch, after_s=600).look()
+    assert silent.board.order() is Order.GO_ON
+    speaking.board.beat(Beat(0, 3, watchdog.STEP, for_s=0.0, since_step_s=0.0))
+    follower_of(speaking, monkeypatch, after_s=1).look()
+    assert speaking.board.order() is Order.GO_ON
+
+
+def test_workers_that_were_not_brought_together_are_not_called_lost() -> None:
+    task = SimpleNamespace(train=SimpleNamespace(max_failures=3))
+    apart = explained(ray.train.ControllerError(ValueError("ProcessGroupNCCL")), task)
+    assert "could not be started or brought together: ProcessGroupNCCL" in str(apart)
+    lost = explained(ray.train.WorkerGroupError("it died", {0: ValueError("it died")}), task)
+    assert "after 3 lost workers" in str(lost)

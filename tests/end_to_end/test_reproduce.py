@@ -1,12 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pinsage.base.config import load_config
 from pinsage.cluster import reproduce as driver
-from pinsage.cluster.paper_tables import ReproduceConfig
-from pinsage.cluster.reproduce import reproduce
+from pinsage.cluster.paper_tables import ReproduceConfig, ladder_trials
+from pinsage.cluster.reproduce import reproduce, run_trials
 from pinsage.cluster.run_config import RunConfig
 from tests.runs import ROOT, SMOKE
 
@@ -46,3 +47,27 @@ def test_tables_come_out_whole_and_a_rerun_repeats_nothing(
 
     monkeypatch.setattr(driver, "_run_all", refuse)
     assert reproduce(config) == directory
+
+
+def test_the_pace_is_of_all_steps_and_without_the_log_still_has_what_validation_found(
+    copy_of_graph: Path,
+) -> None:
+    # So long a step ruins the model, so that the best weights are those of an early look.
+    settings = [
+        f"output={copy_of_graph}",
+        "train.schedule.epochs=2",
+        "train.schedule.learning_rate=10",
+        "train.validation={every_epochs: 0.5, patience: 3}",
+    ]
+    run = load_config(RunConfig, SMOKE, settings)
+    trial = ladder_trials(ReproduceConfig(run=run, seeds=(0,), methods=("pinsage",)), [])[0]
+    run_trials([trial], 1)
+    logged = trial.stage.manifest().counts["pace"]
+    assert logged["steps"] > trial.run.model.manifest().counts["steps"]
+    assert logged["steps"] == logged["validations"][-1][0]
+    assert logged["step_s"] > 0
+
+    trial.log.unlink()
+    shutil.rmtree(trial.stage.directory)
+    run_trials([trial], 1)
+    assert trial.stage.manifest().counts["pace"] == logged | {"step_s": None}

@@ -203,3 +203,24 @@ def test_a_run_whose_node_is_lost_goes_on_elsewhere_from_its_bucket(
     found = elsewhere.find()
     assert found.path == elsewhere.path(3)
     assert len(found.skipped) == 1
+
+
+def test_a_checkpoint_that_a_worker_cannot_see_is_named_beside_the_newest_it_sees(
+    tmp_path: Path,
+) -> None:
+    folder = checkpoints(tmp_path)
+    folder.save(2, content())
+    with pytest.raises(
+        ArtifactError,
+        match=r"worker 0 goes on from step-000000004, but worker 1 .* sees is step-000000002\.",
+    ):
+        folder.wait_for(4, worker=1, timeout_s=0.0)
+
+
+def test_a_checkpoint_that_is_seen_late_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoints(tmp_path)
+    folder.save(2, content())
+    monkeypatch.setattr("time.sleep", lambda _seconds: folder.save(4, content()))
+    assert folder.wait_for(4, worker=1, timeout_s=60.0) == folder.path(4)

@@ -90,3 +90,23 @@ def test_what_is_said_to_fit_does_fit(node_bytes: int) -> None:
     shape = {name[6:]: int(v) for name, v in settings.items() if name.startswith("model.")}
     smaller = plan_memory(MODEL.model_copy(update=shape), train, facts())
     assert smaller.certain <= node_bytes
+
+
+def test_max_pooling_trains_among_copies_of_all_neighbors() -> None:
+    largest = MODEL.model_copy(update={"pooling": "max"})
+    mean, wide = (plan_memory(model, TRAIN, facts()).step for model in (MODEL, largest))
+    more = TRAIN.model_copy(update={"minibatch": MinibatchConfig(num_neighbors=20)})
+    assert wide > 1.5 * mean
+    assert plan_memory(largest, more, facts()).step > 1.5 * wide
+
+
+def test_a_step_that_may_not_fit_on_a_gpu_is_a_warning() -> None:
+    plan = plan_memory(MODEL, TRAIN, facts(on_gpu=True, workers_per_node=4))
+    alone = plan_memory(MODEL, TRAIN, facts())
+    assert alone.gpu == 0
+    assert plan.gpu == alone.step + alone.states * 4 // 7
+    enough = {"node_bytes": plan.most, "store_bytes": plan.minibatches}
+    assert doubts(plan, **enough, gpu_bytes=plan.gpu) == []
+    assert doubts(plan, **enough) == []
+    (told,) = doubts(plan, **enough, gpu_bytes=plan.gpu - 1)
+    assert "train.accumulate" in told

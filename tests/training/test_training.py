@@ -28,6 +28,7 @@ from pinsage.training import (
     train,
 )
 from pinsage.training.checkpoints import BEST
+from pinsage.training.loop import too_few_steps
 from pinsage.training.schedule import ScheduleConfig, learning_rate
 from pinsage.training.validation import ValidationConfig
 from tests.worlds import random_world
@@ -104,6 +105,7 @@ class Learner:
                 state,
                 self.minibatches(state.step),
                 steps_per_epoch=self.builder.steps_per_epoch,
+                pairs_per_step=config.minibatch.size,
                 config=config,
                 hooks=Hooks(
                     observe=observe,
@@ -283,3 +285,35 @@ def test_fewer_workers_come_before_more() -> None:
     assert TrainConfig(num_workers=3).fewest_workers == 3
     with pytest.raises(ValueError, match="the first is the fewest"):
         TrainConfig(num_workers=(4, 1))
+
+
+def test_a_run_of_few_updates_is_told_with_the_settings_to_change() -> None:
+    config = TrainConfig(minibatch=MinibatchConfig(size=2_048))
+    told = too_few_steps(config, total=6, pairs_per_step=300)
+    assert told is not None
+    for words in ("6 update", "300 pairs", "minibatch.size (now 2048)", "epochs (now 6)"):
+        assert words in told
+    assert too_few_steps(config, total=72, pairs_per_step=256) is None
+
+
+def test_the_peak_rate_is_of_the_pairs_that_a_step_has() -> None:
+    seen: list[float] = []
+    for pairs_per_step in (8, 2):
+        learner = Learner()
+        train(
+            learner.step,
+            TrainingState(step=0, losses=[]),
+            learner.minibatches(0),
+            steps_per_epoch=learner.builder.steps_per_epoch,
+            pairs_per_step=pairs_per_step,
+            config=CONFIG,
+            hooks=Hooks(
+                observe=lambda _state, *, loss, learning_rate: seen.append(learning_rate),
+                save=lambda _state: None,
+                keep_failed=lambda _state: "",
+                validate=lambda: 0.0,
+                wants_to_stop=lambda: False,
+            ),
+        )
+    whole, quarter = np.split(np.array(seen), 2)
+    np.testing.assert_allclose(whole, 4 * quarter)
