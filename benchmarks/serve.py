@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = flags.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pinsage-serve-") as folder:
+        _say(f"building an index of {options.items:,} items: minutes")
         served = write_served(Path(folder), num_items=options.items, width=options.width)
         found: dict[str, Candidate] = {}
         for mode in options.modes:
@@ -109,7 +110,14 @@ def compare(served: Served, mode: str, *, seconds: float, rounds: int) -> list[C
                     if met.failed:
                         raise RuntimeError(f"{one.name}: {met.failed} requests failed")
                     one.loads.setdefault(connections, []).append(met)
+                    rate = f"{met.requests_per_s:.0f} requests a second"
+                    _say(f"{one.name}, {connections} connections: {rate}")
         return [bare, ours]
+
+
+def _say(text: str) -> None:
+    """Tell on standard error how it goes: all takes a quarter of an hour, or more."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
