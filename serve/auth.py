@@ -5,10 +5,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pinsage.base.errors import ConfigError
@@ -48,9 +48,8 @@ class Verdict(Enum):
     CROSS_SITE = "cross site"
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who sent a request.
+class Caller(NamedTuple):
+    """Who sent a request. A plain tuple, since every request makes one.
 
     Attributes:
         address: the client's IP address; empty if it has none, such as over a Unix socket; None if

@@ -102,10 +102,10 @@ class ByEmbedding:
         self, item_ids: Sequence[int], k: int, wanted: Wanted = EVERYTHING
     ) -> list[Related]:
         """Search the index for each item's own embedding."""
-        ids = np.asarray(item_ids, dtype=np.int64)
-        if wanted.is_everything and len(ids) == 1:
-            found = [_alone(self.index, int(ids[0]), self.vectors_of(ids), k)]
+        if wanted.is_everything and len(item_ids) == 1:
+            found = [_alone(self.index, item_ids[0], self._vector_of(item_ids[0]), k)]
         else:
+            ids = np.asarray(item_ids, dtype=np.int64)
             found = _searched(self.index, ids, self.vectors_of(ids), k, wanted)
         return list(map(_without_zeros, found)) if self.has_unknown else found
 
@@ -121,6 +121,12 @@ class ByEmbedding:
         if isinstance(self.index, LiveIndex):
             return self.index.vectors_of(item_ids)
         return self.index.vectors[item_ids]
+
+    def _vector_of(self, item_id: int) -> Float32[np.ndarray, "1 width"]:
+        """Give one item's embedding: a slice costs a fraction of what picking rows does."""
+        if isinstance(self.index, LiveIndex):
+            return self.index.vectors_of(np.array([item_id]))
+        return self.index.vectors[item_id : item_id + 1]
 
     def written(self, items: Items, change: Change) -> "ByEmbedding":
         """Take in the embeddings of written items."""
