@@ -102,14 +102,18 @@ def check_reproduction(config: ReproduceConfig) -> None:
 
 def _run_all(trials: Sequence[Trial], config: ReproduceConfig) -> None:
     """Run trials side by side, those of a model in one process, in order of their start."""
-    gpu = find_gpu("auto", 1, purpose="training", timeout_s=config.run.train.start_timeout_s)
+    has_gpu = (
+        any(map(wants_gpu, trials))
+        and find_gpu("auto", 1, purpose="training", timeout_s=config.run.train.start_timeout_s)
+        is not None
+    )
     require_cpus(config.cpus_per_trial, purpose="a trial", setting="cpus_per_trial")
     remote = ray.remote(run_trials)
 
     def start(some: list[Trial]) -> Any:
         task = remote.options(
             num_cpus=config.cpus_per_trial,
-            num_gpus=int(gpu is not None and wants_gpu(some[0])),
+            num_gpus=int(has_gpu and wants_gpu(some[0])),
             max_retries=config.run.train.max_failures,
             runtime_env={"env_vars": ALLOCATOR},
         )
