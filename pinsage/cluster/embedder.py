@@ -334,7 +334,7 @@ def _plan_update(spec: EmbedSpec, embedder: Embedder) -> None:
     """Find what is to be computed, and leave it where every worker finds it."""
     assert spec.previous is not None
     update = plan_update(
-        PreviousEmbeddings.open(spec.previous),
+        PreviousEmbeddings.open(spec.previous, spec.folder),
         _prints(spec, embedder),
         embedder.neighborhoods.ids,
         num_layers=embedder.encoder.num_layers,
@@ -348,7 +348,7 @@ def _plan_update(spec: EmbedSpec, embedder: Embedder) -> None:
 def _load_update(spec: EmbedSpec) -> Update | None:
     if spec.previous is None:
         return None
-    return Update.load(spec.folder, PreviousEmbeddings.open(spec.previous))
+    return Update.load(spec.folder, PreviousEmbeddings.open(spec.previous, spec.folder))
 
 
 def _publish_hidden(spec: EmbedSpec, encoder: LayerwiseEncoder, draft: Draft) -> None:

@@ -155,8 +155,10 @@ class Store:
     def forget(self, start: int) -> None:
         """Drop what is left of walks from a chunk of items."""
         for held in (self._walks, self._own, self._rows):
-            for token in [token for token in held if token[0] == start]:
-                held.pop(token, None)
+            # Listed at once: other threads of this actor put walks in meanwhile.
+            for token in list(held):
+                if token[0] == start:
+                    held.pop(token, None)
 
     def gather(self, rows: Int64[np.ndarray, " wanted"]) -> Float32[np.ndarray, "wanted width"]:
         """Answer for `FeatureShard.gather`."""

@@ -122,7 +122,7 @@ class Stores:
                     return ray.get(calls[-1], timeout=left)
                 except ray.exceptions.GetTimeoutError as error:
                     raise ShardUnavailableError(shard, self._timeout_s) from error
-                except ray.exceptions.RayActorError as error:
+                except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                     if self.is_stopped or left == 0.0:
                         raise ShardUnavailableError(shard, self._timeout_s) from error
                 time.sleep(min(_POLL_S, left))

@@ -285,6 +285,8 @@ def read_times(
         values = values.astype("datetime64[us]")
     else:
         values = times.fill_null(0).to_numpy(zero_copy_only=False)
+        # What pandas makes of a missing time, cast to whole numbers.
+        bad = bad | (values == np.iinfo(np.int64).min)
     bad = bad & good
     findings.bad_rows(
         table.place,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -63,8 +64,8 @@ def save_piece(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a piece; arrays that are None are left out, and one that is there already is kept."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Not the process's number: those of two nodes that share a folder may be equal.
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.tmp")
     temporary.mkdir(parents=True)
     for name, array in arrays.items():
         if array is not None:

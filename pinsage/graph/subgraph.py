@@ -154,6 +154,7 @@ def _counts(graph: Graph, part: BipartiteAdjacency, pairs: pa.Table) -> GraphCou
             "shards": max(min(graph.num_shards, part.num_items), 1),
             "pairs": PairCounts(**{split: splits.count(split) for split in SPLITS}),
             "cold_items": 0,
+            "items_made_cold": 0,
             "left_out_edges": left_out,
         }
     )

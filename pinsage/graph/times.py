@@ -57,7 +57,8 @@ class TimeScale:
             top = self._float(newest)
             return (top - values).astype(np.float32)
         unit = _SECONDS_PER_STEP if self.kind == "timestamp" else 1.0
-        return ((newest - codes) * unit).astype(np.float32)
+        # Far apart, two times differ by more than int64 holds, and by no more than uint64 does.
+        return ((newest - codes).view(np.uint64) * unit).astype(np.float32)
 
     def _float(self, code: int) -> float:
         bits = np.int64(code)

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
 from typing import Literal
 
@@ -77,13 +78,26 @@ class KeyReader:
 
 
 class PartsReader:
-    """Reads rows of published embeddings, a few files at a time."""
+    """Reads rows of published embeddings, a few files at a time and each of them twice at most.
 
-    def __init__(self, directory: Path) -> None:
-        """List the files; row i of all of them together is item id i's."""
+    Asked in about the order of the files, it holds the newest few in memory. A file that is asked
+    for after it was dropped is decoded once more, and kept in the scratch folder.
+    """
+
+    def __init__(self, directory: Path, scratch: Path | None = None) -> None:
+        """List the files; row i of all of them together is item id i's.
+
+        Args:
+            directory: a published directory.
+            scratch: where decoded files may lie until the process ends, 4 bytes a number; none
+                means the system's folder for temporary files.
+        """
         self._paths = sorted(directory.glob("part-*.parquet"))
         self._starts = [int(path.stem.split("-")[1]) for path in self._paths]
+        self._scratch = scratch
         self._part = lru_cache(maxsize=_PARTS_HELD)(self._read)
+        self._dropped: set[int] = set()
+        self._kept: dict[int, Float32[np.ndarray, "rows width"]] = {}
         self._lock = Lock()
 
     def take(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
@@ -98,11 +112,15 @@ class PartsReader:
     def _held(self, number: int) -> Float32[np.ndarray, "rows width"]:
         # Else threads that want the same file would read it at the same time.
         with self._lock:
-            return self._part(number)
+            return self._kept[number] if number in self._kept else self._part(number)
 
     def _read(self, number: int) -> Float32[np.ndarray, "rows width"]:
         lists = pq.read_table(self._paths[number], columns=["embedding"])["embedding"]
-        return _as_matrix(lists).astype(np.float32, copy=False)
+        rows = _as_matrix(lists).astype(np.float32, copy=False)
+        if number in self._dropped:
+            rows = self._kept[number] = _on_disk(rows, self._scratch)
+        self._dropped.add(number)
+        return rows
 
 
 def read_embeddings(directory: Path) -> Float32[np.ndarray, "items width"]:
@@ -162,3 +180,13 @@ def _as_matrix(lists: pa.ChunkedArray) -> Float[np.ndarray, "rows width"]:
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks)
     return whole.flatten().to_numpy(zero_copy_only=True).reshape(-1, whole.type.list_size)
+
+
+def _on_disk(
+    rows: Float32[np.ndarray, "rows width"], scratch: Path | None
+) -> Float32[np.ndarray, "rows width"]:
+    """Copy rows to a file without a name, which is gone with the process at the latest."""
+    with TemporaryFile(dir=scratch) as file:
+        copy = np.memmap(file, np.float32, mode="w+", shape=rows.shape)
+        copy[:] = rows
+    return copy

@@ -35,7 +35,8 @@ class NewItem:
         context_ids: the contexts of the graph that it is in; repeats count once.
         num_contexts: all its contexts, those that the graph doesn't know included.
         features: content features by group; a group left out is zero.
-        item_id: its id, if the graph has it; its walks are then those of a batch run.
+        item_id: its id, if the graph has it; its walks are then those of a batch run, but for the
+            weights and times of an item held out by `data.split.cold_items`.
     """
 
     context_ids: Int64[np.ndarray, " contexts"]

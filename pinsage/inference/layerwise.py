@@ -181,7 +181,11 @@ class LayerwiseEncoder:
         if self._update is None:
             return self._head(item_ids)
         changed = self._update.changed[self.num_layers][start:stop]
-        rows = self._update.old_embeddings(start, stop)
+        if changed.all():
+            return self._head(item_ids)
+        old = self._update.old_embeddings(item_ids[~changed])
+        rows = np.empty((stop - start, old.shape[1]), np.float32)
+        rows[~changed] = old
         if changed.any():
             rows[changed] = self._head(item_ids[changed])
         return rows

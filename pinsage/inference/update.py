@@ -81,9 +81,11 @@ class PreviousEmbeddings:
     """Published embeddings, and what they were made from."""
 
     artifact: Artifact
+    scratch: Path | None = None
+    """As of `PartsReader`."""
 
     @classmethod
-    def open(cls, directory: Path) -> "PreviousEmbeddings":
+    def open(cls, directory: Path, scratch: Path | None = None) -> "PreviousEmbeddings":
         """Open what an earlier run published with `keep_rows`.
 
         Raises:
@@ -95,7 +97,7 @@ class PreviousEmbeddings:
                 f"{directory}: wanted {PRINTS_FILE} to compare items by, found none; embed that "
                 "graph with embed.keep_rows=true first, or leave embed.previous out"
             )
-        return cls(artifact)
+        return cls(artifact, scratch)
 
     @cached_property
     def prints(self) -> UInt64[np.ndarray, "old_items 3"]:
@@ -105,7 +107,7 @@ class PreviousEmbeddings:
     @cached_property
     def embeddings(self) -> PartsReader:
         """What came of it."""
-        return PartsReader(self.artifact.path)
+        return PartsReader(self.artifact.path, self.scratch)
 
     @cached_property
     def hidden(self) -> dict[int, Float32[np.ndarray, "old_items width"]]:
@@ -152,9 +154,9 @@ class Update:
         )
         return cls(previous, old_rows, list(changed), list(pooled_from))
 
-    def old_embeddings(self, start: int, stop: int) -> Float32[np.ndarray, "chunk width"]:
-        """Copy the embeddings that items in [start, stop) had; anything for a new one."""
-        return self.previous.embeddings.take(np.maximum(self.old_rows[start:stop], 0))
+    def old_embeddings(self, item_ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+        """Copy the embeddings that items had; all of them must have had one."""
+        return self.previous.embeddings.take(self.old_rows[item_ids])
 
     def old_hidden(self, number: int, start: int, stop: int) -> Float32[np.ndarray, "chunk width"]:
         """Copy the rows that convolution `number` gave; anything for a new item."""

@@ -4,11 +4,11 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, open_artifact
@@ -36,7 +36,7 @@ class IndexConfig(Config):
     """Most items for which comparing with every one of them is quick enough."""
     hnsw_limit: PositiveInt = 10_000_000
     """Most items whose vectors and links are kept in memory."""
-    recall_target: PositiveFloat = 0.95
+    recall_target: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Share of the true ten nearest that must be found, measured on a sample; an approximate
     structure is searched harder until it is."""
     faiss: FaissConfig = FaissConfig()

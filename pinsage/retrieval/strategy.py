@@ -127,7 +127,7 @@ def search_kept(
     counts.add("plain" if allowed is None else "wide", len(queries))
     wanted = min(width_for(k, num_allowed / max(num_items, 1), banned), num_items)
     ids, scores = _cut(wide(queries, wanted), k, exclude, allowed)
-    owed = min(k, max(num_allowed - banned, 0))
+    owed = _owed(k, exclude, allowed, num_allowed, num_queries=len(queries))
     short = np.flatnonzero(np.count_nonzero(ids >= 0, axis=1) < owed)
     while len(short) and wanted < num_items:
         wanted = min(4 * wanted, num_items)
@@ -136,7 +136,7 @@ def search_kept(
         counts.add("widened", len(short))
         found = _cut(wide(queries[short], wanted), k, _of(exclude, short), allowed)
         ids[short], scores[short] = found
-        short = short[np.count_nonzero(ids[short] >= 0, axis=1) < owed]
+        short = short[np.count_nonzero(ids[short] >= 0, axis=1) < owed[short]]
     if len(short):
         counts.add("brute", len(short))
         ids[short], scores[short] = brute(queries[short], k, _of(exclude, short), allowed)
@@ -179,6 +179,24 @@ def require_allowed(allowed: Bool[np.ndarray, " items"], num_items: int) -> None
         raise ValueError(
             f"allowed must have one value for each of the {num_items} items; found {len(allowed)}"
         )
+
+
+def _owed(
+    k: int,
+    exclude: Banned,
+    allowed: Bool[np.ndarray, " items"] | None,
+    num_allowed: int,
+    *,
+    num_queries: int,
+) -> Int[np.ndarray, " queries"]:
+    """Count the answers that there are for each query, up to k."""
+    owed = np.full(num_queries, min(k, num_allowed))
+    for row, ids in enumerate(exclude or ()):
+        if num_allowed - len(ids) < k:
+            banned = np.unique(np.asarray(ids, np.int64))
+            num_banned = len(banned) if allowed is None else np.count_nonzero(allowed[banned])
+            owed[row] = min(k, num_allowed - num_banned)
+    return owed
 
 
 def _of(exclude: Banned, rows: Integer[np.ndarray, " rows"]) -> Banned:

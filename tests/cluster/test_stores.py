@@ -1,6 +1,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import ray
 
 from pinsage.base.errors import ArtifactError, ShardUnavailableError, WalkLostError
 from pinsage.cluster.store_actor import Kept, Store
-from pinsage.cluster.stores import RemoteFeatures, StoreConfig, Stores, open_stores
+from pinsage.cluster.stores import RemoteFeatures, Share, StoreConfig, Stores, open_stores
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.features import FeatureShard
 from pinsage.sampling.messages import SeedRange
@@ -44,6 +45,26 @@ def test_features_come_from_stores_and_from_files_at_hand_in_the_order_asked_for
         assert source.gather(item_ids[:0]).shape == (0, WIDTH)
     with pytest.raises(ValueError, match=f"item_ids must lie in 0..{NUM_ITEMS - 1}"):
         source.gather(np.array([NUM_ITEMS]))
+
+
+def test_an_answer_lost_with_its_node_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = ray.exceptions.ObjectLostError("00", None, "")
+    given = iter([lost, ray.exceptions.ActorUnavailableError("gone", None), 7])
+    asked = []
+
+    def get(call: object, timeout: float) -> object:
+        answer = next(given)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("pinsage.cluster.stores.ray.get", get)
+    actor = SimpleNamespace(open=SimpleNamespace(remote=lambda: asked.append("open")))
+    stores = Stores(
+        [actor], StoreConfig(request_timeout_s=60), Share(threads=1, under_way=1, visits=1)
+    )
+    assert stores.open() == 7
+    assert len(asked) == 3
 
 
 def test_a_killed_store_comes_back_and_a_walk_it_had_a_part_in_is_known_to_be_lost(

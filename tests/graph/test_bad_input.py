@@ -212,6 +212,11 @@ CASES = {
         {"edges.0.timestamp": "day", "pairs": None},
         ["edges.parquet: 'day' is null or not a finite time in 3 of 6 rows, first at row 2"],
     ),
+    "times that pandas had none of, cast to whole numbers": (
+        {"edges": EDGES | {"day": [1, 2, -(2**63), 3, 4, 5]}},
+        {"edges.0.timestamp": "day", "pairs": None},
+        ["edges.parquet: 'day' is null or not a finite time in 1 of 6 rows, first at row 2"],
+    ),
     "times too far off to be written in microseconds": (
         {"edges": EDGES | {"day": pa.array([1, 2, 3, 4, 5, 2**63 - 1], pa.timestamp("ms"))}},
         {"edges.0.timestamp": "day", "pairs": None},

@@ -277,6 +277,12 @@ def test_ages_of_timestamps_are_seconds_and_of_numbers_their_own_unit():
     assert days.ages(int(codes[1]), codes).tolist() == [4.5, 0.0]
 
 
+def test_ages_of_times_further_apart_than_int64_holds_are_their_true_ones():
+    lowest, highest = -(2**63) + 1, 2**63 - 1
+    ages = TimeScale("integer").ages(highest, np.array([lowest, 0, highest]))
+    np.testing.assert_allclose(ages, [2.0**64, 2.0**63, 0.0])
+
+
 def test_threads_stop_at_the_first_error():
     def step(number):
         raise Stopped(number)

@@ -1,6 +1,7 @@
 """Embeddings as other tools read them."""
 
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -104,6 +105,33 @@ def test_duckdb_ranks_neighbors(tmp_path: Path) -> None:
 def test_rows_are_taken_from_the_files_they_are_in(tmp_path: Path) -> None:
     taken = PartsReader(published(tmp_path)).take(np.array([3, 0, 3, 1]))
     np.testing.assert_array_equal(taken, ROWS[[3, 0, 3, 1]])
+
+
+def test_files_are_decoded_twice_at_most_whatever_the_order_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    for start in range(0, 40, 4):
+        keys = pa.array(range(start, start + 4))
+        write_part(tmp_path / part_name("part", start, start + 4), keys, rows[start:][:4])
+    read = Counter[str]()
+
+    def count_and_read(path: Path, **settings: object) -> pa.Table:
+        read[path.name] += 1
+        return pq.read_table(path, **settings)
+
+    monkeypatch.setattr("pinsage.inference.export.pq", SimpleNamespace(read_table=count_and_read))
+    reader = PartsReader(tmp_path, tmp_path)
+    for order in np.random.default_rng(1).permuted(np.tile(np.arange(40), (5, 1)), axis=1):
+        for asked in order.reshape(-1, 8):
+            np.testing.assert_array_equal(reader.take(asked), rows[asked])
+    assert len(read) == 10
+    assert max(read.values()) == 2
+    in_order = PartsReader(tmp_path, tmp_path / "there is no such folder")
+    read.clear()
+    for start in range(0, 40, 2):
+        np.testing.assert_array_equal(in_order.take(np.arange(start, start + 2)), rows[start:][:2])
+    assert set(read.values()) == {1}
 
 
 def test_embeddings_that_are_missing_are_reported(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import ArtifactError
@@ -60,6 +61,21 @@ def test_more_than_the_catalog_is_padded(index: Index) -> None:
     assert (ids[:, 2_000:] == -1).all()
     assert np.isneginf(scores[ids == -1]).all()
     assert 0 not in ids[0]
+
+
+def test_one_query_s_exclusions_shorten_no_other_s_answer(index: Index) -> None:
+    allowed = np.arange(2_000) != 7
+    few, many, other = np.array([3, 3, 7]), np.arange(1_999), np.array([], np.int64)
+    for k, counts in ((5, [5, 1, 5]), (2_000, [1_998, 1, 1_999])):
+        ids, _ = index.search(index.vectors[:3], k, [few, many, other], allowed)
+        assert (ids >= 0).sum(axis=1).tolist() == counts
+    assert ids[1, 0] == 1_999
+
+
+@pytest.mark.parametrize("target", [0.0, 95.0, 1.01])
+def test_a_recall_that_is_no_share_is_refused(target: float) -> None:
+    with pytest.raises(ValidationError, match="recall_target"):
+        IndexConfig(recall_target=target)
 
 
 def test_the_approximate_index_agrees_with_the_exact_one() -> None:
