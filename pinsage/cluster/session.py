@@ -90,6 +90,12 @@ def _join(config: RayConfig) -> str:
         _start_here(config)
         _keep_token_private()
         return "started on this machine"
+    if address.startswith(("http://", "https://")):
+        raise ResourceError(
+            f"{address} is where jobs are submitted, and no cluster that a program can join; run "
+            "`ray job submit -- python -m ...` with the same command, or set ray.address=local to "
+            "run on this machine alone"
+        )
     try:
         with _native_output_hidden():
             ray.init(

@@ -121,6 +121,15 @@ def test_sigterm_that_ray_hears_while_it_starts_is_told_as_an_interrupt(
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://jobs.example"])
+def test_where_jobs_are_submitted_is_told_apart_from_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ResourceError, match=f"{address} is where jobs are submitted.*job submit"):
+        connect(RayConfig())
+
+
 def test_sigterm_is_heard_when_ray_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("pinsage.cluster.session.connect", lambda _: stop_on_signals())
