@@ -29,7 +29,13 @@ from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.schemas_embed import EmbedReply, EmbedRequest
 from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
 from serve.schemas_items import DescriptionReply
-from serve.search import TitleSearch, further_columns, further_words, search_written
+from serve.search import (
+    TitleSearch,
+    further_columns,
+    further_words,
+    search_written,
+    with_exact,
+)
 from serve.starting import StartingPoints
 from serve.telling import feed_reply, neighbors_told, why_reply
 from serve.watched import WatchedIndex
@@ -301,13 +307,13 @@ class Answers:
         return min(self._config.default_k, self._config.max_k)
 
     def search(self, text: str, limit: int) -> list[Item]:
-        """Find items by the words of their titles; if there are none, by the exact key."""
+        """Find items by the words of their titles, and the item of that very key."""
         if self.items.is_as_published:
             found = self._titles.search(text, limit)
         else:
             found = self._search_all(text)[:limit]
-        if not found and (item_id := self.items.id_of(text)) is not None:
-            found = [item_id]
+        if (exact := self.items.id_of(text)) is not None:
+            found = with_exact(found, exact, limit, is_number=text.isdigit())
         return [self.items.item(item_id) for item_id in found]
 
     def starting_points(self, limit: int) -> list[Item]:

@@ -82,6 +82,9 @@ class Filters:
             for name in table.column_names
             if (column := _plain(table[name])) is not None
         }
+        self._only_shown = {
+            field.name: str(field.type) for field in table.schema if field.name not in self._columns
+        }
         self._num_items = table.num_rows
         cached = _CACHED_BYTES // max(table.num_rows, 1)
         # Not of a method: what an object holds must not hold the object.
@@ -104,12 +107,9 @@ class Filters:
         """
         conditions: list[Condition] = []
         for name, tests in wanted.items():
-            column = self._columns.get(name)
-            if column is None:
-                known = ", ".join(sorted(self._columns)) or "none"
-                raise FilterError(name, f"no such column; there are: {known}")
+            kind = self._column(name).type
             for operator, value in _operators(name, tests).items():
-                conditions.append(_condition(name, column.type, operator, value))
+                conditions.append(_condition(name, kind, operator, value))
         if len(conditions) > MOST_CONDITIONS:
             raise FilterError("", f"wanted at most {MOST_CONDITIONS} conditions")
         return tuple(conditions)
@@ -144,10 +144,7 @@ class Filters:
         Raises:
             FilterError: there is no such column, or the value doesn't fit it.
         """
-        column = self._columns.get(name)
-        if column is None:
-            known = ", ".join(sorted(self._columns)) or "none"
-            raise FilterError(name, f"no such column; there are: {known}")
+        column = self._column(name)
         if value is None:
             return None
         if not pa.types.is_list(column.type):
@@ -158,6 +155,15 @@ class Filters:
             )
         kind = column.type.value_type
         return [None if one is None else _stored_value(name, kind, one) for one in value]
+
+    def _column(self, name: str) -> pa.Array:
+        column = self._columns.get(name)
+        if column is None:
+            known = ", ".join(sorted(self._columns)) or "none"
+            kind = self._only_shown.get(name)
+            fault = f"{kind} is shown alone, neither filtered nor put" if kind else "no such column"
+            raise FilterError(name, f"{fault}; there are: {known}")
+        return column
 
     @staticmethod
     def _mask(

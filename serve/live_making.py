@@ -71,7 +71,7 @@ class Maker:
             if given is not None
         }
         return LiveItem(
-            item=described(key, request.title or key, request.image, shown),
+            item=described(key, _title(key, request.title), request.image, shown),
             metadata=shown,
             values=values,
             embedding=embedded.embedding,
@@ -106,6 +106,10 @@ class Maker:
             return self._filters.value_of(name, text)
         except FilterError:
             return None
+
+
+def _title(key: str, given: str | None) -> str:
+    return given if given and not given.isspace() else key
 
 
 def _check_key(key: str) -> None:

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 FILTER_EXAMPLE: dict[str, Any] = {"year": {"gte": 2000}, "language": ["en", "fr"]}
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """Refuse a text that can't be written down again: JSON can spell halves of characters."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -16,8 +17,8 @@ def _whole(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_whole)]
-"""A text that can be written down again: JSON can spell halves of characters."""
+Text = Annotated[str, AfterValidator(whole)]
+"""A text that is whole."""
 
 
 class Schema(BaseModel):

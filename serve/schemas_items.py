@@ -4,12 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from serve.schemas import Item, Schema, Text
+from serve.schemas import Item, Schema, whole
 from serve.schemas_embed import EmbedNeighbor, EmbedRequest
 
-Title = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(whole)]
 Image = Annotated[
-    Text, StringConstraints(max_length=10_000, pattern=r"^(https?://[^\s]+|[^\s:]+)$")
+    str,
+    StringConstraints(max_length=10_000, pattern=r"^(https?://[^\s]+|[^\s:]+)$"),
+    AfterValidator(whole),
 ]
 
 
@@ -48,7 +50,10 @@ class PutRequest(EmbedRequest):
 
 
 class DescriptionReply(Schema):
-    """An item as it would be put: what `PUT` takes, nothing left out."""
+    """An item as it would be put: all that `PUT` takes.
+
+    Columns of structs, maps and binary are shown with items alone.
+    """
 
     title: str
     """Its title."""

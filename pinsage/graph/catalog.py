@@ -119,6 +119,8 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a map is a list of pairs
         return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value)

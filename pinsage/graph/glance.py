@@ -76,6 +76,10 @@ class Glance:
         """
         return [name for name, kind in self._kinds.items() if kind in kinds]
 
+    def has_nulls(self, column: str) -> bool:
+        """Tell whether the files say that a column, or what is in its lists, has nulls."""
+        return any(_counts_nulls(source, column) for source in self._sources)
+
     def type_of(self, column: str) -> str:
         """Tell a column's type, or types where the files differ."""
         fields = [field for schema in self._schemas for field in schema if field.name == column]
@@ -285,6 +289,20 @@ def _opened(source: Source) -> pq.ParquetFile:
             f"{source.path}: wanted a Parquet file, found something else ({error}); "
             f"{_hint(source.path)}"
         ) from error
+
+
+def _counts_nulls(source: Source, column: str) -> bool:
+    with _opened(source) as file:
+        metadata = file.metadata
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            is_own = chunk.path_in_schema == column or chunk.path_in_schema.startswith(f"{column}.")
+            counts = chunk.statistics if is_own else None
+            if counts is not None and counts.has_null_count and counts.null_count > 0:
+                return True
+    return False
 
 
 def _hint(path: str) -> str:

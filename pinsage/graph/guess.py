@@ -282,7 +282,12 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
 
 def _items(table: Glance, key: str, npy: dict[str, str]) -> ItemsConfig:
     names = _group_names(table.names("vector"), npy)
-    features = [FeatureConfig(name=name, column=column) for column, name in names.items()]
+    features = [
+        FeatureConfig(
+            name=name, column=column, missing="zeros" if table.has_nulls(column) else "refuse"
+        )
+        for column, name in names.items()
+    ]
     features += [FeatureConfig(name=name, npy=path) for name, path in npy.items()]
     texts = table.names("text")
     return ItemsConfig(

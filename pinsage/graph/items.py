@@ -24,6 +24,16 @@ class FeatureGroup:
 
     name: str
     values: Float[np.ndarray, "table_rows width"]
+    missing_are_zeros: bool = False
+    """Whether a row without any number stands for zeros."""
+
+    def rows(self, chosen: Int64[np.ndarray, " n"] | slice) -> Float32[np.ndarray, "n width"]:
+        """Copy some rows as what is kept; what float32 cannot hold becomes infinite."""
+        with np.errstate(over="ignore"):
+            rows = self.values[chosen].astype(np.float32)
+        if self.missing_are_zeros:
+            rows[np.isnan(rows).all(axis=1)] = 0.0
+        return rows
 
     @property
     def width(self) -> int:
@@ -54,7 +64,7 @@ class Items:
         """Copy the content features of some items, all groups side by side."""
         wanted = self.rows[item_ids]
         columns = [np.empty((len(wanted), 0), np.float32)]
-        columns += [group.values[wanted].astype(np.float32) for group in self.groups]
+        columns += [group.rows(wanted) for group in self.groups]
         return np.concatenate(columns, axis=1)
 
 
@@ -155,7 +165,8 @@ def _load_group(
                 "items table, in its order"
             )
             return None
-    return None if values is None else FeatureGroup(group.name, values)
+    zeros = group.missing == "zeros"
+    return None if values is None else FeatureGroup(group.name, values, zeros)
 
 
 def _from_npy(path: str, findings: Findings) -> Float[np.ndarray, "rows width"] | None:
@@ -237,18 +248,17 @@ def _bad_features(
     """Mark rows, of those still good, with a number that cannot be used."""
     bad = np.zeros(len(table), bool)
     for start in range(0, len(table), _CHECK_ROWS):
-        # As float32, because that is what is kept: a large float64 becomes infinite.
-        with np.errstate(over="ignore"):
-            chunk = group.values[start : start + _CHECK_ROWS].astype(np.float32)
-        bad[start : start + _CHECK_ROWS] = ~np.isfinite(chunk).all(axis=1)
+        chunk = slice(start, start + _CHECK_ROWS)
+        bad[chunk] = ~np.isfinite(group.rows(chunk)).all(axis=1)
     bad &= good
+    hint = "" if group.missing_are_zeros else ", or set missing: zeros for items that have none"
     findings.bad_rows(
         table.place,
         settings.column or str(settings.npy),
         bad,
         reason="bad_features",
         what="holds a null, NaN or infinite number",
-        fix="fill in numbers",
+        fix=f"fill in numbers{hint}",
         values=keys,
     )
     return bad

@@ -135,6 +135,9 @@ class FreshEncoder:
                 on_device = [to_device_block(block, cpu) for block in blocks]
                 embeddings = self._model(torch.from_numpy(rows), on_device).float().numpy()
                 embeddings[self._model.overflows(torch.from_numpy(features)).numpy()] = np.nan
+            # How many contexts there are says nothing where the graph knows none of them.
+            says = np.delete(features, self._columns[LOG_DEGREE], axis=1).any(axis=1)
+            embeddings[(ids[:, 0] < 0) & ~says] = 0.0
         return Fresh(embeddings, features, ids, weights)
 
     def _neighborhoods(

@@ -157,6 +157,14 @@ CASES = {
     "features with a null": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 5 + [None]}},
         {},
+        [
+            "'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 5",
+            "fill in numbers, or set missing: zeros for items that have none",
+        ],
+    ),
+    "features of which some numbers are missing": (
+        {"items": ITEMS | {"size": [[1.0, 1.0]] * 4 + [None, [NAN, 1.0]]}},
+        {"items.features.0.missing": "zeros"},
         ["'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 5"],
     ),
     "features that are not numbers": (

@@ -328,6 +328,17 @@ def test_a_vector_without_a_name_is_a_feature_group(guess) -> None:
     assert (group.name, group.column) == ("features", "")
 
 
+@pytest.mark.parametrize("rows", [[None, [1.0, 2.0]], [[None, None], [1.0, 2.0]]], ids=str)
+def test_items_without_a_vector_are_to_be_kept(guess, rows) -> None:
+    half = NUM_ITEMS // 2
+    vectors = pa.array(rows * half, pa.list_(pa.float32()))
+    whole = pa.array([[1.0]] * NUM_ITEMS, pa.list_(pa.float32()))
+    edges = {"id": text_keys(), "board": ["x", "y"] * half}
+    found = guess({"id": text_keys(), "looks": vectors, "looks.x": whole}, edges)
+    missing = {group.column: group.missing for group in found.data.items.features}
+    assert missing == {"looks": "zeros", "looks.x": "refuse"}
+
+
 def test_feature_groups_get_names_that_are_free(guess) -> None:
     vectors = pa.array(np.ones((NUM_ITEMS, 3)).tolist(), pa.list_(pa.float32()))
     names = ("structure", "a b", "a-b", "visual")

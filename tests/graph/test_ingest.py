@@ -314,6 +314,24 @@ def test_dropping_bad_rows_counts_them_and_gives_the_graph_of_the_good_rows(benc
     assert len(set(told)) == len(told) >= len(graph.counts.dropped)
 
 
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float64()], ids=str)
+def test_items_without_a_vector_are_kept_with_zeros_where_that_is_wanted(bench, changed, kind):
+    nan = float("nan")
+    size = [[1.0, 2.0], None, [nan, nan], [None, None], [0.0, 3.0], [4.0, 5.0]]
+    config = changed(
+        bench.six(
+            items={
+                "item_id": list("abcdef"),
+                "title": list("abcdef"),
+                "size": pa.array(size, pa.list_(kind)),
+            }
+        ),
+        {"items.features.0.missing": "zeros"},
+    )
+    rows = bench.ingest(config).features().gather(np.arange(6))[:, :2]
+    assert rows.tolist() == [[1, 2], [0, 0], [0, 0], [0, 0], [0, 3], [4, 5]]
+
+
 def test_npy_rows_of_dropped_items_are_left_out(bench, changed):
     path = str(bench.folder / "visual.npy")
     np.save(path, np.arange(6, dtype=np.float32)[:, None])

@@ -147,10 +147,13 @@ def test_together_or_alone_an_item_is_embedded_alike(world: World) -> None:
 def test_an_item_without_anything_has_no_embedding_and_no_neighbors(
     world: World, num_layers: int
 ) -> None:
-    fresh = world.encoder(model_for(world, num_layers)).embed([NewItem(np.empty(0, np.int64), 0)])
+    nowhere = np.empty(0, np.int64)
+    encoder = world.encoder(model_for(world, num_layers))
+    fresh = encoder.embed([NewItem(nowhere, 0), NewItem(nowhere, 3)])
     assert not fresh.embeddings.any()
     assert (fresh.neighbor_ids == -1).all()
-    assert not fresh.features.any()
+    assert not fresh.features[0].any()
+    assert fresh.features[1].sum() == np.float32(np.log1p(3)), "contexts that the graph lacks"
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

@@ -146,6 +146,16 @@ def test_search_finds_an_exact_key_when_no_title_matches(client: TestClient):
     assert [item["key"] for item in body["items"]] == ["book-3"]
 
 
+def test_search_has_the_item_of_an_exact_key_before_titles_of_its_words(tmp_path: Path):
+    generation = Generation.open(write_generation(tmp_path, with_model=True))
+    served = TestClient(build_api(generation, ServeConfig()))
+    put = served.put("/v1/items/wild", json={"title": "White Teeth", "features": {"text": [1, 0]}})
+    assert put.status_code == 200
+    for limit in (1, 2):
+        found = served.get("/v1/search", params={"q": "wild", "limit": limit}).json()["items"]
+        assert [item["title"] for item in found] == ["White Teeth", "The Call of the Wild"][:limit]
+
+
 def test_search_keeps_to_its_limit_and_an_empty_text_finds_nothing(client: TestClient):
     found = client.get("/v1/search", params={"q": "the", "limit": 2}).json()["items"]
     assert len(found) == 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.search import TitleSearch, further_columns, normalize
+from serve.search import TitleSearch, further_columns, normalize, with_exact
 
 BOOKS = [
     ("The Hunger Games (The Hunger Games, #1)", "Suzanne Collins", 900),
@@ -85,6 +85,13 @@ def test_all_words_must_be_there(books: TitleSearch):
 @pytest.mark.parametrize("text", ["", "   ", "!?", "zzzzqqqq", "\x00"])
 def test_what_matches_nothing_finds_nothing(books: TitleSearch, text: str):
     assert found(books, text) == []
+
+
+def test_a_key_that_is_a_number_comes_behind_titles_and_is_always_there():
+    assert with_exact([4, 5], 9, 2, is_number=True) == [4, 9]
+    assert with_exact([4, 5], 9, 1, is_number=True) == [4]
+    assert with_exact([4, 9, 5], 9, 3, is_number=True) == [4, 9, 5]
+    assert with_exact([], 9, 1, is_number=True) == [9]
 
 
 def test_no_more_than_the_limit_is_given(books: TitleSearch):
