@@ -29,13 +29,22 @@ def run_pipeline(run: Run) -> None:
     started = time.monotonic()
     print(f"{run.config.name}: publishing into {shown(run.output)}", file=sys.stderr)
     results = [JOBS["ingest"](run)]
-    check_evaluation(run)
+    jobs = {name: job for name, job in JOBS.items() if name != "ingest"}
+    if run.evaluates:
+        check_evaluation(run)
+    else:
+        del jobs["evaluate"]
     with nullcontext() if all(stage.is_done for stage in run.stages) else session(run.config.ray):
-        results += [job(run) for name, job in JOBS.items() if name != "ingest"]
+        results += [job(run) for job in jobs.values()]
     generation = run.publish_generation()
     print(closing_table(results, run.output, seconds=time.monotonic() - started))
-    print(f"\nreport      {shown(results[-1].directory / 'report.html')}")
+    print()
+    if run.evaluates:
+        print(f"report      {shown(results[-1].directory / 'report.html')}")
     print(f"generation  {shown(generation)}")
+    if run.evaluates and any(results[0].counts["left_out_edges"].values()):
+        print("\nEdges left out were held out to evaluate with, and are not served.")
+        print("To serve from all edges: docs/running.md, `All edges, the same model`.")
 
 
 def closing_table(results: list[StageResult], output: Path, *, seconds: float) -> str:
@@ -50,14 +59,18 @@ def closing_table(results: list[StageResult], output: Path, *, seconds: float) -
         )
         for result in results
     ]
+    is_evaluated = results[-1].stage == "report"
+    quality = _quality(results[-1]) if is_evaluated else "nothing is held out to evaluate with"
     stages = text_table(rows, left=4)
-    return "\n".join(["", stages, "", f"{seconds:.0f} s in all", "", _quality(results[-1])])
+    return "\n".join(["", stages, "", f"{seconds:.0f} s in all", "", quality])
 
 
 def _content(result: StageResult) -> str:
     """Tell the few counts that say most; the manifest has them all."""
-    told = _CONTENT[result.stage]
-    return ", ".join(f"{result.counts[name]:,} {name.replace('_', ' ')}" for name in told)
+    told = [f"{result.counts[name]:,} {name.replace('_', ' ')}" for name in _CONTENT[result.stage]]
+    if left_out := sum(result.counts.get("left_out_edges", {}).values()):
+        told.append(f"{left_out:,} edges left out")
+    return ", ".join(told)
 
 
 def _quality(report: StageResult) -> str:

@@ -259,10 +259,11 @@ def _count_neighbors(draft: Draft, graph: Graph) -> None:
     unknown = _count_unknown(graph, np.flatnonzero(neighbor_ids[:, 0] < 0))
     if unknown:
         _log.warning(
-            "%d of %d items have neither an edge nor content: nothing is known of them, so nothing "
-            "is recommended for them, nor they to anyone",
+            "%d of %d items have neither content nor an edge in the graph%s: nothing is known of "
+            "them, so nothing is recommended for them, nor they to anyone",
             unknown,
             len(neighbor_ids),
+            " (edges held out to evaluate with do not count)" if graph.counts.num_left_out else "",
         )
     candidates = map_array(draft.path / "hard_negatives.npy")
     filled = (neighbor_ids >= 0).sum(axis=1)

@@ -225,15 +225,15 @@ class Run:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """All stages in the order they run."""
-        return (
-            self.graph,
-            self.neighborhoods,
-            self.model,
-            self.embeddings,
-            self.index,
-            self.report,
-        )
+        """All stages in the order they run; a report only where something is held out."""
+        made = (self.graph, self.neighborhoods, self.model, self.embeddings, self.index)
+        return (*made, self.report) if self.evaluates else made
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether pairs are held out to evaluate with, by shares or by a column that tells."""
+        data = self.config.data
+        return data.split.holds_out or (data.pairs is not None and data.pairs.split is not None)
 
     @property
     def checkpoints(self) -> Path:

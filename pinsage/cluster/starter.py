@@ -6,6 +6,7 @@ laptop; `ray_jobs/recipes/paper.yaml` has the paper's own settings.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
     if guess.num_pairs is not None and not guess.has_shared_contexts:
         # There is nothing to draw pairs from.
         minibatch["fresh_pairs"] = None
+    pairs = guess.num_pairs if minibatch["fresh_pairs"] is None else edges
+    steps_an_epoch = max(int((pairs or 0) * (1 - 2 * _HELD_OUT_SHARE)) // size, 1)
     if layers > 1 and edges > _MANY_PAIRS:
         minibatch["num_neighbors"] = 10
     widest = 512 if edges <= _MANY_EDGES else 128
@@ -82,7 +85,7 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
             "scale_features": "groups",
             "loss": {"kind": "softmax", "temperature": 0.05},
             "schedule": {
-                "epochs": _between(-(-_FEWEST_STEPS * size // max(edges, 1)), 5, 50),
+                "epochs": _between(math.ceil(_FEWEST_STEPS / steps_an_epoch), 5, 50),
                 "learning_rate": _learning_rate(size),
                 "warmup_epochs": 0.5,
                 "decay": 0.6,
@@ -137,10 +140,12 @@ def write_recipe(path: Path, text: str) -> None:
     """Write a recipe's text to a new file.
 
     Raises:
-        ConfigError: there is such a file already.
+        ConfigError: there is such a file already, or no such folder.
     """
     if path.exists():
         raise ConfigError(f"{path} is there already; give another name, or remove it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}; make it, or give another")
     with whole_file(path) as whole:
         whole.write_text(text, encoding="utf-8")
 

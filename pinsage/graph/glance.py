@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pinsage.base.errors import DataError
 from pinsage.graph.sources import Source, find_sources
-from pinsage.graph.tables import key_texts
+from pinsage.graph.tables import is_uuid, key_texts
 from pinsage.graph.times import times_of_texts
 
 _SAMPLE_ROWS = 200_000
@@ -107,7 +107,7 @@ class Glance:
         for source in self._sources:
             with _opened(source) as file:
                 # By its name: the reader takes `a.b` too where it is asked for `a`.
-                chunks += file.read([column])[column].cast(pa.large_string()).chunks
+                chunks += map(key_texts, file.read([column])[column].chunks)
         return _together(chunks)
 
     def require_key(self, column: str, flag: str) -> str:
@@ -214,7 +214,8 @@ def _kind(found: pa.DataType) -> str:
         found = found.value_type
     if types.is_null(found):
         return "null"
-    if types.is_string(found) or types.is_large_string(found) or types.is_string_view(found):
+    is_text = types.is_string(found) or types.is_large_string(found)
+    if is_text or types.is_string_view(found) or is_uuid(found):
         return "text"
     if types.is_integer(found):
         return "integer"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from pinsage.base.addresses import TablePath
 from pinsage.base.config import Config
@@ -179,8 +179,10 @@ class SplitConfig(Config):
     valid: Share = 0.1
     """Share for choosing settings and for early stopping."""
 
-    test: Annotated[PositiveFloat, Field(lt=1)] = 0.1
-    """Share for the reported figures; the latest where splits go by time."""
+    test: Share = 0.1
+    """Share for the reported figures; the latest where splits go by time. With 0 here and for
+    `valid`, nothing is held out: all edges are in the graph, as one wants them for serving, and
+    there is nothing to evaluate."""
 
     cold_items: Share = 0.0
     """Share of items, by a keyed hash of the key, that training does not see: the training graph
@@ -192,7 +194,17 @@ class SplitConfig(Config):
     def _leaves_train(self) -> "SplitConfig":
         if self.valid + self.test >= 1:
             raise ValueError(f"valid + test must be below 1, found {self.valid + self.test:g}")
+        if self.valid and not self.test:
+            raise ValueError(
+                f"test is 0 but valid is {self.valid:g}; hold both out, or neither to serve from "
+                "all edges"
+            )
         return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether pairs are held out where no column says which."""
+        return self.test > 0
 
 
 class DataConfig(Config):
@@ -247,3 +259,8 @@ class GraphCounts(Config):
     `cold_item`."""
     dropped: dict[str, int]
     """`table.reason` to rows dropped; empty unless `on_bad_rows` is `drop`."""
+
+    @property
+    def num_left_out(self) -> int:
+        """How many edges the tables have that the training graph has not."""
+        return sum(self.left_out_edges.values())

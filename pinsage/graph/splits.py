@@ -33,6 +33,9 @@ _TRAIN, _VALID, _TEST = range(len(SPLITS))
 _FAR_TOO_MUCH = 2
 """Times what was wanted."""
 
+_NEVER = np.iinfo(np.int64).max
+"""An encoded time behind all others."""
+
 _COLD_ITEMS = 1
 """What keys are hashed for, beside the splits."""
 
@@ -118,6 +121,8 @@ def label_pairs(
     holdout = Holdout(split, seed, derives_pairs=False)
     if pairs.splits is not None:
         splits = pairs.splits
+    elif not split.holds_out:
+        splits = np.full(len(pairs.query_ids), _TRAIN, np.int8)
     elif pairs.times is not None:
         cuts = time_cuts(pairs.times, split)
         splits = _by_time(pairs.times, cuts)
@@ -282,9 +287,10 @@ def check_labels(
     elif holdout.derives_pairs and holdout.cuts is None:
         fix = (
             "whole contexts are held out, and a few of them may leave none; change data.split, "
-            "give data.edges a timestamp, or give data.pairs"
+            "give data.edges a timestamp, or give data.pairs; data.split={valid: 0, test: 0} holds "
+            "nothing out, and evaluates nothing"
         )
-    for name in ("train", "test"):
+    for name in ("train", "test") if holdout.split.holds_out else ("train",):
         if not counts[name]:
             findings.add(f"data.split: no pairs are left for {name} out of {total}; {fix}")
     if counts["train"] and counts["test"] and _is_coarse(edges, left_out, holdout):
@@ -325,6 +331,11 @@ def cut_places(count: int, split: SplitConfig) -> tuple[int, int]:
         for share in (split.valid + split.test, split.test)
     )
     return valid, test
+
+
+def cuts_behind_all() -> tuple[int, int]:
+    """Give the encoded times at which valid and test begin if nothing is held out."""
+    return _NEVER, _NEVER
 
 
 def time_cuts(times: Shaped[np.ndarray, " n"], split: SplitConfig) -> tuple[np.generic, np.generic]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -267,7 +268,16 @@ def null_rows(column: pa.Array) -> Bool[np.ndarray, " rows"]:
 
 def key_texts(keys: pa.Array) -> pa.Array:
     """Write keys as text."""
-    return keys.cast(pa.large_string())
+    if not is_uuid(keys.type):
+        return keys.cast(pa.large_string())
+    distinct = keys.storage.dictionary_encode()
+    texts = [str(UUID(bytes=raw)) for raw in distinct.dictionary.to_pylist()]
+    return pa.array(texts, pa.large_string()).take(distinct.indices)
+
+
+def is_uuid(found: pa.DataType) -> bool:
+    """Tell whether a column holds UUIDs as databases write them, 16 bytes each."""
+    return getattr(found, "extension_name", "") == "arrow.uuid"
 
 
 def _settings(columns: Mapping[str, Wanted], where: Sequence[Filter]) -> dict[str, str]:
@@ -306,6 +316,8 @@ def _canonical(
     assert target is not None
     found = column.type
     try:
+        if is_uuid(found) and wanted.kind is not Kind.ANY:
+            return pa.chunked_array([key_texts(chunk) for chunk in column.chunks], target)
         if found_is_text(found) and pa.types.is_timestamp(target):
             return times_of_texts(column.cast(pa.large_string()))
         if pa.types.is_floating(found) and pa.types.is_integer(target):
@@ -359,7 +371,7 @@ def target_type(found: pa.DataType, kind: Kind) -> pa.DataType | None:
     if kind is Kind.WEIGHT:
         is_number = types.is_integer(value) or types.is_floating(value)
         return pa.float64() if is_number or types.is_decimal(value) else None
-    if found_is_text(value):
+    if found_is_text(value) or is_uuid(found):
         return pa.large_string()
     is_number = types.is_integer(value) or types.is_floating(value)
     return pa.int64() if kind is Kind.KEY and is_number else None

@@ -10,6 +10,7 @@ from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
 from pinsage.graph.guess import Guess
 from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig
+from pinsage.training.loop import too_few_steps
 from ray_jobs import recipe
 
 
@@ -31,6 +32,16 @@ def test_the_recipe_is_one_for_any_sizes(num_items, edges_an_item, num_pairs) ->
     assert (config.name, config.data) == ("a: name", guess.data)
     assert config.hard_negatives.first_rank < config.hard_negatives.last_rank
     assert (config.model.num_layers == 2) == (edges_an_item < 4)
+
+
+@pytest.mark.parametrize("num_edges", [700, 3_160, 9_000, 40_000, 2_000_000])
+@pytest.mark.parametrize("num_pairs", [None, 20_000])
+def test_the_settings_train_long_enough_on_what_is_not_held_out(num_edges, num_pairs) -> None:
+    guess = replace(tables(300, num_edges, num_pairs), has_shared_contexts=num_pairs is None)
+    train = RunConfig.model_validate(yaml.safe_load(recipe_text("x", guess))).train
+    pairs = round(0.8 * (num_pairs or num_edges))
+    steps = pairs // train.minibatch.size * train.schedule.epochs
+    assert too_few_steps(train, total=steps, pairs_per_step=train.minibatch.size) is None
 
 
 def test_columns_that_are_not_used_are_told_in_comments() -> None:

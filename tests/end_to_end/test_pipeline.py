@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from pinsage.base.artifacts import open_artifact
+from pinsage.base.errors import DataError
 from pinsage.cluster import drivers
 from pinsage.cluster.drivers import StageResult
 from pinsage.cluster.run import Run
 from pinsage.inference.export import read_embeddings
-from ray_jobs.pipeline import closing_table
+from ray_jobs.pipeline import closing_table, run_pipeline
 from tests.end_to_end.conftest import Finished
 from tests.runs import smoke_run
 
@@ -40,6 +41,28 @@ def test_the_model_beats_every_baseline_on_the_made_up_catalog(finished: Finishe
     for name in ("popularity", "content", "item_cosine", "walk"):
         assert metrics["pinsage"]["hit_rate@10"] > metrics[name]["hit_rate@10"]
     assert metrics["pinsage"]["hit_rate@10"] > 5 * metrics["popularity"]["hit_rate@10"]
+
+
+def test_all_edges_are_served_by_the_model_that_was_evaluated_where_nothing_is_held_out(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").symlink_to(finished.run.model.directory.parent)
+    run = smoke_run(
+        tmp_path,
+        "data.pairs=null",
+        "data.split={valid: 0, test: 0}",
+        f"embed.model={finished.run.model.directory.name}",
+    )
+    run_pipeline(run)
+    told = capsys.readouterr().out
+    assert "nothing is held out to evaluate with" in told
+    assert "left out" not in told
+    generation = json.loads((tmp_path / "generation.json").read_text())
+    assert set(generation) - {"format_version"} == {stage.name for stage in run.stages}
+    assert "report" not in generation
+    assert run.graph.manifest().counts["pairs"]["test"] == 0
+    with pytest.raises(DataError, match="no pair has that split"):
+        drivers.evaluate(run)
 
 
 def test_a_rerun_finds_everything_and_changes_nothing(finished: Finished) -> None:

@@ -1,6 +1,7 @@
 """Columns are told by types, values and names; what they do not decide is asked for."""
 
 import decimal
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,18 @@ def test_items_without_a_vector_are_to_be_kept(guess, rows) -> None:
     found = guess({"id": text_keys(), "looks": vectors, "looks.x": whole}, edges)
     missing = {group.column: group.missing for group in found.data.items.features}
     assert missing == {"looks": "zeros", "looks.x": "refuse"}
+
+
+def test_uuids_of_databases_may_be_keys(guess) -> None:
+    raw = pa.array([uuid.UUID(int=number).bytes for number in range(NUM_ITEMS)], pa.binary(16))
+    keys = pa.ExtensionArray.from_storage(pa.uuid(), raw)
+    boards = keys.take(pa.array([0, 1] * (NUM_ITEMS // 2)))
+    found = guess({"product": keys}, {"product": keys, "board": boards}).data
+    assert (found.items.key, found.edges[0].item, found.edges[0].context) == (
+        "product",
+        "product",
+        "board",
+    )
 
 
 def test_feature_groups_get_names_that_are_free(guess) -> None:

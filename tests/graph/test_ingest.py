@@ -1,4 +1,5 @@
 import logging
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -312,6 +313,24 @@ def test_dropping_bad_rows_counts_them_and_gives_the_graph_of_the_good_rows(benc
     }
     told = [record.getMessage() for record in caplog.records]
     assert len(set(told)) == len(told) >= len(graph.counts.dropped)
+
+
+def test_uuids_of_databases_are_keys_as_they_are_written(bench):
+    keys = [uuid.UUID(int=3**place) for place in range(70, 76)]
+    raw = pa.array([key.bytes for key in keys], pa.binary(16))
+    column = pa.ExtensionArray.from_storage(pa.uuid(), raw)
+    edges = {"item_id": column.take([0, 1, 1]), "context_id": column.take([2, 2, 2])}
+    pairs = {"query_item": column.take([0, 1]), "positive_item": column.take([1, 5])}
+    graph = bench.ingest(
+        bench.six(
+            items={"item_id": column, "title": list("abcdef"), "size": [[1.0, 1.0]] * 6},
+            edges=edges,
+            pairs=pairs | {"split": ["train", "test"]},
+        )
+    )
+    assert graph.catalog().keys == [str(key) for key in keys]
+    assert graph.context_keys().to_pylist() == [str(keys[2])]
+    assert (graph.num_edges, graph.counts.repeated_edges) == (2, 1)
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64()], ids=str)

@@ -29,7 +29,7 @@ def test_a_dumped_configuration_reads_back_the_same():
         ({"edges": []}, "at least 1"),
         ({"pairs": {"path": "p", "split": "s", "timestamp": "t"}}, "not both"),
         ({"split": {"valid": 0.5, "test": 0.5}}, "must be below 1, found 1"),
-        ({"split": {"test": 0}}, "greater than 0"),
+        ({"split": {"test": 0}}, "test is 0 but valid is 0.1; hold both out, or neither"),
         ({"edges": [{"path": "e", "where": [["a", "like", 1]]}]}, "Input should be"),
         ({"items": {"path": "i", "features": [{"name": "v"}]}}, "exactly one"),
         (

@@ -69,6 +69,7 @@ def make(
     pairs_config=None,
     seed=0,
     structure=None,
+    split=None,
 ):
     """Write tables and ingest them."""
     items = {"item_id": KEYS, "size": [[float(number)] for number in range(NUM_ITEMS)]}
@@ -87,6 +88,8 @@ def make(
     }
     if pairs is not None:
         tree["pairs"] = {"path": bench.write("pairs.parquet", pairs)} | (pairs_config or {})
+    if split is not None:
+        tree["split"] = split
     return bench.ingest(DataConfig.model_validate(tree), seed=seed, structure=structure)
 
 
@@ -123,6 +126,26 @@ def test_pairs_with_times_are_split_in_order_of_time(bench):
     assert [len(days[split]) for split in SPLITS] == [160, 20, 20]
     assert days["train"].max() < days["valid"].min() == CUT
     assert days["valid"].max() < days["test"].min()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TIMED,
+        {"timestamp": "day"},
+        {},
+        {"pairs": {name: pair_columns()[name] for name in ("query_item", "positive_item")}},
+    ],
+    ids=["timed pairs", "next in time", "rings", "hashed pairs"],
+)
+def test_all_edges_and_pairs_are_there_to_serve_from_where_nothing_is_held_out(bench, kind):
+    edges = edge_columns()
+    graph = make(bench, edges, **kind, split={"valid": 0, "test": 0})
+    assert graph.num_edges == len({*zip(edges["item_id"], edges["context_id"], strict=True)})
+    assert graph.counts.num_left_out == 0
+    held_out = make(bench, edges, **kind)
+    assert len(stored_splits(graph)) == len(stored_splits(held_out))
+    assert set(stored_splits(graph)) == {"train"} < set(stored_splits(held_out))
 
 
 def test_edges_at_or_after_the_first_held_out_pair_leave_the_graph(bench):
