@@ -42,6 +42,11 @@ _COMMENTS = {
 }
 
 
+_NOTHING_HELD_OUT = (
+    "# There are too few contexts to hold some out and measure with, so nothing is evaluated.\n"
+)
+
+
 def starter_settings(guess: Guess) -> dict[str, Any]:
     """Choose the settings for a first run by the sizes of the tables.
 
@@ -118,6 +123,7 @@ def recipe_text(name: str, guess: Guess) -> str:
         f"{guess.num_edges:,} edges, {pairs}.\n"
         "# Columns were found by their types, values and names: look them over.\n"
         f"{unused}"
+        f"{'' if guess.data.split.holds_out else _NOTHING_HELD_OUT}"
         f"name: {json.dumps(name)}\noutput: {json.dumps(f'runs/{name}')}\n",
         _section("data", data),
     ]

@@ -21,10 +21,12 @@ from pinsage.graph.schema import (
     FeatureConfig,
     ItemsConfig,
     PairsConfig,
+    SplitConfig,
 )
 from pinsage.graph.tables import no_rows
 
 _FEW_ROWS = 1_000
+_FEWEST_CONTEXTS = 20
 _LONG_TEXT = 200
 _MOST_METADATA = 12
 _MOST = 0.5
@@ -111,6 +113,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
             EdgesConfig(path=edges, item=item, context=context, timestamp=timestamp, weight=weight),
         ),
         pairs=described,
+        split=_shares(edges_table, context, by_context=timestamp is None and pairs is None),
     )
     unused = [
         _unused(items_table, _used_of_items(data.items)),
@@ -127,6 +130,14 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
         has_shared_contexts=has_shared_contexts,
         unused=tuple(text for text in unused if text),
     )
+
+
+def _shares(edges: Glance, context: str, *, by_context: bool) -> SplitConfig:
+    """Hold nothing out where that would be whole contexts, and there are very few."""
+    is_few = by_context and edges.is_sampled_whole
+    if is_few and len(pc.unique(edges.sample(context))) < _FEWEST_CONTEXTS:
+        return SplitConfig(valid=0.0, test=0.0)
+    return SplitConfig()
 
 
 def _used_of_items(config: ItemsConfig) -> set[str | None]:

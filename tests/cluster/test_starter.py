@@ -9,7 +9,7 @@ from pinsage.base.errors import ConfigError
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
 from pinsage.graph.guess import Guess
-from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig
+from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig, SplitConfig
 from pinsage.training.loop import too_few_steps
 from ray_jobs import recipe
 
@@ -42,6 +42,16 @@ def test_the_settings_train_long_enough_on_what_is_not_held_out(num_edges, num_p
     pairs = round(0.8 * (num_pairs or num_edges))
     steps = pairs // train.minibatch.size * train.schedule.epochs
     assert too_few_steps(train, total=steps, pairs_per_step=train.minibatch.size) is None
+
+
+def test_a_recipe_says_that_nothing_is_held_out_where_that_is_so() -> None:
+    guess = tables(9, 90)
+    split = SplitConfig(valid=0.0, test=0.0)
+    all_used = replace(guess, data=guess.data.model_copy(update={"split": split}))
+    assert "nothing is evaluated" not in recipe_text("x", guess)
+    text = recipe_text("x", all_used)
+    assert "nothing is evaluated" in text
+    assert RunConfig.model_validate(yaml.safe_load(text)).data.split == split
 
 
 def test_columns_that_are_not_used_are_told_in_comments() -> None:

@@ -316,6 +316,16 @@ def test_pairs_of_whole_floats_are_pairs_of_keys(guess) -> None:
     assert (found.query, found.positive) == ("one", "other")
 
 
+@pytest.mark.parametrize(("contexts", "timed"), [(1, False), (19, False), (20, False), (1, True)])
+def test_nothing_is_held_out_of_a_handful_of_contexts(guess, contexts, timed) -> None:
+    boards = [f"board {number % contexts}" for number in range(NUM_ITEMS)]
+    edges = {"id": text_keys(), "board": boards}
+    if timed:
+        edges["created_at"] = pa.array(range(NUM_ITEMS), pa.timestamp("s"))
+    split = guess({"id": text_keys()}, edges, context="board").data.split
+    assert split.holds_out == (timed or contexts == 20)
+
+
 def test_contexts_of_one_edge_each_are_refused_where_nothing_else_pairs_items(guess) -> None:
     numbers = np.arange(NUM_ITEMS)
     with pytest.raises(DataError, match=r"every 'board' has one edge.*--pairs"):
