@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pinsage.base.errors import DataError
 from pinsage.graph.glance import Glance, listed
+from pinsage.graph.guess_keys import is_text, matching_keys, repeats, share_of
 from pinsage.graph.schema import (
     ITEM_KEY,
     SPLITS,
@@ -29,7 +30,6 @@ _FEW_ROWS = 1_000
 _FEWEST_CONTEXTS = 20
 _LONG_TEXT = 200
 _MOST_METADATA = 12
-_MOST = 0.5
 _SHOWN = 5
 
 _TITLES = ("title", "name", "label")
@@ -91,7 +91,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     """
     items_table, edges_table = _filled(items), _filled(edges)
     pairs_table = _filled(pairs) if pairs else None
-    key, item = _matching_keys(items_table, edges_table, told)
+    key, item = matching_keys(items_table, edges_table, told.key, told.item)
     timestamp = _timestamp(edges_table, told.timestamp, {item, told.context})
     context = (
         edges_table.require_key(told.context, "--context")
@@ -100,7 +100,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     )
     keys = pc.unique(items_table.texts(key))
     described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
-    has_shared_contexts = _repeats(edges_table.sample(context))
+    has_shared_contexts = repeats(edges_table.sample(context))
     if pairs is None and not has_shared_contexts and edges_table.is_sampled_whole:
         raise DataError(
             f"{edges}: every {context!r} has one edge, so nothing says which items go together; "
@@ -159,97 +159,6 @@ def _filled(path: str) -> Glance:
     return table
 
 
-def _matching_keys(items: Glance, edges: Glance, told: Told) -> tuple[str, str]:
-    """Find the items' key, and the edges' column that has those keys."""
-    keys = [items.require_key(told.key, "--key")] if told.key else items.names("text", "integer")
-    columns = [edges.require_key(told.item, "--item")] if told.item else edges.key_like()
-    if told.key and told.item:
-        return told.key, told.item
-    samples = {column: edges.sample(column) for column in columns if _may_be_key(edges, column)}
-    best: list[tuple[float, str, str]] = []
-    unfit: list[str] = []
-    for key in keys:
-        fault, values = "", pa.array([], pa.large_string())
-        if not _may_be_key(items, key):
-            fault = f"is {items.type_of(key)}"
-        else:
-            values = items.texts(key)
-            fault = "" if told.key else _fault(values)
-        if fault:
-            unfit.append(f"{key!r} {fault}")
-            continue
-        for column, sample in samples.items():
-            share = _share_of(sample, values.drop_null())
-            if share > 0:
-                best.append((share + _bonus(key == column, share, sample), key, column))
-    best.sort(reverse=True)
-    if not (told.key or told.item or any(key == column for _, key, column in best)):
-        _refuse_odd_keys(items, edges)
-    if not best:
-        why = f"; unfit as keys: {listed(unfit)}" if unfit else ""
-        raise DataError(
-            f"no column of {edges.path} ({edges.with_types(edges.columns)}) has the unique keys of "
-            f"{items.path} ({items.with_types(items.columns)}){why}; say with --key and --item "
-            "which they are: text or whole numbers"
-        )
-    if len(best) > 1 and best[0][0] == best[1][0]:
-        fitting = [f"--key {k} --item {c}" for share, k, c in best if share == best[0][0]]
-        raise DataError(
-            f"several columns of {edges.path} could be the items of {items.path}; say which with "
-            f"one of: {' | '.join(fitting)}"
-        )
-    _, key, column = best[0]
-    if _is_text(items, key) != _is_text(edges, column):
-        raise DataError(
-            f"{edges.path}: {edges.with_types([column])} holds the keys of {items.path}: "
-            f"{items.with_types([key])}, but of another type; write both alike"
-        )
-    return key, column
-
-
-def _is_text(table: Glance, column: str) -> bool:
-    return column in table.names("text")
-
-
-def _may_be_key(table: Glance, column: str) -> bool:
-    return column in table.names("text", "integer")
-
-
-def _fault(keys: pa.Array) -> str:
-    """Say why values cannot be the items' keys; empty if they can."""
-    if keys.null_count:
-        return f"is null in {keys.null_count} of {len(keys)} rows"
-    repeats = len(keys) - len(pc.unique(keys))
-    return f"repeats in {repeats} of {len(keys)} rows" if repeats else ""
-
-
-def _bonus(names_are_equal: bool, share: float, sample: pa.Array) -> bool:  # noqa: FBT001
-    """Let equal names decide where several columns fit; but not those of the rows' numbers."""
-    return names_are_equal and (share > _MOST or _repeats(sample))
-
-
-def _repeats(values: pa.Array) -> bool:
-    return len(pc.unique(values)) < len(values)
-
-
-def _refuse_odd_keys(items: Glance, edges: Glance) -> None:
-    """Refuse columns of one name in both tables that look like the key but for their types.
-
-    Left alone, another column whose values happen to fit would be taken for the key.
-    """
-    for column in edges.columns:
-        odd = [table for table in (items, edges) if column in table.key_like("float", "scalar")]
-        plain = [table for table in (items, edges) if column in table.key_like()]
-        never_keys = [table for table in odd if column in table.names("scalar")]
-        if (odd and plain) or len(never_keys) > 1:
-            raise DataError(
-                f"{odd[0].path}: {column!r} is {odd[0].type_of(column)}, wanted a key of text or "
-                f"whole numbers, because {items.path} and {edges.path} both have a column of that "
-                "name; cast it (pandas turns integers to floats where some are missing: use "
-                "Int64), or say with --key and --item which columns are the keys"
-            )
-
-
 def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -> str | None:
     """Find the edges' time; refuse one that is written as text, lest the split go without it."""
     if told is not None:
@@ -277,7 +186,7 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
     left = [name for name in edges.key_like() if name not in taken]
     if len(left) > 1:
         # Numbers of the edges' own rows, or contexts of one edge each, say nothing.
-        left = [name for name in left if _repeats(edges.sample(name))] or left
+        left = [name for name in left if repeats(edges.sample(name))] or left
     if len(left) != 1:
         others = [name for name in edges.columns if name not in {*left, *taken}]
         hint = f"; not of text or whole numbers: {edges.with_types(others)}" if others else ""
@@ -320,7 +229,7 @@ def _metadata(table: Glance, key: str) -> list[str]:
 
 
 def _is_long(table: Glance, column: str) -> bool:
-    if not _is_text(table, column):
+    if not is_text(table, column):
         return False
     length = pc.mean(pc.utf8_length(table.sample(column, _FEW_ROWS)))
     return (length.as_py() or 0) > _LONG_TEXT
@@ -361,7 +270,7 @@ def _sides(table: Glance, columns: Sequence[str], split: str | None, keys: pa.Ar
     return [
         name
         for name in columns
-        if name != split and _share_of(table.sample(name, _FEW_ROWS), keys) > 0
+        if name != split and share_of(table.sample(name, _FEW_ROWS), keys) > 0
     ]
 
 
@@ -395,11 +304,6 @@ def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
                 if fits(column.lower(), name):
                     return column
     return None
-
-
-def _share_of(values: pa.Array, keys: pa.Array) -> float:
-    """Tell which share of values are keys."""
-    return float(pc.mean(pc.is_in(values, keys).cast(pa.float64())).as_py() or 0.0)
 
 
 def _group_names(columns: Sequence[str], used: Iterable[str]) -> dict[str, str]:
