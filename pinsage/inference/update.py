@@ -202,9 +202,13 @@ def rows_of_prints(
     >>> old, new = np.array([7, 5], np.uint64), np.array([5, 6, 7], np.uint64)
     >>> rows_of_prints(old, new).tolist()
     [1, -1, 0]
+    >>> rows_of_prints(old, np.array([7, 5, 6], np.uint64)).tolist()
+    [0, 1, -1]
     """
-    if not len(old):
-        return np.full(len(new), -1)
+    num = min(len(old), len(new))
+    if np.array_equal(old[:num], new[:num]):
+        # Rows are kept, as they are where items are only added: no other needs to be looked for.
+        return np.concatenate([np.arange(num), np.full(len(new) - num, -1)])
     order = np.argsort(old)
     places = np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)
     rows = order[places]
