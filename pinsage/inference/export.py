@@ -96,7 +96,7 @@ class PartsReader:
         self._starts = [int(path.stem.split("-")[1]) for path in self._paths]
         self._scratch = scratch
         self._part = lru_cache(maxsize=_PARTS_HELD)(self._read)
-        self._dropped: set[int] = set()
+        self._were_read: set[int] = set()
         self._kept: dict[int, Float32[np.ndarray, "rows width"]] = {}
         self._lock = Lock()
 
@@ -117,9 +117,9 @@ class PartsReader:
     def _read(self, number: int) -> Float32[np.ndarray, "rows width"]:
         lists = pq.read_table(self._paths[number], columns=["embedding"])["embedding"]
         rows = _as_matrix(lists).astype(np.float32, copy=False)
-        if number in self._dropped:
+        if number in self._were_read:
             rows = self._kept[number] = _on_disk(rows, self._scratch)
-        self._dropped.add(number)
+        self._were_read.add(number)
         return rows
 
 

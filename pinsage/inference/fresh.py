@@ -136,8 +136,9 @@ class FreshEncoder:
                 embeddings = self._model(torch.from_numpy(rows), on_device).float().numpy()
                 embeddings[self._model.overflows(torch.from_numpy(features)).numpy()] = np.nan
             # How many contexts there are says nothing where the graph knows none of them.
-            says = np.delete(features, self._columns[LOG_DEGREE], axis=1).any(axis=1)
-            embeddings[(ids[:, 0] < 0) & ~says] = 0.0
+            is_nowhere = np.array([len(item.context_ids) == 0 for item in items])
+            has_content = np.delete(features, self._columns[LOG_DEGREE], axis=1).any(axis=1)
+            embeddings[is_nowhere & ~has_content] = 0.0
         return Fresh(embeddings, features, ids, weights)
 
     def _neighborhoods(

@@ -191,7 +191,7 @@ def _owed(
 ) -> Int[np.ndarray, " queries"]:
     """Count the answers that there are for each query, up to k."""
     owed = np.full(num_queries, min(k, num_allowed))
-    for row, ids in enumerate(exclude or ()):
+    for row, ids in enumerate(exclude if exclude is not None else ()):
         if num_allowed - len(ids) < k:
             banned = np.unique(np.asarray(ids, np.int64))
             num_banned = len(banned) if allowed is None else np.count_nonzero(allowed[banned])
