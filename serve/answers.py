@@ -16,6 +16,7 @@ from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
 from serve.embedding import Description, Embedder, needs_model
 from serve.filters import Condition, FilterError, Filters
+from serve.finding import Finder
 from serve.generation import Generation, Parts
 from serve.homefeed import feed, recent_items
 from serve.live_items import Items, LiveItem, published_item
@@ -29,13 +30,6 @@ from serve.schemas import GenerationInfo, Item, MethodInfo
 from serve.schemas_embed import EmbedReply, EmbedRequest
 from serve.schemas_feed import HomefeedReply, HomefeedRequest, WhyReply
 from serve.schemas_items import DescriptionReply
-from serve.search import (
-    TitleSearch,
-    further_columns,
-    further_words,
-    search_written,
-    with_exact,
-)
 from serve.starting import StartingPoints
 from serve.telling import feed_reply, neighbors_told, why_reply
 from serve.watched import WatchedIndex
@@ -82,10 +76,7 @@ class Answers:
             self._methods[PINSAGE] = replace(self._by_embedding, index=self._watched)
         degrees = generation.graph.adjacency().item_degrees
         self._starting = StartingPoints(degrees)
-        self._further = further_columns(catalog.table)
-        texts = zip(*(catalog.table[name].to_pylist() for name in self._further), strict=True)
-        more = [further_words(row) for row in texts] or [""] * len(catalog)
-        self._titles = TitleSearch(catalog.titles, more, degrees)
+        self._finder = Finder(catalog, degrees)
         # What is compiled or mapped on first use is so now, not in somebody's first request.
         for item_id in self._starting.best_known(1, self.items):
             for method in self.methods:
@@ -308,12 +299,7 @@ class Answers:
 
     def search(self, text: str, limit: int) -> list[Item]:
         """Find items by the words of their titles, and the item of that very key."""
-        if self.items.is_as_published:
-            found = self._titles.search(text, limit)
-        else:
-            found = self._search_all(text)[:limit]
-        if (exact := self.items.id_of(text)) is not None:
-            found = with_exact(found, exact, limit, is_number=text.isdigit())
+        found = self._finder.find(text, limit, self.items)
         return [self.items.item(item_id) for item_id in found]
 
     def starting_points(self, limit: int) -> list[Item]:
@@ -392,12 +378,6 @@ class Answers:
         rows = [found.values for found in live.values()]
         mask[list(live)] = self._filters.mask_of(rows, conditions)
         return mask
-
-    def _search_all(self, text: str) -> list[int]:
-        """Search published items that are as they were, and written ones."""
-        found = self._titles.scored(text, self.items.hidden)
-        found += search_written(self.items.live, self._further, text)
-        return [item_id for _, item_id in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 
     def _text(self, item_id: int) -> bytes:
         """An item's JSON object."""

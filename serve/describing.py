@@ -13,7 +13,7 @@ from serve.schemas_items import DescriptionReply
 def description(
     generation: Generation, items: Items, item_id: int, columns: Collection[str]
 ) -> DescriptionReply:
-    """Describe an item, published or written, so that putting it again changes nothing.
+    """Describe an item, published or written, so that putting it again changes nothing that is put.
 
     Args:
         generation: where it is published.

@@ -213,20 +213,6 @@ def search_written(
     return found
 
 
-def with_exact(found: Sequence[int], exact: int, limit: int, *, is_number: bool) -> list[int]:
-    """Put the item of a key that was typed among those found by titles.
-
-    It comes first. Where the key is a number it comes last: numbers are in titles too.
-
-    >>> with_exact([1, 2, 3], 9, 3, is_number=False), with_exact([1, 2, 3], 9, 3, is_number=True)
-    ([9, 1, 2], [1, 2, 9])
-    """
-    others = [other for other in found if other != exact]
-    if not is_number:
-        return [exact, *others][:limit]
-    return list(found) if exact in found else [*others[: max(limit - 1, 1)], exact][:limit]
-
-
 def further_columns(table: pa.Table) -> list[str]:
     """Name the columns that items are looked up by besides the title, such as their authors.
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.search import TitleSearch, further_columns, normalize, with_exact
+from serve.finding import with_exact
+from serve.search import TitleSearch, further_columns, normalize
 
 BOOKS = [
     ("The Hunger Games (The Hunger Games, #1)", "Suzanne Collins", 900),
