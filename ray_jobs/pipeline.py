@@ -29,13 +29,11 @@ def run_pipeline(run: Run) -> None:
     started = time.monotonic()
     print(f"{run.config.name}: publishing into {shown(run.output)}", file=sys.stderr)
     results = [JOBS["ingest"](run)]
-    jobs = {name: job for name, job in JOBS.items() if name != "ingest"}
+    done_or_not_wanted = {"ingest"} if run.evaluates else {"ingest", "evaluate"}
     if run.evaluates:
         check_evaluation(run)
-    else:
-        del jobs["evaluate"]
     with nullcontext() if all(stage.is_done for stage in run.stages) else session(run.config.ray):
-        results += [job(run) for job in jobs.values()]
+        results += [job(run) for name, job in JOBS.items() if name not in done_or_not_wanted]
     generation = run.publish_generation()
     print(closing_table(results, run.output, seconds=time.monotonic() - started))
     print()

@@ -18,13 +18,8 @@ from pinsage.graph.findings import Findings
 from pinsage.graph.pieces import Piece, has_piece, open_piece, save_piece
 from pinsage.graph.schema import SPLITS, SplitConfig
 from pinsage.graph.sharding import Side
-from pinsage.graph.splits import (
-    Holdout,
-    LabeledPairs,
-    check_labels,
-    cut_places,
-    cuts_behind_all,
-)
+from pinsage.graph.split_checks import check_labels
+from pinsage.graph.splits import CUTS_BEHIND_ALL, Holdout, LabeledPairs, cut_places
 from pinsage.graph.tasks import Tasks
 from pinsage.graph.times import in_order
 
@@ -209,7 +204,7 @@ def time_cuts_of_edges(build: Build, split: SplitConfig) -> tuple[int, int]:
     All rows decide the cuts, repeated ones too: which item a future row names moves nothing.
     """
     if not split.holds_out:
-        return cuts_behind_all()
+        return CUTS_BEHIND_ALL
     folder = build.folder / "time_cuts"
     if not has_piece(folder):
         parts = [open_piece(part) for part in build.folders("grouped")]
