@@ -10,7 +10,10 @@ from serve.schemas_embed import EmbedNeighbor, EmbedRequest
 Title = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(whole)]
 Image = Annotated[
     str,
-    StringConstraints(max_length=10_000, pattern=r"^(https?://[^\s]+|[^\s:]+)$"),
+    StringConstraints(
+        max_length=10_000,
+        pattern=r"^((https?://|data:image/)[^\s]([^\x00-\x1f]*[^\s])?|[^\s:]([^:\x00-\x1f]*[^\s:])?)$",
+    ),
     AfterValidator(whole),
 ]
 
@@ -40,7 +43,8 @@ class PutRequest(EmbedRequest):
     """Its title; its key if left out."""
 
     image: Image | None = Field(default=None, examples=["https://example.com/covers/1.jpg"])
-    """Where its picture is: an address of http or https, or a path beside this page."""
+    """Where its picture is: an address of http or https, a picture as `data:image/…`, or a path
+    beside this page."""
 
     metadata: Annotated[dict[str, Any], AfterValidator(_writable)] = Field(
         default_factory=dict, examples=[{"authors": "Christopher Buehlman", "year": 2024}]

@@ -9,21 +9,11 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int32, Int64, Shaped
 
 from pinsage.base.errors import DataError
+from pinsage.graph.columns import Kind, Wanted, distinct_columns, key_texts, null_rows, target_type
 from pinsage.graph.findings import Findings, Place
 from pinsage.graph.schema import EdgesConfig
 from pinsage.graph.sources import Source, find_sources
-from pinsage.graph.tables import (
-    Kind,
-    OpenFile,
-    Table,
-    Wanted,
-    distinct_columns,
-    key_texts,
-    null_rows,
-    open_file,
-    read_rows,
-    target_type,
-)
+from pinsage.graph.tables import OpenFile, Table, open_file, read_rows
 from pinsage.graph.times import TimeKind, TimeScale, times_of_texts
 
 _KINDS: dict[pa.DataType, TimeKind] = {

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pinsage.base.errors import DataError
+from pinsage.graph.columns import is_uuid, key_texts
 from pinsage.graph.sources import Source, find_sources
-from pinsage.graph.tables import is_uuid, key_texts
 from pinsage.graph.times import times_of_texts
 
 _SAMPLE_ROWS = 200_000

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from pinsage.base.errors import DataError
 from pinsage.graph.catalog import IMAGE_NOTE, TITLE_NOTE
+from pinsage.graph.columns import Kind, Wanted, null_rows
 from pinsage.graph.findings import Findings
 from pinsage.graph.schema import ITEM_KEY, FeatureConfig, ItemsConfig
 from pinsage.graph.sources import find_sources, load_npy
-from pinsage.graph.tables import Kind, Table, Wanted, null_rows, read_table
+from pinsage.graph.tables import Table, read_table
 
 _CHECK_ROWS = 65_536
 """How many feature rows are checked or copied at a time; bounds the memory of a float32 copy."""

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int8, Int32, Shaped
 
+from pinsage.graph.columns import Kind, Wanted
 from pinsage.graph.edges import find_items, note_nulls, read_times, with_prefix
 from pinsage.graph.findings import Findings
 from pinsage.graph.items import Items
 from pinsage.graph.schema import SPLITS, PairsConfig
-from pinsage.graph.tables import Kind, Table, Wanted, read_table
+from pinsage.graph.tables import Table, read_table
 
 
 @dataclass(frozen=True)

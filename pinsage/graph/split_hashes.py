@@ -8,8 +8,8 @@ import pyarrow as pa
 from jaxtyping import UInt64
 
 from pinsage.base.seeding import Stream, stream_key
+from pinsage.graph.columns import key_texts
 from pinsage.graph.pairs import PairRows
-from pinsage.graph.tables import key_texts
 
 
 def pair_hashes(pairs: PairRows, item_keys: pa.Array, seed: int) -> UInt64[np.ndarray, " pairs"]:

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Int, Int8, Int64, Shaped, UInt64
 
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream_key
+from pinsage.graph.columns import key_texts
 from pinsage.graph.pairs import PairRows
 from pinsage.graph.schema import SPLITS, SplitConfig
 from pinsage.graph.split_hashes import mix, pair_hashes, text_hashes
-from pinsage.graph.tables import key_texts
 from pinsage.graph.times import TimeScale
 from pinsage.kernels.csr import MergedRows, order_in_rows
 

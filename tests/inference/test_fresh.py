@@ -156,6 +156,31 @@ def test_an_item_without_anything_has_no_embedding_and_no_neighbors(
     assert fresh.features[1].sum() == np.float32(np.log1p(3)), "contexts that the graph lacks"
 
 
+@pytest.mark.parametrize("num_layers", [0, 1])
+def test_an_item_alone_in_its_contexts_and_without_content_keeps_its_embedding(
+    tmp_path: Path, num_layers: int
+) -> None:
+    data = write_tables(tmp_path / "tables")
+    items = pq.read_table(data.items.path)
+    content = items["content"].to_pylist()
+    content[7] = [0.0] * len(content[7])
+    column = pa.array(content, items["content"].type)
+    items = items.set_column(items.column_names.index("content"), "content", column)
+    pq.write_table(items, data.items.path)
+    edges = pq.read_table(data.edges[0].path)
+    others = edges.filter(pc.not_equal(edges["item_id"], items["item_id"][7]))
+    own = pa.table({"item_id": items["item_id"].slice(7, 1), "context_id": ["its own"]})
+    pq.write_table(pa.concat_tables([others, own]), data.edges[0].path)
+    world = build(tmp_path, data)
+    (item_id,) = np.flatnonzero(np.array(world.graph.catalog().keys) == items["item_id"][7].as_py())
+    model = model_for(world, num_layers)
+    fresh = world.encoder(model).embed([world.given(int(item_id))])
+    assert (fresh.neighbor_ids == -1).all()
+    expected = world.batch(model, tmp_path)[[item_id]]
+    assert expected.any()
+    np.testing.assert_allclose(fresh.embeddings, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_new_item_is_close_to_what_the_next_batch_run_makes_of_it(
     tmp_path: Path, num_layers: int

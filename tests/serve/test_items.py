@@ -85,7 +85,8 @@ def test_a_deleted_item_is_unknown_and_deleting_again_changes_nothing(
         ("new", {"metadata": {"title": "x"}}, "as `title`"),
         ("new", {"metadata": {"item_key": "x"}}, "in the path"),
         ("new", {"image": "javascript:alert(1)"}, "image"),
-        ("new", {"image": "covers/a b.jpg"}, "image"),
+        ("new", {"image": "data:text/html,x"}, "image"),
+        ("new", {"image": "covers/a\nb.jpg"}, "image"),
         ("new", {"titel": "x"}, "titel"),
         ("new", {"metadata": {"year": 2**70}}, "between -2^63 and 2^63"),
         ("new", {"metadata": {"year": 10**400}}, "64 bits"),
@@ -262,12 +263,14 @@ def test_an_unknown_item_has_no_description(client: TestClient):
     assert client.get("/v1/items/nowhere/description").json()["code"] == "unknown_item"
 
 
-def test_what_is_published_of_any_catalog_can_be_put_again(tmp_path: Path):
+@pytest.mark.parametrize(
+    "image", ["covers/\u00fc-{}.jpg", "covers/part {}.jpg", "data:image/png;base64,AAA{}="]
+)
+def test_what_is_published_of_any_catalog_can_be_put_again(tmp_path: Path, image: str):
     columns = {
         "tags": pa.array([["a", None]] * len(KEYS)),
         "hash": pa.array([2**63 + 5] * len(KEYS), pa.uint64()),
     }
-    image = "covers/\u00fc-{}.jpg"
     path = write_generation(tmp_path, with_model=True, image=image, columns=columns)
     client = open_client(path)
     item = f"/v1/items/{KEYS[2]}"
