@@ -7,6 +7,7 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
+from pinsage.cluster.gpus import GPUS_AS_GIVEN
 from pinsage.cluster.run_config import ServeConfig
 from serve.api import build_api
 from serve.auth import behind_haproxy
@@ -71,7 +72,11 @@ def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Appl
         graceful_shutdown_timeout_s=config.boundary.request_timeout_s,
         health_check_period_s=_HEALTH_PERIOD_S,
         health_check_timeout_s=_HEALTH_TIMEOUT_S,
-        ray_actor_options={"num_cpus": config.cpus_per_replica},
+        ray_actor_options={
+            "num_cpus": config.cpus_per_replica,
+            "num_gpus": config.gpus_per_replica,
+            "runtime_env": {"env_vars": GPUS_AS_GIVEN},
+        },
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
     return describe(serve.ingress(open_api)(Recommender)).bind()

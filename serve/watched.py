@@ -70,6 +70,7 @@ class WatchedIndex:
         self._index = index
         self._metrics = metrics
         self._every = recheck_every
+        self._is_closed = False
         self._clock = clock
         self._rests_until = clock()
         self._number = itertools.count(1)
@@ -91,7 +92,7 @@ class WatchedIndex:
         number = next(self._number)
         if number % _TOLD_EVERY == 0:
             self.tell()
-        if self._every and number % self._every == 0:
+        if self._every and number % self._every == 0 and not self._is_closed:
             first = None if exclude is None else exclude[:1]
             self._offer(_Sample(queries[:1], k, first, allowed, scores[:1]))
         return ids, scores
@@ -109,7 +110,8 @@ class WatchedIndex:
 
     def close(self) -> None:
         """Compare nothing more; searches are still answered."""
-        self._every = 0
+        with self._lock:
+            self._is_closed = True
         self.stop()
 
     def tell(self) -> None:
@@ -123,9 +125,13 @@ class WatchedIndex:
     def _offer(self, sample: _Sample) -> None:
         if self._clock() < self._rests_until:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._compare, name="recheck", daemon=True)
-            self._thread.start()
+        with self._lock:
+            # Nobody would end a thread that begins after `close`.
+            if self._is_closed:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._compare, name="recheck", daemon=True)
+                self._thread.start()
         try:
             self._samples.put_nowait(sample)
         except queue.Full:

@@ -28,6 +28,23 @@ class Stream(IntEnum):
     SEARCH = 14
     SUBGRAPH = 15
     FRESH_PAIRS = 16
+    HYPERPLANES = 17
+
+
+class Sample(IntEnum):
+    """What is drawn by `Stream.SAMPLE`, as its first part; for ever, too.
+
+    Without a part it draws the items by which features are scaled.
+    """
+
+    QUERIES = 0
+    SHEETS = 1
+    SIMILARITY = 2
+    POOL = 3
+    MAP = 4
+    VALIDATION = 5
+    RECALL = 6
+    TUNING = 7
 
 
 def stream_key(seed: int, purpose: Stream, *parts: int) -> int:

@@ -34,11 +34,14 @@ def demands(config: RunConfig, *, num_gpus: int) -> list[Demand]:
     embedders = embed.num_workers or 1
     embeds_on_gpu = wants_gpus("auto", embedders, num_gpus=num_gpus)
     embedding = {"CPU": embed.cpus_per_worker} | ({"GPU": 1.0} if embeds_on_gpu else {})
+    replica = {"CPU": serve.cpus_per_replica}
+    if serve.gpus_per_replica:
+        replica["GPU"] = serve.gpus_per_replica
     replicas = serve.num_replicas if serve.scaling is None else serve.scaling.max_replicas
     return [
         Demand("ingest", ({"CPU": 1.0},)),
         Demand("walk", ({"CPU": STORE_CPUS},) * config.graph.num_shards),
         Demand("train", (worker_bundle(use_gpu=on_gpu),) * train.most_workers),
         Demand("embed", (embedding,) * embedders),
-        Demand("serve", ({"CPU": serve.cpus_per_replica},) * replicas),
+        Demand("serve", (replica,) * replicas),
     ]

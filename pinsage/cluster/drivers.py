@@ -20,7 +20,7 @@ from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
 from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.files import whole_file
-from pinsage.base.seeding import Stream, stream
+from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.cluster import metrics
 from pinsage.cluster.builders import ClusterTasks
 from pinsage.cluster.embedder import embed_all
@@ -391,7 +391,8 @@ def _index(run: Run, draft: Draft) -> None:
     built = build_index(vectors, run.config.index, seed=run.config.seed)
     save_index(built, draft)
     count = min(len(vectors), _RECALL_SAMPLE)
-    sample = stream(run.config.seed, Stream.SAMPLE).choice(len(vectors), count, replace=False)
+    draw = stream(run.config.seed, Stream.SAMPLE, Sample.RECALL)
+    sample = draw.choice(len(vectors), count, replace=False)
     recall = measured_recall(built, k=_RECALL_K, sample=sample)
     metrics.gauge("index_recall", recall, k=str(_RECALL_K))
     draft.counts |= {

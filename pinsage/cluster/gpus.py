@@ -14,6 +14,13 @@ _log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
+GPUS_AS_GIVEN = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""Environment in which Ray shows GPUs to those alone that it has given some to.
+
+Without it, everybody on a node sees all of its GPUs, and whoever asks PyTorch computes on the first
+one, beside the one that Ray has given it to.
+"""
+
 _ANSWER_S = 60.0
 """How long a GPU that Ray counts has to answer; it may be busy."""
 

@@ -99,6 +99,9 @@ def run_training(task: TrainTask) -> Path:
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,  # type: ignore[arg-type]  # a pair is new
             use_gpu=use_gpu,
+            resources_per_worker=dict(worker_bundle(use_gpu=use_gpu)),
+            # Near each other where they have GPUs; else on as many nodes' cores as there are.
+            placement_strategy="PACK" if use_gpu else "SPREAD",
             elastic_resize_monitor_interval_s=task.train.resize_interval_s,  # type: ignore[call-arg]
         ),
         run_config=ray.train.RunConfig(
@@ -146,25 +149,53 @@ def _plan(task: TrainTask, gpu: Gpu | None) -> MemoryPlan:
     graph = Graph.open(task.producers.graph)
     table = Neighborhoods.open(task.producers.neighborhoods)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    with_cpus = [node for node in nodes if node.get("CPU")] or nodes
+    kind = "CPU" if gpu is None else "GPU"
+    with_room = [node for node in nodes if node.get(kind)] or nodes
     facts = TrainingFacts(
         num_items=graph.num_items,
         feature_width=graph.feature_width,
         num_pairs=task.num_pairs,
         num_neighbors=table.ids.shape[1],
         num_candidates=table.hard_negatives.shape[1],
-        workers_per_node=math.ceil(task.train.most_workers / len(with_cpus)),
+        workers_per_node=most_on_a_node(
+            task.train.most_workers, [node.get(kind, 0) for node in with_room], packed=bool(gpu)
+        ),
         on_gpu=gpu is not None,
     )
     node_bytes, store_bytes = (
-        min(int(node.get(kind, 0)) for node in with_cpus)
-        for kind in ("memory", "object_store_memory")
+        min(int(node.get(memory, 0)) for node in with_room)
+        for memory in ("memory", "object_store_memory")
     )
     plan = check_memory(task.model, task.train, facts, node_bytes=node_bytes)
     gpu_bytes = None if gpu is None else gpu.memory_bytes
     for text in doubts(plan, node_bytes=node_bytes, store_bytes=store_bytes, gpu_bytes=gpu_bytes):
         _log.warning("%s", text)
     return plan
+
+
+def most_on_a_node(num_workers: int, room: Sequence[float], *, packed: bool) -> int:
+    """Tell how many workers will share one node's memory, at most.
+
+    Args:
+        num_workers: most workers that there will be.
+        room: how many of them each node has room for.
+        packed: whether they stand together; if not, they are spread.
+
+    >>> most_on_a_node(4, [8, 1], packed=True), most_on_a_node(4, [8, 1], packed=False)
+    (4, 3)
+    """
+    largest = max(1, *map(int, room))
+    if packed:
+        return min(num_workers, largest)
+    even = next(
+        (each for each in range(1, largest + 1) if _placed(room, each) >= num_workers), largest
+    )
+    return min(num_workers, even)
+
+
+def _placed(room: Sequence[float], each: int) -> int:
+    """Count the workers that are placed with no more than so many on a node."""
+    return sum(min(int(here), each) for here in room)
 
 
 def find_result(task: TrainTask) -> Path | None:
@@ -309,6 +340,7 @@ def explained(error: BaseException, task: TrainTask) -> PinsageError:
         if isinstance(failure, WorkerTimeoutError):
             return WorkerTimeoutError(str(failure))
     return TrainingError(
-        f"training stopped after {task.train.max_failures} lost workers: {error}; run it again "
-        "to go on from the newest checkpoint"
+        f"training stopped: workers failed or were lost more than train.max_failures="
+        f"{task.train.max_failures} times, the last time by: {error}; mend that if it is an error, "
+        "and run it again to go on from the newest checkpoint"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pinsage.cluster.run_config import RunConfig
 from pinsage.inference.export import PART_ROWS
 from pinsage.inference.layerwise import BLOCK
+from pinsage.sampling.pairs import steps_per_epoch
 from pinsage.training.memory import TrainingFacts, num_weights, plan_memory, slots_of_layers
 
 MIB = 2**20
@@ -236,7 +237,8 @@ class _Part:
         )
         held = plan_memory(config.model, config.train, facts)
         actors = 1 + config.train.num_producers
-        steps = config.train.schedule.epochs * math.ceil(size.pairs / config.train.minibatch.size)
+        an_epoch = steps_per_epoch(size.pairs, config.train.minibatch.size)
+        steps = config.train.schedule.epochs * an_epoch
         flops, gathered = self._step(facts)
         return Need(
             "train",
@@ -248,7 +250,7 @@ class _Part:
             + self.costs.step_share * (held.most - held.certain),
             shared_bytes=held.minibatches,
             mapped_bytes=held.mapped,
-            gpu_bytes=held.step + held.states if facts.on_gpu else 0,
+            gpu_bytes=held.gpu,
             disk_bytes=num_weights(config.model, self.feature_width) * _FLOAT,
             scratch_bytes=num_weights(config.model, self.feature_width)
             * _FLOAT

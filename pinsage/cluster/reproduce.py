@@ -18,7 +18,7 @@ from pinsage.base.artifacts import Draft, fingerprint, open_artifact, publish, s
 from pinsage.base.errors import DataError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import ALLOCATOR
-from pinsage.base.seeding import Stream, stream
+from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.cluster import drivers
 from pinsage.cluster.alone import train_alone
 from pinsage.cluster.gpus import find_gpu
@@ -50,8 +50,6 @@ from pinsage.training import load_progress
 from pinsage.training.scalars import LOG, read_lines
 
 REPRODUCTION = "reproduction"
-
-_SIMILARITY_SAMPLE = 2
 
 
 def reproduce(config: ReproduceConfig) -> Path:
@@ -192,7 +190,7 @@ def _measure(trial: Trial, draft: Draft) -> None:
         "method": trial.method,
         "candidates": ranks.num_candidates,
         "similarity": similarity_distribution(
-            scorer.vectors, stream(run.config.seed, Stream.SAMPLE, _SIMILARITY_SAMPLE)
+            scorer.vectors, stream(run.config.seed, Stream.SAMPLE, Sample.SIMILARITY)
         )
         if isinstance(scorer, EmbeddingCosine)
         else None,

@@ -103,6 +103,10 @@ class ServeConfig(Config):
     """Questions one copy answers at a time, and writes it takes at a time; more get a 503."""
     cpus_per_replica: Annotated[float, Field(ge=0)] = 0.25
     """CPUs that Ray counts for a copy; small, so that copies fit beside running jobs."""
+    gpus_per_replica: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that Ray counts for a copy, which then keeps its index there if that is a faiss one (but
+    for HNSW); with a share, such as 0.25, copies use one together. With `--direct`, where Ray gives
+    nothing, any GPU of the machine is used."""
     boundary: BoundaryConfig = BoundaryConfig()
     scaling: ScalingConfig | None = None
     """Start and stop copies as the load asks for; None keeps `num_replicas`."""

@@ -19,6 +19,7 @@ from pinsage.base.errors import ConfigError, ResourceError
 from pinsage.base.logs import progress_watchers
 from pinsage.base.machine import available_cpus
 from pinsage.base.storage import filesystem_at
+from pinsage.cluster.gpus import GPUS_AS_GIVEN
 from pinsage.cluster.metrics import tell_progress
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.worker_logs import worker_environment
@@ -102,7 +103,7 @@ def _join(config: RayConfig) -> str:
                 address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=worker_environment(),
+                runtime_env=_with_gpus_as_given(worker_environment()),
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(
@@ -112,8 +113,15 @@ def _join(config: RayConfig) -> str:
     return "joined a cluster"
 
 
+def _with_gpus_as_given(environment: dict[str, Any] | None) -> dict[str, Any]:
+    told = environment or {}
+    return {**told, "env_vars": {**told.get("env_vars", {}), **GPUS_AS_GIVEN}}
+
+
 def _start_here(config: RayConfig) -> None:
     """Start Ray on this machine; where that takes longer than Ray itself waits, start anew."""
+    # All that Ray starts here inherits it, without an environment of its own to set up.
+    os.environ.update(GPUS_AS_GIVEN)
     for attempt in range(1, _START_ATTEMPTS + 1):
         try:
             with _native_output_hidden():

@@ -34,7 +34,7 @@ _ENOUGH_HELD_OUT = 50_000
 
 _COMMENTS = {
     "graph": "Features made from the graph itself; without content, the only ones.",
-    "walk": "Importance neighborhoods (paper, 3.1).",
+    "walk": "Importance neighborhoods (paper, 3.2).",
     "hard_negatives": "Ranks of the walks' visits: like the query, but not too like (paper, 3.3).",
     "model": "One convolution; a second one pays where items have fewer edges.",
     "train": "Pairs are two items of one context, drawn anew every epoch.",

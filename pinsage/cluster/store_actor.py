@@ -76,6 +76,7 @@ class Store:
         self._walks: dict[Token, ShardWalk] = {}
         self._own: dict[Token, Message] = {}
         self._rows: dict[Token, dict[str, np.ndarray]] = {}
+        self._counting = threading.Lock()
         self._sent_bytes = 0
         self._walk_s = 0.0
 
@@ -198,7 +199,9 @@ class Store:
         """Keep this shard's own message; the others are the call's return values."""
         self._own[token] = messages[self._shard]
         messages[self._shard] = None
-        self._sent_bytes += sum(message.nbytes for message in messages if message is not None)
+        num_bytes = sum(message.nbytes for message in messages if message is not None)
+        with self._counting:
+            self._sent_bytes += num_bytes
         return messages if len(messages) > 1 else None
 
     def _received(self, token: Token, arriving: Sequence[Any]) -> list[Any]:
@@ -221,7 +224,8 @@ class Store:
         try:
             yield
         finally:
-            self._walk_s += time.thread_time() - started
+            with self._counting:
+                self._walk_s += time.thread_time() - started
 
 
 _OPTIONS: Any = {

@@ -120,7 +120,10 @@ def _train_rank(task: TrainTask, producers: list[PlacedProducer], board: Any) ->
         )
         worker = _Worker(task, rank, model, optimizer, device, heart, saver, minibatches)
         training_step = TrainingStep(
-            ray.train.torch.prepare_model(model),
+            # The buffers are the features' scaling, the same on all ranks for ever.
+            ray.train.torch.prepare_model(
+                model, parallel_strategy_kwargs={"broadcast_buffers": False}
+            ),
             optimizer,
             task.train.loss,
             device=device,
@@ -224,14 +227,10 @@ class _Worker:
         return found.item()
 
     def wants_to_stop(self) -> bool:
-        """Tell all ranks after the same step whether one of them was asked to stop."""
+        """Tell whether this rank was asked to stop."""
         if self._rank == 0:
             self._saver.check()
-        if not is_shared():
-            return self._heart.stopping
-        asked = torch.tensor([float(self._heart.stopping)], device=self._device)
-        distributed.all_reduce(asked, op=distributed.ReduceOp.MAX)
-        return bool(asked.item())
+        return self._heart.stopping
 
     def _watched(self) -> Iterator[Minibatch]:
         while True:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from pinsage.base.errors import DataError, NotFiniteError
-from pinsage.base.seeding import Stream, stream
+from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.evaluation.baselines import EmbeddingCosine
 from pinsage.evaluation.metrics import hit_rate
 from pinsage.evaluation.ranking import rank_pairs
@@ -51,7 +51,7 @@ def draw_sample(graph: Graph, config: ValidationConfig, *, seed: int) -> Validat
             f"{graph.artifact.path}: train.validation looks at pairs of split valid, but there are "
             "none; change data.pairs or data.split, or set train.validation=null"
         )
-    rng = stream(seed, Stream.SAMPLE, 1)
+    rng = stream(seed, Stream.SAMPLE, Sample.VALIDATION)
     chosen = np.sort(rng.choice(len(pairs), min(config.sample, len(pairs)), replace=False))
     queries, positives = pairs.queries[chosen], pairs.positives[chosen]
     candidates = np.arange(graph.num_items)

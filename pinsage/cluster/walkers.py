@@ -20,6 +20,7 @@ from pinsage.base.logs import Progress
 from pinsage.base.machine import memory_bytes
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.cluster import metrics
+from pinsage.cluster.placement import place_beside_caller
 from pinsage.cluster.store_actor import Kept, Token
 from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
@@ -185,7 +186,10 @@ def _walk_here(
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
-    walker = WalkerActor.remote(task, config.threads)
+    # It is this machine's memory that was asked.
+    walker = WalkerActor.options(scheduling_strategy=place_beside_caller()).remote(
+        task, config.threads
+    )
     try:
         for start, stop in todo:
             advance(_get(walker.walk.remote(start, stop, folder), start, stop))

@@ -10,15 +10,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pinsage.base.config import Config
 from pinsage.base.errors import DataError
-from pinsage.base.seeding import Stream, uniform_by_id
+from pinsage.base.seeding import Sample, Stream, uniform_by_id
 from pinsage.evaluation.baselines import CHEAP, AlsConfig, Baseline, BprConfig, PixieConfig
 from pinsage.graph import Pairs
 
 LIST_LENGTH = 10
 """How many recommendations a person would see: for figures about lists, and the sheets."""
 
-# What the draws of `Stream.SAMPLE` are for; the report has more.
-_QUERY_SAMPLE, _POOL_SAMPLE = 0, 3
 
 _PAIRS_PER_CHUNK = 2**22
 
@@ -107,7 +105,7 @@ def hold_out(pairs: Pairs, num_items: int, config: EvaluationConfig, *, seed: in
         queries, positives = queries[chosen], positives[chosen]
     pool = None
     if config.candidates is not None and config.candidates < num_items:
-        draws = uniform_by_id(seed, Stream.SAMPLE, np.arange(num_items), _POOL_SAMPLE)
+        draws = uniform_by_id(seed, Stream.SAMPLE, np.arange(num_items), Sample.POOL)
         pool = np.sort(np.argpartition(draws, config.candidates - 1)[: config.candidates])
     return HeldOut(queries, positives, pool, num_items)
 
@@ -120,7 +118,7 @@ def _of_sampled_queries(
     A query with some of its positives alone would have another recall and another NDCG.
     """
     distinct, slots, sizes = np.unique(queries, return_inverse=True, return_counts=True)
-    order = np.argsort(uniform_by_id(seed, Stream.SAMPLE, distinct, _QUERY_SAMPLE))
+    order = np.argsort(uniform_by_id(seed, Stream.SAMPLE, distinct, Sample.QUERIES))
     count = int(np.searchsorted(np.cumsum(sizes[order]), max_pairs)) + 1
     is_chosen = np.zeros(len(distinct), bool)
     is_chosen[order[:count]] = True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pinsage.base.artifacts import Draft
-from pinsage.base.seeding import Stream, stream
+from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.item_facts import ItemFacts
@@ -38,9 +38,6 @@ from pinsage.graph import Pairs
 
 OnProgress = Callable[[int, int, str], None]
 """Called with queries ranked so far and in all (over all methods), and the method at work."""
-
-# What the draws of `Stream.SAMPLE` are for; the protocol has more.
-_SHEET_SAMPLE, _SIMILARITY_SAMPLE, _MAP_SAMPLE = 1, 2, 4
 
 
 def evaluate(
@@ -99,7 +96,7 @@ def evaluate(
             {name: found.ranking for name, found in measures.items()},
             held_out,
             items,
-            stream(seed, Stream.SAMPLE, _SHEET_SAMPLE),
+            stream(seed, Stream.SAMPLE, Sample.SHEETS),
             num_sheets=config.num_sheets,
         ),
         "similarity": _similarities(methods, seed),
@@ -228,7 +225,7 @@ def _similarities(methods: Mapping[str, Scorer | VectorScorer], seed: int) -> di
     """Describe the spread of every method that compares vectors, on the same pairs (figure 4)."""
     found = {
         name: similarity_distribution(
-            scorer.vectors, stream(seed, Stream.SAMPLE, _SIMILARITY_SAMPLE)
+            scorer.vectors, stream(seed, Stream.SAMPLE, Sample.SIMILARITY)
         )
         for name, scorer in methods.items()
         if isinstance(scorer, VectorScorer)
@@ -246,5 +243,5 @@ def _map(
     ours = methods.get(OURS)
     if not isinstance(ours, VectorScorer) or not config.map_items:
         return None
-    rng = stream(seed, Stream.SAMPLE, _MAP_SAMPLE)
+    rng = stream(seed, Stream.SAMPLE, Sample.MAP)
     return embedding_map(ours.vectors, items.describe, rng, num_items=config.map_items)

@@ -14,6 +14,7 @@ from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, open_artifact
 from pinsage.base.config import Config
 from pinsage.base.errors import ArtifactError
+from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.retrieval.approximate import FaissConfig, FaissIndex, FaissKind
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.lsh import LshConfig, LshIndex
@@ -197,7 +198,8 @@ def _chain(num_items: int, config: IndexConfig) -> list[str]:
 def _raised(index: Built, target: float, seed: int) -> tuple[Built, float]:
     """Search harder until enough is found on a sample, or nothing is left to raise."""
     count = min(len(index.vectors), _SAMPLE)
-    sample = np.random.default_rng(seed).choice(len(index.vectors), count, replace=False)
+    draw = stream(seed, Stream.SAMPLE, Sample.TUNING)
+    sample = draw.choice(len(index.vectors), count, replace=False)
     queries, selves = np.asarray(index.vectors[sample]), list(sample[:, None])
     _, truth = ExactIndex(index.vectors).search(queries, TUNED_FOR, exclude=selves)
     recall = _recall_of(index, queries, selves, truth)

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft
 from pinsage.base.config import Config
+from pinsage.base.seeding import Stream, stream
 from pinsage.kernels.postings import PostingLists, pack_postings
 from pinsage.kernels.weak_and import weak_and
 from pinsage.retrieval.exact import ExactIndex, rescored
@@ -67,8 +68,8 @@ class LshIndex:
     ) -> "LshIndex":
         """Draw the planes and invert the signatures, one band at a time."""
         width = vectors.shape[1]
-        planes = np.random.default_rng(seed).standard_normal((width, config.bands * config.bits))
-        planes = planes.astype(np.float32)
+        draw = stream(seed, Stream.HYPERPLANES)
+        planes = draw.standard_normal((width, config.bands * config.bits), np.float32)
         mean = np.asarray(vectors).mean(axis=0, dtype=np.float64).astype(np.float32)
         codes = _codes_by_band(vectors, mean, planes, config.bits)
         lists = pack_postings(codes, 1 << config.bits)
@@ -157,7 +158,8 @@ def _codes(
     bits: int,
 ) -> Int64[np.ndarray, "some bands"]:
     """Tell in which corner of each band's planes some vectors lie."""
-    above = ((vectors - mean) @ planes > 0).reshape(len(vectors), -1, bits)
+    above = (vectors - mean) @ planes > 0
+    above = above.reshape(len(vectors), planes.shape[1] // bits, bits)
     return above @ (1 << np.arange(bits, dtype=np.int64))
 
 

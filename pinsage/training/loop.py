@@ -120,7 +120,7 @@ class Hooks:
         save: at every checkpoint interval, after the best validation so far, and when stopped.
         keep_failed: with the state before a step that failed; says where it was kept.
         validate: to find the hit-rate of held-out pairs.
-        wants_to_stop: after every step; True leaves the loop.
+        wants_to_stop: in every step; True on any rank leaves the loop after that step.
     """
 
     observe: Observer
@@ -164,7 +164,9 @@ def train(
         )
         parts = islice(minibatches, config.accumulate)
         try:
-            loss = training_step.run(parts, learning_rate=rate)
+            loss, is_last = training_step.run(
+                parts, learning_rate=rate, wants_to_stop=hooks.wants_to_stop
+            )
         except NotFiniteError as error:
             raise NotFiniteError(
                 f"step {state.step + 1} of {total}, epoch {state.step // steps_per_epoch + 1}: "
@@ -176,11 +178,10 @@ def train(
             state.validations.append(Validation(state.step, hooks.validate()))
             found_best = best_of(state.validations) is state.validations[-1]
         hooks.observe(state, loss=loss, learning_rate=rate)
-        stopping = hooks.wants_to_stop()
         interval = config.checkpoint_steps
-        if stopping or found_best or (interval and state.step % interval == 0):
+        if is_last or found_best or (interval and state.step % interval == 0):
             hooks.save(state)
-        if stopping:
+        if is_last:
             return
 
 

@@ -1,8 +1,9 @@
 """One update of the weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import distributed, nn
@@ -18,6 +19,19 @@ from pinsage.sampling.minibatch import Minibatch
 def make_optimizer(model: nn.Module) -> torch.optim.Adam:
     """Make the optimizer that `TrainingStep` works with: Adam, in one operation on any device."""
     return torch.optim.Adam(model.parameters(), fused=True)
+
+
+class StepResult(NamedTuple):
+    """What every rank knows after a step."""
+
+    loss: float
+    """The mean loss a pair, over the whole minibatch."""
+    is_last: bool
+    """Whether a rank was asked to stop."""
+
+
+def _never() -> bool:
+    return False
 
 
 class TrainingStep:
@@ -53,7 +67,13 @@ class TrainingStep:
         self._world_size = world_size
         self._mover = Mover(device)
 
-    def run(self, parts: Minibatch | Iterable[Minibatch], *, learning_rate: float) -> float:
+    def run(
+        self,
+        parts: Minibatch | Iterable[Minibatch],
+        *,
+        learning_rate: float,
+        wants_to_stop: Callable[[], bool] = _never,
+    ) -> StepResult:
         """Make one update.
 
         Workers' gradients are averaged, so each scales its sum by its share: the update is that
@@ -66,9 +86,10 @@ class TrainingStep:
         Args:
             parts: this rank's share of the minibatch, whole or in parts, taken one at a time.
             learning_rate: of this update.
+            wants_to_stop: asked once, as late as the answer can still go with the loss to all.
 
         Returns:
-            The mean loss a pair, over the whole minibatch.
+            The loss, and whether any rank wants to stop.
 
         Raises:
             NotFiniteError: the loss is not a finite number; the weights are as before.
@@ -76,19 +97,23 @@ class TrainingStep:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.zero_grad(set_to_none=True)
-        loss, reading = self._lined_up([parts] if isinstance(parts, Minibatch) else parts)
+        loss, reading = self._lined_up(
+            [parts] if isinstance(parts, Minibatch) else parts, wants_to_stop
+        )
         # A loss that is not finite must not touch the weights, and is known only later.
         self._optimizer.found_inf = (~torch.isfinite(loss)).float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        value = reading.wait()
+        value, num_asked = reading.wait()
         if not math.isfinite(value):
             raise NotFiniteError(
                 f"the loss is {value}; lower train.schedule.learning_rate or look for "
                 "extreme feature values"
             )
-        return value
+        return StepResult(value, num_asked > 0)
 
-    def _lined_up(self, parts: Iterable[Minibatch]) -> tuple[torch.Tensor, "_Reading"]:
+    def _lined_up(
+        self, parts: Iterable[Minibatch], wants_to_stop: Callable[[], bool]
+    ) -> tuple[torch.Tensor, "_Reading"]:
         """Have the gradients of all parts computed; the loss is read as soon as it is there."""
         found = torch.zeros((), device=self._device)
         inputs: DeviceMinibatch | None = None
@@ -104,12 +129,14 @@ class TrainingStep:
             raise ValueError("a step needs a minibatch; found none")
         total = self._forward(inputs)
         found += total.detach()
+        # One message a step tells all ranks both, and nobody waits for a second one.
+        told = torch.stack([found, torch.full_like(found, float(wants_to_stop()))])
         if is_shared():
-            distributed.all_reduce(found)
-        found /= inputs.total_pairs
-        reading = _Reading(found)
+            distributed.all_reduce(told)
+        told[0] /= inputs.total_pairs
+        reading = _Reading(told)
         self._backward(total, inputs)
-        return found, reading
+        return told[0], reading
 
     def _alone(self) -> AbstractContextManager[object]:
         if isinstance(self._model, DistributedDataParallel):
@@ -127,18 +154,20 @@ class TrainingStep:
 
 
 class _Reading:
-    """A number on its way from the device."""
+    """Numbers on their way from the device."""
 
     def __init__(self, value: torch.Tensor) -> None:
         self._event: torch.cuda.Event | None = None
         self._value = value
         if value.device.type == "cuda":
-            self._value = torch.empty((), pin_memory=True).copy_(value, non_blocking=True)
+            pinned = torch.empty(value.shape, pin_memory=True)
+            self._value = pinned.copy_(value, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
-    def wait(self) -> float:
-        """Wait for it, and for nothing that was given to the device after it."""
+    def wait(self) -> list[float]:
+        """Wait for them, and for nothing that was given to the device after them."""
         if self._event is not None:
             self._event.synchronize()
-        return self._value.item()
+        numbers: list[float] = self._value.tolist()
+        return numbers

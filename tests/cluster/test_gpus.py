@@ -11,7 +11,7 @@ import ray
 import torch
 
 from pinsage.base.errors import ConfigError
-from pinsage.cluster.gpus import Gpu, Look, find_gpu
+from pinsage.cluster.gpus import GPUS_AS_GIVEN, Gpu, Look, find_gpu
 from tests.runs import ROOT
 
 USABLE, UNUSABLE = Look("2.0+cu118", 80), Look("2.0+cpu", 0)
@@ -124,3 +124,18 @@ print(find_gpu("auto", 1, purpose="training", timeout_s=30))
     )
     assert done.stdout.endswith("None\n"), done.stderr
     assert "training goes on CPUs: Ray counts 1 GPU(s)" in done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_who_is_given_no_gpu_sees_none() -> None:
+    # As on a machine with one.
+    machine = {"CUDA_VISIBLE_DEVICES": "0"}
+
+    def seen() -> str:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    task = ray.remote(num_cpus=0)(seen)
+    assert not ray.get(task.options(runtime_env={"env_vars": machine}).remote())
+    shown = dict.fromkeys(GPUS_AS_GIVEN, "0")
+    assert ray.get(task.options(runtime_env={"env_vars": machine | shown}).remote()) == "0"

@@ -72,6 +72,14 @@ def test_one_query_s_exclusions_shorten_no_other_s_answer(index: Index) -> None:
     assert ids[1, 0] == 1_999
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries_have_no_answers(kind: str) -> None:
+    vectors = clustered_vectors(300)
+    index = build_index(vectors, config_of(kind))
+    ids, scores = index.search(vectors[:0], 5)
+    assert ids.shape == scores.shape == (0, 5)
+
+
 @pytest.mark.parametrize("target", [0.0, 95.0, 1.01])
 def test_a_recall_that_is_no_share_is_refused(target: float) -> None:
     with pytest.raises(ValidationError, match="recall_target"):

@@ -90,3 +90,12 @@ def test_comparing_takes_a_hundredth_of_the_time_at_most_however_long_one_takes(
     watched.search(index.vectors[:1], 5)
     watched.stop()
     assert value(metrics, "pinsage_rechecks_total") == 2
+
+
+def test_a_search_that_ends_after_the_index_was_closed_starts_no_thread(monkeypatch):
+    watched = WatchedIndex(ExactIndex(vectors()), Metrics(), recheck_every=1)
+    offer = watched._offer
+    # The search has looked whether it is closed just before.
+    monkeypatch.setattr(watched, "_offer", lambda sample: (watched.close(), offer(sample)))
+    watched.search(watched.vectors[:1], 3)
+    assert watched._thread is None

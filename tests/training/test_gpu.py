@@ -71,13 +71,13 @@ class Learner:
 
     def run(self, step: int) -> float:
         minibatch = builder().build(0, step, world_rank=0, world_size=1)
-        return self.step.run(minibatch, learning_rate=1e-3)
+        return self.step.run(minibatch, learning_rate=1e-3).loss
 
     def run_hard(self, step: int) -> float:
         """Make a step of the third epoch, where every pair has two hard negatives."""
         made = builder(max_hard_negatives=2).build(2, step, world_rank=0, world_size=1)
         assert made.hard_negatives.shape[1] == 2
-        return self.step.run(made, learning_rate=1e-3)
+        return self.step.run(made, learning_rate=1e-3).loss
 
 
 @pytest.fixture

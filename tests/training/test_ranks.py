@@ -39,7 +39,8 @@ def gradients(world_rank: int, world_size: int) -> list[torch.Tensor]:
         world_size=world_size,
     )
     share = builder.build(0, 1, world_rank=world_rank, world_size=world_size)
-    step.run(share, learning_rate=0.0)
+    told = step.run(share, learning_rate=0.0, wants_to_stop=lambda: world_rank == 1)
+    assert told.is_last == (world_size > 1), "all ranks know that one was asked to stop"
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 

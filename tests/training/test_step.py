@@ -43,11 +43,11 @@ class Learner:
 def test_a_share_in_parts_makes_the_update_of_the_whole(parts: int) -> None:
     whole, parted = Learner(), Learner()
     minibatch = whole.builder.build(2, 1, world_rank=0, world_size=1)
-    loss = whole.step.run(minibatch, learning_rate=0.0)
+    loss = whole.step.run(minibatch, learning_rate=0.0).loss
     shares = (
         parted.builder.build(2, 1, world_rank=part, world_size=parts) for part in range(parts)
     )
-    assert parted.step.run(shares, learning_rate=0.0) == pytest.approx(loss, rel=1e-5)
+    assert parted.step.run(shares, learning_rate=0.0).loss == pytest.approx(loss, rel=1e-5)
     for one, two in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
 

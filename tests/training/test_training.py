@@ -112,7 +112,7 @@ class Learner:
                     save=saver.save,
                     keep_failed=keep_failed,
                     validate=lambda: rates[len(state.validations)],
-                    wants_to_stop=lambda: state.step == stop_at,
+                    wants_to_stop=lambda: state.step + 1 == stop_at,
                 ),
             )
             saver.save(state)
