@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -11,14 +10,9 @@ import pytest
 
 from tests.end_to_end.conftest import Finished
 from tests.runs import processes_of_session, start_job
+from tests.waiting import free_port
 
 pytestmark = pytest.mark.ray
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def get(url: str) -> dict:

@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+
+from tests.waiting import free_port
 
 START_ATTEMPTS = 3
 
@@ -65,13 +66,6 @@ def status_of(url: str, method: str, body: bytes, headers: Mapping[str, str]) ->
         return error.code
     except (OSError, ValueError, HTTPException):
         return 0
-
-
-def free_port() -> int:
-    """Find a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

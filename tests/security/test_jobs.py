@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pinsage.training.scalars import LOG
 from tests.docs.test_pages import blocks
 from tests.runs import ROOT, smoke_run
 from tests.security.heads import Head
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -94,13 +94,6 @@ class Jobs:
         with urllib.request.urlopen(request, timeout=60) as answer:
             rows: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
         return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 240
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come within four minutes"
-        time.sleep(0.1)
 
 
 def wait_until_nothing_is_left(jobs: Jobs, *ended: str) -> None:

@@ -16,6 +16,7 @@ from pinsage.base.errors import ResourceError
 from pinsage.cluster.run_config import ServeSection
 from serve.direct import Workers
 from tests.serve.fakes import KEYS, write_generation
+from tests.waiting import free_port
 
 QUESTIONS = 20
 
@@ -23,12 +24,6 @@ QUESTIONS = 20
 def get(port: int, path: str) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
         return reply.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def is_gone(pid: int) -> bool:

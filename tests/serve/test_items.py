@@ -2,8 +2,6 @@
 
 import errno
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from serve.api import build_api
 from serve.generation import Generation
 from serve.log import LOG_FILE, WriteLog
 from tests.serve.fakes import KEYS, title_of, write_generation
+from tests.waiting import wait_until
 
 ITEM = {
     "title": "Vilette",
@@ -386,10 +385,3 @@ def test_a_log_that_is_damaged_while_it_is_followed_is_told_by_a_metric(
         assert client.get("/readyz").status_code == 200
         log.write_bytes(whole)
         wait_until(lambda: not is_behind())
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

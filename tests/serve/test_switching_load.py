@@ -6,9 +6,7 @@ import os
 import random
 import re
 import signal
-import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,13 +23,13 @@ from serve.generations import newest_digest
 from serve.proxy import prepare_proxies
 from serve.recommender import recommender
 from tests.serve.fakes import KEYS, NUM_ITEMS, beside, write_further, write_generation
+from tests.waiting import free_port, wait_until
 
 # As `python -m serve` does, before Ray starts.
 prepare_proxies()
 
 CLIENTS = 4
 SWITCHES = 10
-PATIENCE_S = 150
 STEPS = (3, 4, 5)
 
 
@@ -54,12 +52,6 @@ class Seen:
 
     answers: list[tuple[str, int, set[str]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def exchange(
@@ -99,13 +91,6 @@ def ask_on(port: int, seen: Seen, done: threading.Event, calm: threading.Event, 
         except (OSError, http.client.HTTPException) as error:
             seen.failures.append(repr(error))
             connection.close()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def everyone_serves(port: int, digest: str) -> bool:

@@ -19,7 +19,7 @@ from serve.generation import Generation
 from serve.log import WriteLog
 from serve.schemas_embed import EmbedRequest
 from tests.serve.fakes import KEYS, write_generation
-from tests.serve.test_direct import free_port
+from tests.waiting import free_port
 
 PATIENCE_S = 60
 
