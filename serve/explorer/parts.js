@@ -2,6 +2,8 @@
 
 const SUBTITLES = ["authors", "author", "artist", "artists", "creator", "brand", "director", "subtitle"];
 const URL_LIKE = /^https?:\/\//;
+const NO_PICTURE = /^(?!https?:|data:image\/)[a-z][a-z0-9+.-]*:/i;
+const LONGEST = 200;
 
 /** Makes an element; `attributes` are set as they are, children may be text. */
 export function el(name, attributes = {}, ...children) {
@@ -13,6 +15,21 @@ export function el(name, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
+}
+
+/** A number with what it counts. */
+export function count(number, one, many = `${one}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+/** A title within a sentence: whichever way it is written, the words around it stay in order. */
+export function quoted(title) {
+  return `\u2068${title}\u2069`;
+}
+
+/** What a tab or a tooltip can hold of a title. */
+export function short(title) {
+  return title.length > LONGEST ? `${title.slice(0, LONGEST)} ...` : title;
 }
 
 /** The address of an item on this page. */
@@ -59,7 +76,7 @@ export function cover(item) {
     el("span", { class: "initials" }, initials(item.title)),
     el("span", { class: "cover-title" }, bareTitle(item.title)),
   );
-  if (item.image) {
+  if (item.image && !NO_PICTURE.test(item.image)) {
     const picture = el("img", { alt: "", loading: "lazy", referrerpolicy: "no-referrer" });
     picture.addEventListener("load", () => box.classList.add("pictured"));
     picture.addEventListener("error", () => picture.remove());

@@ -1,13 +1,59 @@
 // What all pages share: the questions to the API, and what this visitor has chosen so far.
 
+// What the browser refuses to keep lasts as long as the page.
+const unkept = new Map();
+
 export const state = {
   generation: null,
-  size: Number(localStorage.getItem("size")) || 12,
-  sideBySide: localStorage.getItem("side-by-side") === "yes",
+  size: Number(kept("size")) || 12,
+  sideBySide: kept("side-by-side") === "yes",
   hidden: new Set(),
   trail: [],
-  liked: stored("liked", []),
+  liked: keptItems("liked"),
 };
+
+/** What this browser keeps under a name, or this tab if the store is its own; null if nothing. */
+export function kept(name, store = "localStorage") {
+  try {
+    return window[store].getItem(name);
+  } catch {
+    return unkept.get(name) ?? null;
+  }
+}
+
+export function keep(name, value, store = "localStorage") {
+  try {
+    window[store].setItem(name, value);
+  } catch {
+    unkept.set(name, value);
+  }
+}
+
+/** Only what looks like items: whatever else is there must not stop the page. */
+function keptItems(name) {
+  try {
+    const items = JSON.parse(kept(name));
+    return items.filter((item) => typeof item.key === "string" && typeof item.title === "string");
+  } catch {
+    return [];
+  }
+}
+
+/** Colors by the system's wish, until this visitor has chosen with the button. */
+export function startTheme(button) {
+  const root = document.documentElement;
+  const chosen = kept("theme");
+  if (chosen) root.dataset.theme = chosen;
+  button.addEventListener("click", () => {
+    root.dataset.theme = getComputedStyle(root).colorScheme === "dark" ? "light" : "dark";
+    keep("theme", root.dataset.theme);
+  });
+}
+
+/** Names the page in its tab. */
+export function entitle(name) {
+  document.title = `${name} - ${state.generation?.title ?? "Explorer"}`;
+}
 
 /** Tells whoever listens that an answer came from another generation than the page knows. */
 function lookAtGeneration(reply) {
@@ -40,7 +86,9 @@ export async function ask(path, signal, options = {}) {
   if (!reply.ok || content === null) {
     const problem = content ?? {};
     const words = problem.detail ?? `The server answered ${reply.status}, without an explanation.`;
-    throw Object.assign(new Error(words), { code: problem.code ?? "unexpected", status: reply.status });
+    throw Object.assign(new Error(words), {
+      code: problem.code ?? "unexpected", status: reply.status, parts: problem.errors ?? [],
+    });
   }
   return content;
 }
@@ -57,7 +105,7 @@ export function toggleLiked(item) {
   state.liked = others.length < state.liked.length
     ? others
     : [...others, { key, title, image, metadata: {} }].slice(-50);
-  localStorage.setItem("liked", JSON.stringify(state.liked));
+  keep("liked", JSON.stringify(state.liked));
 }
 
 export function isLiked(item) {
@@ -66,18 +114,10 @@ export function isLiked(item) {
 
 /** A name for this browser, so that no question is counted twice; it says nothing of anyone. */
 export function voter() {
-  const known = localStorage.getItem("voter");
+  const known = kept("voter");
   if (known && /^[A-Za-z0-9_-]{1,64}$/.test(known)) return known;
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const fresh = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  localStorage.setItem("voter", fresh);
+  keep("voter", fresh);
   return fresh;
-}
-
-function stored(name, otherwise) {
-  try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
 }
