@@ -6,9 +6,9 @@ import { addToFeed, showFeed } from "./feed.js";
 import { showGenerations } from "./generations.js";
 import { showItem } from "./item.js";
 import { showMap } from "./map.js";
-import { cover, el, itemLink, itemUrl, notice, skeleton, subtitle } from "./parts.js";
+import { count, cover, el, itemLink, itemUrl, notice, quoted, short, skeleton, subtitle } from "./parts.js";
 import { startSearch } from "./search.js";
-import { ask, state } from "./session.js";
+import { ask, entitle, keep, kept, startTheme, state } from "./session.js";
 
 const START_ITEMS = 24;
 const SURPRISES = 100;
@@ -20,11 +20,14 @@ const LOOK_MS = 15_000;
 const main = document.querySelector("main");
 const says = document.querySelector("[data-says]");
 const foot = document.querySelector("[data-foot]");
+const tabs = document.querySelector("[data-tabs]");
 const news = document.querySelector("[data-news]");
 let visit = null;
 let surprises = null;
 let settling = null;
 let shownAt = null;
+// How far down each address was when it was left.
+const places = new Map(JSON.parse(kept("places", "sessionStorage")));
 
 // ---- the page before an item is chosen
 
@@ -38,7 +41,7 @@ async function showStart(shell) {
     el(
       "p",
       {},
-      `Search ${counts.items.toLocaleString("en")} items, or pick one below: see what is near it, ` +
+      `Search ${count(counts.items, "item")}, or pick one below: see what is near it, ` +
         "compare the methods, and travel on from there.",
     ),
   );
@@ -47,7 +50,7 @@ async function showStart(shell) {
   const { items } = await ask(`v1/items?limit=${START_ITEMS}`, shell.signal);
   if (shell.signal.aborted) return;
   const cards = items.map((item) =>
-    el("li", { class: "card" }, itemLink(item, { title: item.title }, cover(item),
+    el("li", { class: "card" }, itemLink(item, { title: short(item.title) }, cover(item),
       el("span", { class: "name" }, item.title), el("span", { class: "sub" }, subtitle(item)))));
   main.replaceChildren(hero, el("ul", { class: "grid small", "aria-label": "Items to start from" }, ...cards));
   footer(`answered in ${Math.round(performance.now() - started)} ms`);
@@ -68,11 +71,12 @@ async function surprise() {
 // ---- errors, the footer, and what is read aloud
 
 function showError(error, key) {
-  const again = el("button", { class: "button", type: "button", onclick: start }, "Try again");
+  const again = el("button", { class: "button", type: "button", onclick: tryAgain }, "Try again");
   const home = el("a", { class: "button", href: "./", "data-home": "" }, "Back to the start");
-  document.title = `Error - ${state.generation?.title ?? "Explorer"}`;
+  entitle("Error");
+  if (state.generation) footer("");
   if (error.code === "unknown_item" && key !== null) {
-    const text = `Nothing in this catalog has the key "${key}". Search for it by title instead.`;
+    const text = `Nothing in this catalog has the key "${quoted(key)}". Search for it by title instead.`;
     main.replaceChildren(notice("There is no such item", text, home));
   } else {
     const title = error.code === "unreachable" ? "The server can't be reached" : "That didn't work";
@@ -89,7 +93,7 @@ function footer(latency) {
     .map((method) => `${method.label} ${quality[method.name][metric].toFixed(3)}`);
   const facts = [
     el("a", { href: "generations", "data-page": "" }, "generation ", el("code", {}, generation)),
-    el("span", {}, `${counts.items.toLocaleString("en")} items, ${counts.edges.toLocaleString("en")} edges`),
+    el("span", {}, `${count(counts.items, "item")}, ${count(counts.edges, "edge")}`),
     figures.length ? el("span", { title: "Share of held-out pairs whose item is among the best 100" },
       `hit-rate@100: ${figures.join(", ")}`) : null,
     el("span", { "data-latency": "" }, latency),
@@ -105,7 +109,7 @@ async function takeUp() {
   const before = state.generation.generation;
   state.generation = await ask("v1/generation");
   surprises = null;
-  document.querySelector("[data-title]").textContent = state.generation.title;
+  showName();
   if (state.generation.generation === before) return false;
   const away = el("button", { class: "button", type: "button", onclick: () => news.replaceChildren() }, "Close");
   news.replaceChildren(
@@ -159,6 +163,7 @@ function chosenKey() {
 }
 
 function go(url) {
+  places.set(shownAt, scrollY);
   const wanted = new URL(url, location.href);
   if (wanted.href !== location.href) history.pushState(null, "", wanted);
   window.scrollTo({ top: 0 });
@@ -170,12 +175,23 @@ function go(url) {
 async function openFound(key) {
   if (pageName() !== "feed") return go(itemUrl(key));
   await addToFeed(key);
-  return route();
+  await route();
+  main.focus({ preventScroll: true });
 }
 
 /** Moves to what the address names; a change of its fragment alone, as by the skip link, names nothing else. */
-function onMove() {
-  if (address() !== shownAt) route();
+async function onMove() {
+  if (address() === shownAt) return;
+  places.set(shownAt, scrollY);
+  await route();
+  // Gray shapes are short: only what is asked for is as long as the page that was left.
+  if (address() === shownAt) scrollTo(0, places.get(shownAt) ?? 0);
+}
+
+/** What another document leaves or loads anew finds its place again too. */
+function onLeave() {
+  places.set(shownAt, scrollY);
+  keep("places", JSON.stringify([...places].slice(-50)), "sessionStorage");
 }
 
 function address() {
@@ -190,11 +206,7 @@ async function route() {
   const shell = { main, signal, footer, say, go, again: route, renew };
   const page = pageName();
   const key = chosenKey();
-  for (const link of document.querySelectorAll("[data-tabs] a")) {
-    const current = link.getAttribute("href") === (page || "./");
-    if (current) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  markTab(page || "./");
   main.setAttribute("aria-busy", "true");
   try {
     if (page) await PAGES[page](shell, key);
@@ -205,6 +217,14 @@ async function route() {
   } finally {
     if (!signal.aborted) main.removeAttribute("aria-busy");
   }
+}
+
+/** Marks the open page's tab, and brings it into the strip, which a phone shows a part of. */
+function markTab(page) {
+  for (const link of tabs.children) link.removeAttribute("aria-current");
+  const open = tabs.querySelector(`[href="${page}"]`);
+  open?.setAttribute("aria-current", "page");
+  if (open) tabs.scrollLeft = open.offsetLeft - (tabs.clientWidth - open.offsetWidth) / 2;
 }
 
 function onClick(event) {
@@ -224,13 +244,6 @@ function onPoint(event) {
   }
 }
 
-function switchTheme() {
-  const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
-  const theme = dark ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
-}
-
 async function start() {
   try {
     state.generation ??= await ask("v1/generation");
@@ -238,20 +251,33 @@ async function start() {
     showError(error, null);
     return;
   }
-  document.querySelector("[data-title]").textContent = state.generation.title;
+  showName();
   await route();
 }
 
-const theme = localStorage.getItem("theme");
-if (theme) document.documentElement.dataset.theme = theme;
+async function tryAgain() {
+  await start();
+  main.focus({ preventScroll: true });
+}
+
+function showName() {
+  const name = document.querySelector("[data-title]");
+  name.textContent = state.generation.title;
+  name.title = short(state.generation.title);
+}
+
+startTheme(document.querySelector("[data-theme]"));
+history.scrollRestoration = "manual";
 document.addEventListener("click", onClick);
 main.addEventListener("pointerover", onPoint);
 main.addEventListener("focusin", onPoint);
 window.addEventListener("popstate", onMove);
+window.addEventListener("pagehide", onLeave);
 window.addEventListener("generation", onGeneration);
 document.addEventListener("visibilitychange", look);
 setInterval(look, LOOK_MS);
 document.querySelector("[data-surprise]").addEventListener("click", surprise);
-document.querySelector("[data-theme]").addEventListener("click", switchTheme);
-startSearch(document.querySelector("[data-search]"), ask, openFound);
-start();
+startSearch(document.querySelector("[data-search]"), ask, openFound, say);
+await start();
+const [loaded] = performance.getEntriesByType("navigation");
+if (loaded && loaded.type !== "navigate") scrollTo(0, places.get(shownAt) ?? 0);

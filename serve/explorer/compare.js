@@ -1,7 +1,7 @@
 // Head to head: two methods answer, nobody says which is which, a person decides.
 
-import { cover, el, itemLink, skeleton, subtitle } from "./parts.js";
-import { ask, labelOf, state, voter } from "./session.js";
+import { count, cover, el, itemLink, notice, quoted, short, skeleton, subtitle } from "./parts.js";
+import { ask, entitle, labelOf, state, voter } from "./session.js";
 
 // Not the arrow down: it scrolls, and a vote cannot be taken back.
 const CHOICES = [
@@ -14,7 +14,7 @@ let rival = "";
 /** Shows a question; `key` names the item, if one was chosen. */
 export async function showCompare(shell, key) {
   const { main, signal } = shell;
-  document.title = `Head to head - ${state.generation.title}`;
+  entitle("Head to head");
   main.replaceChildren(skeleton(3, "grid small"));
   const started = performance.now();
   const asked = new URLSearchParams();
@@ -26,14 +26,29 @@ export async function showCompare(shell, key) {
     asked.set("rival", rival);
   }
   const [question, tally] = await Promise.all([
-    ask(`v1/duel?${asked}`, signal), ask("v1/duel/votes", signal),
+    ask(`v1/duel?${asked}`, signal).catch(nothingToCompare), ask("v1/duel/votes", signal),
   ]);
   if (signal.aborted) return;
   const table = el("section", { class: "tally", "aria-labelledby": "tally-title" });
   showTally(table, tally);
-  main.replaceChildren(duel(shell, question, table), table);
+  main.replaceChildren(question.code ? agreed(shell, key, question) : duel(shell, question, table), table);
   shell.footer(`answered in ${Math.round(performance.now() - started)} ms`);
-  shell.say(`Which is more related to ${question.query.title}?`);
+  shell.say(question.code ? question.message : asking(question.query));
+}
+
+/** That problem is an answer too: another item or another rival may do. */
+function nothingToCompare(error) {
+  if (error.code !== "nothing_to_compare") throw error;
+  return error;
+}
+
+function agreed(shell, key, problem) {
+  const others = el("a", { class: "button", href: "compare", "data-page": "" }, "Another item");
+  return notice("Nothing to compare", problem.message, key === null ? null : others, rivals(shell));
+}
+
+function asking(item) {
+  return `Which is more related to ${quoted(item.title)}?`;
 }
 
 function duel(shell, question, table) {
@@ -49,7 +64,7 @@ function duel(shell, question, table) {
   async function vote(choice) {
     if (isVoting) return;
     isVoting = true;
-    for (const button of buttons) button.disabled = true;
+    for (const button of buttons) button.setAttribute("aria-disabled", "true");
     try {
       const body = { duel: question.duel, choice, voter: voter() };
       const reply = await ask("v1/duel/votes", shell.signal, { body });
@@ -65,7 +80,7 @@ function duel(shell, question, table) {
       told.textContent = error.message;
       if (error.code !== "duplicate_vote") {
         isVoting = false;
-        for (const button of buttons) button.disabled = false;
+        for (const button of buttons) button.removeAttribute("aria-disabled");
         return;
       }
     }
@@ -88,7 +103,7 @@ function duel(shell, question, table) {
       cover(question.query),
       el("div", { class: "about" },
         el("p", { class: "kicker" }, "Head to head"),
-        el("h1", { id: "duel-title", title: question.query.title }, `Which is more related to ${question.query.title}?`),
+        el("h1", { id: "duel-title", title: short(question.query.title) }, asking(question.query)),
         el("p", { class: "sub" }, subtitle(question.query)),
         rivals(shell))),
     el("div", { class: "sides" }, sides.left, sides.right),
@@ -110,11 +125,12 @@ function rivals(shell) {
   const select = el("select", { id: "rival" },
     el("option", { value: "" }, "any method"),
     ...others.map((method) => el("option", { value: method.name, selected: method.name === rival }, method.label)));
-  select.addEventListener("change", () => {
+  select.addEventListener("change", async () => {
     rival = select.value;
-    shell.again();
+    await shell.again();
+    document.getElementById("rival")?.focus();
   });
-  return el("p", { class: "size" }, el("label", { for: "rival" }, `${first.label} against`), select);
+  return el("span", { class: "size" }, el("label", { for: "rival" }, `${first.label} against`), select);
 }
 
 function showTally(box, tally) {
@@ -132,7 +148,7 @@ function showTally(box, tally) {
   box.replaceChildren(
     el("h2", { id: "tally-title" }, "The tally"),
     el("p", { class: "hint" }, rows.length
-      ? `${tally.votes.toLocaleString("en")} ${tally.votes === 1 ? "vote" : "votes"} on this generation; the fraction of wins leaves draws out, with its 95% interval (Wilson).`
+      ? `${count(tally.votes, "vote")} on this generation; the fraction of wins leaves draws out, with its 95% interval (Wilson).`
       : "No votes on this generation yet."),
     rows.length
       ? el("div", { class: "scroll" }, el("table", {},

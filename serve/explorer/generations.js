@@ -1,7 +1,7 @@
 // Which generations are published, which one is served, and a switch for whoever may.
 
-import { el, notice, skeleton } from "./parts.js";
-import { ask, state } from "./session.js";
+import { count, el, notice, skeleton } from "./parts.js";
+import { ask, entitle } from "./session.js";
 
 const METRIC = "hit_rate@100";
 const LOOK_MS = 1000;
@@ -11,7 +11,7 @@ let key = "";
 
 export async function showGenerations(shell) {
   const { main, signal } = shell;
-  document.title = `Generations - ${state.generation.title}`;
+  entitle("Generations");
   main.replaceChildren(skeleton(3, "grid small"));
   const started = performance.now();
   const found = await ask("v1/generations", signal);
@@ -29,7 +29,7 @@ export async function showGenerations(shell) {
     keyed,
   );
   shell.footer(`answered in ${Math.round(performance.now() - started)} ms`);
-  shell.say(`${found.generations.length} generations; ${found.served} is served`);
+  shell.say(`${count(found.generations.length, "generation")}; ${found.served} is served`);
 }
 
 function table(shell, found, told, keyed) {
@@ -38,7 +38,7 @@ function table(shell, found, told, keyed) {
     const quality = one.quality.pinsage?.[METRIC];
     const cells = one.damage
       ? [el("td", { colspan: 3, class: "damage" }, `Damaged: ${one.damage}`)]
-      : [one.counts.items, one.counts.edges].map((count) => el("td", {}, count.toLocaleString("en")))
+      : [one.counts.items, one.counts.edges].map((number) => el("td", {}, number.toLocaleString("en")))
         .concat(el("td", {}, quality === undefined ? "-" : quality.toFixed(3)));
     return el("tr", { "data-generation": one.generation },
       el("th", { scope: "row" }, el("code", {}, one.generation)),

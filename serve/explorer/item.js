@@ -1,7 +1,7 @@
 // The page of one item: what every method recommends, and why.
 
-import { cover, details, el, itemLink, scoreBar, skeleton, subtitle, webPage } from "./parts.js";
-import { ask, isLiked, state, toggleLiked } from "./session.js";
+import { count, cover, details, el, itemLink, quoted, scoreBar, short, skeleton, subtitle, webPage } from "./parts.js";
+import { ask, entitle, isLiked, keep, state, toggleLiked } from "./session.js";
 import { explain } from "./why.js";
 
 const SIZES = [6, 12, 24, 48];
@@ -13,17 +13,19 @@ export async function showItem(shell, key) {
   main.replaceChildren(skeleton(1, "grid"), skeleton(state.size, "grid"));
   const methods = state.generation.methods;
   const started = performance.now();
-  const answers = await Promise.all(
+  const asked = await Promise.allSettled(
     methods.map((method) => ask(similarPath(key, method.name), signal)),
   );
   if (signal.aborted) return;
+  if (asked[0].reason) throw asked[0].reason;
+  const answers = asked.map(({ value, reason }) => value ?? { items: [], error: reason });
   const elapsed = performance.now() - started;
   const item = answers[0].query;
   follow(item);
-  document.title = `${item.title} - ${state.generation.title}`;
+  entitle(quoted(short(item.title)));
   main.replaceChildren(...itemPage(shell, item, methods, answers));
-  shell.footer(`${answers.length} answers in ${Math.round(elapsed)} ms`);
-  shell.say(`${answers[0].items.length} recommendations for ${item.title}`);
+  shell.footer(`${count(answers.filter((answer) => !answer.error).length, "answer")} in ${Math.round(elapsed)} ms`);
+  shell.say(`${count(answers[0].items.length, "recommendation")} for ${quoted(item.title)}`);
 }
 
 function similarPath(key, method) {
@@ -53,12 +55,12 @@ function itemPage(shell, item, methods, answers) {
         "div",
         { class: "heading" },
         el("h2", { id: "first-title" }, `${first.label} recommends`),
-        el("p", { class: "hint" }, overlap(answers[0].items, foundBy, rest, first)),
+        el("p", { class: "hint" }, overlap(answers, foundBy, first)),
         choices(shell, methods),
       ),
       answers[0].items.length
         ? el("ol", { class: "grid", "data-method": first.name },
-            ...answers[0].items.map((other) => card(item, other, answers[0].items[0].score, foundBy, first)))
+            ...answers[0].items.map((other) => card(item, other, answers, foundBy, first)))
         : el("p", { class: "empty" }, "No related items are known."),
     ),
     columns.length
@@ -102,22 +104,23 @@ function chosen(item) {
   );
 }
 
-function card(query, item, best, foundBy, first) {
+function card(query, item, answers, foundBy, first) {
   const others = foundBy.get(item.key).filter((method) => method !== first);
-  const badge = others.length
-    ? el("span", { class: "badge shared" }, `also ${others.map((method) => method.label).join(", ")}`)
-    : el("span", { class: "badge unique" }, `only ${first.label}`);
+  const isAlone = !others.length && answers.length > 1 && !answers.some((answer) => answer.error);
   return el(
     "li",
     { class: others.length ? "card" : "card only" },
     itemLink(
       item,
-      { title: item.title },
+      { title: short(item.title) },
       cover(item),
       el("span", { class: "name" }, item.title),
       el("span", { class: "sub" }, subtitle(item)),
-      scoreBar(item.score, best),
-      state.generation.methods.length > 1 ? badge : null,
+      scoreBar(item.score, answers[0].items[0].score),
+      others.length
+        ? el("span", { class: "badge shared" }, `also ${others.map((method) => method.label).join(", ")}`)
+        : null,
+      isAlone ? el("span", { class: "badge unique" }, `only ${first.label}`) : null,
     ),
     whyButton(query, item),
   );
@@ -131,7 +134,7 @@ function column(query, method, answer, foundBy, first) {
       { class: shared ? "row shared" : "row" },
       itemLink(
         item,
-        { title: item.title },
+        { title: short(item.title) },
         el("span", { class: "rank" }, String(at + 1)),
         cover(item),
         el(
@@ -157,14 +160,15 @@ function column(query, method, answer, foundBy, first) {
     el("p", { class: "hint" }, method.description),
     rows.length
       ? el("ol", { "data-method": method.name }, ...rows)
-      : el("p", { class: "empty" }, "This method knows nothing related."),
+      : el("p", { class: "empty" }, answer.error?.message ?? "This method knows nothing related."),
   );
 }
 
-function overlap(items, foundBy, rest, first) {
-  if (!items.length || !rest.length) return "";
+function overlap(answers, foundBy, first) {
+  const [{ items }, ...rest] = answers;
+  if (!items.length || !rest.length || rest.some((answer) => answer.error)) return "";
   const unique = items.filter((item) => foundBy.get(item.key).length === 1).length;
-  if (unique === items.length) return `None of these ${items.length} is in another method's list.`;
+  if (unique === items.length) return "None of these is in another method's list.";
   if (!unique) return "Every one of these is in another method's list too.";
   return `${unique} of ${items.length} only ${first.label} found.`;
 }
@@ -204,7 +208,7 @@ function choices(shell, methods) {
     el("option", { value: size, selected: size === state.size }, String(size))));
   select.addEventListener("change", async () => {
     state.size = Number(select.value);
-    localStorage.setItem("size", select.value);
+    keep("size", select.value);
     await shell.again();
     document.getElementById("size")?.focus();
   });
@@ -212,7 +216,7 @@ function choices(shell, methods) {
     class: "button slim", id: "arrange", type: "button", "aria-pressed": String(state.sideBySide),
     onclick: async () => {
       state.sideBySide = !state.sideBySide;
-      localStorage.setItem("side-by-side", state.sideBySide ? "yes" : "no");
+      keep("side-by-side", state.sideBySide ? "yes" : "no");
       await shell.again();
       document.getElementById("arrange")?.focus();
     },
@@ -238,7 +242,7 @@ function likeButton(item) {
 
 function whyButton(query, item) {
   return el("button", {
-    class: "why", type: "button", "aria-label": `Why ${item.title}?`, onclick: () => explain(query, item),
+    class: "why", type: "button", "aria-label": `Why ${quoted(item.title)}?`, onclick: () => explain(query, item),
   }, "why?");
 }
 
@@ -249,7 +253,7 @@ function trail(item) {
     "nav",
     { class: "trail", "aria-label": "Where you came from" },
     el("span", { class: "hint" }, "Your way"),
-    ...before.map((other) => itemLink(other, { title: other.title }, cover(other), el("span", {}, other.title))),
+    ...before.map((other) => itemLink(other, { title: short(other.title) }, cover(other), el("span", {}, other.title))),
   );
 }
 

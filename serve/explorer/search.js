@@ -1,11 +1,11 @@
 // The search box: matches while typing, by keyboard or mouse (the ARIA combobox pattern).
 
-import { cover, el, itemUrl, subtitle } from "./parts.js";
+import { count, cover, el, itemUrl, subtitle } from "./parts.js";
 
 const WAIT_MS = 90;
 
-/** Brings the search box to life; `open(key)` is called with what was chosen. */
-export function startSearch(box, ask, open) {
+/** Brings the search box to life: `open(key)` takes what was chosen, `say(text)` reads aloud. */
+export function startSearch(box, ask, open, say) {
   const input = box.querySelector("input");
   const list = box.querySelector("[role=listbox]");
   let found = [];
@@ -27,7 +27,7 @@ export function startSearch(box, ask, open) {
   }
 
   function mark(place) {
-    const rows = list.querySelectorAll("[role=option]");
+    const rows = list.querySelectorAll("[data-key]");
     if (!rows.length) return;
     active = (place + rows.length) % rows.length;
     rows.forEach((row, at) => row.setAttribute("aria-selected", String(at === active)));
@@ -68,10 +68,19 @@ export function startSearch(box, ask, open) {
       row.addEventListener("pointermove", () => at !== active && mark(at));
       return row;
     });
-    if (!rows.length) rows.push(el("li", { class: "none" }, `Nothing matches "${text}".`));
+    if (rows.length) unfold(rows, count(rows.length, "match", "matches"));
+    else none(`Nothing matches "${text}".`);
+  }
+
+  function none(text) {
+    unfold([el("li", { class: "none", role: "option", "aria-disabled": "true", "aria-selected": "false" }, text)], text);
+  }
+
+  function unfold(rows, told) {
     list.replaceChildren(...rows);
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
+    say(told);
   }
 
   async function look() {
@@ -91,9 +100,7 @@ export function startSearch(box, ask, open) {
     } catch (error) {
       if (signal.aborted) return;
       found = [];
-      list.replaceChildren(el("li", { class: "none" }, error.message));
-      list.hidden = false;
-      input.setAttribute("aria-expanded", "true");
+      none(error.message);
     }
   }
 

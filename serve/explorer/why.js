@@ -1,6 +1,6 @@
 // What ties one item to another: the graph's evidence, in a dialog.
 
-import { cover, el, itemLink, scoreBar } from "./parts.js";
+import { count, cover, el, itemLink, quoted, scoreBar } from "./parts.js";
 import { ask, labelOf } from "./session.js";
 
 /** Opens the dialog; Escape, its button or a press beside it closes it. */
@@ -9,7 +9,7 @@ export async function explain(item, other) {
   const close = el("button", { class: "button slim", type: "button", onclick: () => box.close() }, "Close");
   const content = el("div", { class: "evidence" }, el("p", { class: "hint" }, "Looking at the graph ..."));
   const box = el("dialog", { "aria-labelledby": "why-title" },
-    el("header", {}, el("h2", { id: "why-title" }, `Why ${other.title}?`), close),
+    el("header", {}, el("h2", { id: "why-title" }, `Why ${quoted(other.title)}?`), close),
     content);
   box.addEventListener("click", (event) => event.target === box && box.close());
   box.addEventListener("close", () => {
@@ -31,8 +31,8 @@ function evidence(why) {
     el("div", { class: "line" }, el("span", { class: "method" }, labelOf(name)), scoreBar(score, 1)));
   const { neighbor } = why;
   const place = neighbor
-    ? `Random walks from ${why.item.title} meet it: neighbor ${neighbor.rank}, with ${share(neighbor.weight)} of what is pooled.`
-    : `Random walks from ${why.item.title} do not meet it often enough to make it a neighbor.`;
+    ? `Random walks from ${quoted(why.item.title)} meet it: neighbor ${neighbor.rank}, with ${share(neighbor.weight)} of what is pooled.`
+    : `Random walks from ${quoted(why.item.title)} do not meet it often enough to make it a neighbor.`;
   const shared = why.num_shared_contexts
     ? `${count(why.num_shared_contexts, "context holds", "contexts hold")} both.`
     : "No context holds both.";
@@ -40,9 +40,9 @@ function evidence(why) {
     el("p", {}, place),
     el("p", {}, shared),
     list(why.shared_contexts.slice(0, 5).map((context) =>
-      el("li", {}, el("code", {}, context.key), `, which holds ${count(context.num_items, "item", "items")}`))),
+      el("li", {}, el("code", {}, context.key), `, which holds ${count(context.num_items, "item")}`))),
     el("p", {}, `Their neighborhoods overlap by ${share(why.overlap)}: ` +
-      `${count(why.num_common_neighbors, "common neighbor", "common neighbors")}.`),
+      `${count(why.num_common_neighbors, "common neighbor")}.`),
     list(why.common_neighbors.slice(0, 5).map((common) =>
       el("li", { class: "row" }, itemLink(common.item, {}, cover(common.item), el("span", { class: "text" },
         el("span", { class: "name" }, common.item.title),
@@ -54,10 +54,6 @@ function evidence(why) {
 
 function list(rows) {
   return rows.length ? el("ul", {}, ...rows) : null;
-}
-
-function count(number, one, many) {
-  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
 function share(part) {

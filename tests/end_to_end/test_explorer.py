@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.end_to_end.visitor import Explorer
+from tests.end_to_end.visitor import Explorer, quoted
 from tests.serve.fakes import (
     COLD,
     KEYS,
@@ -72,6 +72,14 @@ def test_a_search_without_matches_says_so(explorer: Explorer):
     explorer.page.goto("/")
     explorer.page.locator("#q").press_sequentially("zzzzqqq")
     expect(explorer.page.locator(".matches")).to_have_text('Nothing matches "zzzzqqq".')
+    said = explorer.page.locator("[data-says]")
+    expect(said).to_have_text('Nothing matches "zzzzqqq".')
+    expect(explorer.page.get_by_role("option")).to_be_disabled()
+    explorer.page.locator("#q").fill("dracula")
+    expect(said).to_have_text("1 match")
+    explorer.page.route("**/v1/search?**", lambda route: route.abort())
+    explorer.page.locator("#q").fill("emma")
+    expect(said).to_contain_text("The server gave no answer")
 
 
 def test_an_item_shows_the_answers_of_every_method(explorer: Explorer):
@@ -171,7 +179,7 @@ def test_a_cold_item_says_which_methods_know_nothing(explorer: Explorer):
 
 def test_an_unknown_item_says_so_and_offers_the_way_back(explorer: Explorer):
     explorer.page.goto("/?item=nope")
-    expect(explorer.page.get_by_role("alert")).to_contain_text('has the key "nope"')
+    expect(explorer.page.get_by_role("alert")).to_contain_text(f'has the key "{quoted("nope")}"')
     explorer.page.get_by_role("link", name="Back to the start").click()
     expect(explorer.page.locator(".card").first).to_be_visible()
 
@@ -184,6 +192,7 @@ def test_a_server_that_is_gone_is_told_and_can_be_tried_again(explorer: Explorer
     explorer.page.unroute(gone)
     explorer.page.get_by_role("button", name="Try again").click()
     expect(explorer.page.locator(".chosen h1")).to_have_text(title_of(9))
+    expect(explorer.page.locator("main")).to_be_focused()
 
 
 def test_gray_shapes_stand_in_while_answers_are_awaited(explorer: Explorer):
@@ -203,7 +212,7 @@ def test_what_was_found_is_said_aloud(explorer: Explorer):
     explorer.page.add_init_script("localStorage.setItem('size', '6')")
     explorer.open_item(KEYS[9])
     expect(explorer.page.locator("[aria-live=polite]")).to_have_text(
-        f"6 recommendations for {title_of(9)}"
+        f"6 recommendations for {quoted(title_of(9))}"
     )
 
 

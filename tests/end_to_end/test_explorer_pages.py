@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.end_to_end.visitor import Explorer
+from tests.end_to_end.visitor import Explorer, quoted
 from tests.serve.fakes import KEYS, title_of
 
 pytestmark = pytest.mark.browser
@@ -20,13 +20,15 @@ def test_every_page_opens_by_its_tab_fits_a_phone_and_is_not_empty(explorer: Exp
     explorer.page.locator(f"[data-tabs] a[href='{path[1:]}']").click()
     expect(explorer.page.locator("main h1").first).to_be_visible()
     expect(explorer.page.locator("main")).not_to_have_attribute("aria-busy", "true")
-    expect(explorer.page.locator("[aria-current=page]")).to_have_attribute("href", path[1:])
+    tab = explorer.page.locator("[aria-current=page]")
+    expect(tab).to_have_attribute("href", path[1:])
+    expect(tab).to_be_in_viewport(ratio=1)
     assert explorer.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_why_shows_the_graph_s_evidence_and_escape_returns_to_the_item(explorer: Explorer):
     explorer.open_item(KEYS[5])
-    button = explorer.page.get_by_role("button", name=f"Why {title_of(6)}?").first
+    button = explorer.page.get_by_role("button", name=f"Why {quoted(title_of(6))}?").first
     button.focus()
     explorer.page.keyboard.press("Enter")
     dialog = explorer.page.get_by_role("dialog")
@@ -60,11 +62,12 @@ def test_what_is_liked_makes_a_feed_that_leaves_it_out(explorer: Explorer):
     explorer.page.locator("#q").fill("dracula")
     explorer.page.keyboard.press("Enter")
     expect(explorer.page.locator(".chip")).to_have_count(2)
+    expect(explorer.page.locator("main")).to_be_focused()
     dracula = next(key for n, key in enumerate(KEYS) if title_of(n) == "Dracula")
     expect(explorer.page.locator(f"[data-feed] a[data-item='{dracula}']")).to_have_count(0)
     explorer.page.reload()
     expect(explorer.page.locator(".chip")).to_have_count(2)
-    explorer.page.get_by_role("button", name="Take Dracula out").click()
+    explorer.page.get_by_role("button", name=f"Take {quoted('Dracula')} out").click()
     expect(explorer.page.locator(".chip")).to_have_count(1)
 
 
@@ -74,7 +77,7 @@ def test_what_is_liked_and_gone_can_be_taken_out_of_the_feed(explorer: Explorer)
     explorer.page.evaluate("liked => localStorage.setItem('liked', liked)", gone)
     explorer.page.goto("/feed")
     expect(explorer.page.locator("[data-picks] .pick").first).to_be_visible()
-    explorer.page.get_by_role("button", name="Take A lost book out").click()
+    explorer.page.get_by_role("button", name=f"Take {quoted('A lost book')} out").click()
     expect(explorer.page.locator(".chip")).to_have_count(0)
     explorer.page.locator("[data-picks] .pick").first.click()
     expect(explorer.page.locator("[data-feed] li").first).to_be_visible()
@@ -157,7 +160,21 @@ def test_a_rival_can_be_chosen(explorer: Explorer):
     explorer.page.goto("/compare")
     explorer.page.get_by_label("PinSage against").select_option("walk")
     expect(explorer.page.locator("#rival")).to_have_value("walk")
+    expect(explorer.page.locator("#rival")).to_be_focused()
     explorer.page.get_by_role("button", name="Equal").click()
     told = explorer.page.locator(".told")
     expect(told).to_contain_text("Walks")
     expect(told).to_contain_text("PinSage")
+
+
+def test_where_methods_agree_another_item_or_rival_can_be_chosen(explorer: Explorer):
+    problem = {"code": "nothing_to_compare", "detail": "The methods gave the same answers."}
+    explorer.page.route(
+        re.compile(r"/v1/duel\?item_key="), lambda route: route.fulfill(status=404, json=problem)
+    )
+    explorer.page.goto(f"/compare?item={KEYS[5]}")
+    expect(explorer.page.get_by_role("alert")).to_contain_text("gave the same answers")
+    expect(explorer.page.get_by_label("PinSage against")).to_be_visible()
+    expect(explorer.page.locator(".tally")).to_be_visible()
+    explorer.page.get_by_role("link", name="Another item").click()
+    expect(explorer.page.locator(".side h2")).to_have_text(["Left", "Right"])

@@ -23,11 +23,18 @@ FLAGS = [
 ]
 
 
+def quoted(title: str) -> str:
+    """A title as sentences have it: isolated, so that it can't turn their words around."""
+    return f"\u2068{title}\u2069"
+
+
 class Explorer:
     """One fresh visitor of the page, and everything that went wrong for them."""
 
-    def __init__(self, browser: Browser, server: str) -> None:
-        context = browser.new_context(base_url=server, viewport={"width": 1280, "height": 900})
+    def __init__(self, browser: Browser, server: str, *, has_touch: bool = False) -> None:
+        context = browser.new_context(
+            base_url=server, viewport={"width": 1280, "height": 900}, has_touch=has_touch
+        )
         self.page: Page = context.new_page()
         self.page.set_default_timeout(20_000)
         self.errors: list[str] = []
