@@ -10,6 +10,8 @@ const LABELS = 28;
 const LETTER = 16;
 const LETTERS = 26;
 const PICTURE = 34;
+// A pointer on its way to somewhere else points at nothing.
+const REST_MS = 80;
 
 /** Makes an SVG element. */
 function shape(name, attributes, text) {
@@ -35,7 +37,6 @@ export function drawMap(box, points, show, open) {
     class: "map", viewBox: `0 0 ${SIZE} ${SIZE}`, role: "application", tabindex: 0,
     "aria-label": `Map of ${points.length} items; arrow keys move from item to item`,
   });
-  const lines = svg.appendChild(shape("g", { class: "near" }));
   const most = Math.log1p(Math.max(...points.map((point) => point.degree), 1));
   const spots = points.map((point, place) => {
     const size = 3 + 5 * (Math.log1p(point.degree) / most);
@@ -43,9 +44,12 @@ export function drawMap(box, points, show, open) {
     spot.append(shape("title", {}, point.title));
     return svg.appendChild(spot);
   });
+  const lines = svg.appendChild(shape("g", { class: "near" }));
   drawPictures(svg, points, at);
   drawLabels(svg, points, at, Math.max(1, FULL / (box.clientWidth || FULL)));
   let active = -1;
+  let resting = 0;
+  let isShown = false;
 
   function point(place) {
     if (place === active) return;
@@ -53,8 +57,11 @@ export function drawMap(box, points, show, open) {
     active = place;
     mark(active, true);
     const [x, y] = at[active];
-    lines.replaceChildren(...points[active].near.map((other) =>
-      shape("path", { d: `M${x} ${y}L${at[other][0]} ${at[other][1]}` })));
+    lines.replaceChildren(
+      ...points[active].near.map((other) => shape("path", { d: `M${x} ${y}L${at[other][0]} ${at[other][1]}` })),
+      // The lines lie over the other spots, and under those that they tie.
+      ...[...points[active].near, active].map((place) => spots[place].cloneNode(true)),
+    );
     show(points[active], points[active].near.map((other) => points[other]));
   }
 
@@ -73,10 +80,22 @@ export function drawMap(box, points, show, open) {
     return far[best] <= Math.max(REACH, 24 * scale) ? best : -1;
   }
 
-  function onPointer(event) {
+  function onMove(event) {
+    clearTimeout(resting);
+    resting = setTimeout(() => onRest(event), REST_MS);
+  }
+
+  function onRest(event) {
+    clearTimeout(resting);
     const place = nearest(event);
     if (place >= 0) point(place);
     return place;
+  }
+
+  /** A finger can't point before it presses: its first tap does, and the next one opens. */
+  function onPress(event) {
+    const before = active;
+    isShown = onRest(event) === before || event.pointerType === "mouse";
   }
 
   function onKey(event) {
@@ -90,13 +109,14 @@ export function drawMap(box, points, show, open) {
     }
   }
 
-  svg.addEventListener("pointermove", onPointer);
-  svg.addEventListener("pointerdown", onPointer);
+  svg.addEventListener("pointermove", onMove);
+  svg.addEventListener("pointerleave", () => clearTimeout(resting));
+  svg.addEventListener("pointerdown", onPress);
   svg.addEventListener("focus", () => active < 0 && svg.matches(":focus-visible") && point(0));
   svg.addEventListener("keydown", onKey);
   if (open) svg.addEventListener("click", (event) => {
-    const place = onPointer(event);
-    if (place >= 0) open(points[place]);
+    const place = nearest(event);
+    if (place >= 0 && isShown) open(points[place]);
   });
   box.replaceChildren(svg);
 }
@@ -139,7 +159,7 @@ function drawLabels(svg, points, at, scale) {
     const [x, y] = at[place];
     const whole = points[place].title.replace(/\s*\([^()]*\)\s*$/, "") || points[place].title;
     const text = whole.length > LETTERS ? `${whole.slice(0, LETTERS - 2).trimEnd()} ...` : whole;
-    const half = (text.length * 4.7 + 6) * scale;
+    const half = (text.length * 5.2 + 6) * scale;
     const middle = Math.min(Math.max(x, half), SIZE - half);
     const room = [middle - half, y - 10 - 18 * scale, middle + half, y - 6];
     if (room[1] < 0 || taken.some((other) => overlap(room, other))) continue;

@@ -54,8 +54,9 @@ def embedding_map(
         }
         for item_id, (x, y), near in zip(chosen, places, _nearest(rows), strict=True)
     ]
+    drawn = f"all {len(points):,}" if len(points) == len(vectors) else f"{len(points):,} random"
     return {
-        "how": f"t-SNE of {len(points):,} random items, perplexity {perplexity:g}",
+        "how": f"t-SNE of {drawn} items, perplexity {perplexity:g}",
         "items": len(points),
         "points": points,
     }

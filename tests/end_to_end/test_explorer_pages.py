@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.end_to_end.visitor import Explorer, quoted
 from tests.serve.fakes import KEYS, title_of
@@ -102,6 +102,40 @@ def test_pointing_at_the_map_names_what_lies_there(explorer: Explorer):
     explorer.page.locator(".spot").nth(8).hover(force=True)
     expect(explorer.page.locator(".mapped h2")).to_have_text(title_of(8))
     expect(explorer.page.locator(".near path")).to_have_count(2)
+
+
+def test_on_the_way_to_the_panel_the_pointer_points_at_nothing(explorer: Explorer):
+    page = explorer.page
+    page.clock.install(time=0)
+    page.goto("/map")
+    expect(page.locator(".spot")).to_have_count(9)
+    page.clock.pause_at(60_000)
+    page.locator(".spot").nth(8).hover(force=True)
+    page.clock.run_for(100)
+    panel = page.locator(".mapped aside")
+    expect(panel.locator("h2")).to_have_text(title_of(8))
+    for spot in page.locator(".spot").all()[:8]:
+        spot.hover(force=True)
+        page.clock.run_for(20)
+    link = panel.locator("li a").first
+    link.hover()
+    page.clock.run_for(1_000)
+    expect(panel.locator("h2")).to_have_text(title_of(8))
+    title = link.inner_text()
+    link.click()
+    expect(page.locator(".chosen h1")).to_have_text(title)
+
+
+def test_a_tap_on_the_map_shows_the_item_and_the_next_one_opens_it(browser: Browser, server: str):
+    visitor = Explorer(browser, server, has_touch=True)
+    visitor.page.goto("/map")
+    spot = visitor.page.locator(".spot").nth(8)
+    spot.tap(force=True)
+    expect(visitor.page.locator(".mapped h2")).to_have_text(title_of(8))
+    spot.tap(force=True)
+    expect(visitor.page.locator(".chosen h1")).to_have_text(title_of(8))
+    visitor.page.context.close()
+    assert visitor.errors == []
 
 
 def test_a_vote_by_keyboard_reveals_the_methods_and_counts(explorer: Explorer):
