@@ -167,7 +167,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
     parts = [
         InvalidPart(
             where=".".join(str(part) for part in found["loc"]),
-            message=found["msg"] + _reason(found),
+            message=_reason(found),
         )
         for found in error.errors()
     ]
@@ -193,9 +193,12 @@ def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _reason(found: Mapping[str, Any]) -> str:
-    """What the JSON reader says of a body that isn't JSON."""
+    """Say what was wanted: in our own words, or pydantic's with those of the JSON reader."""
     reason = found.get("ctx", {}).get("error", "")
-    return f" ({reason})" if found["type"] == "json_invalid" and reason else ""
+    if found["type"] == "value_error":
+        return str(reason)
+    message = str(found["msg"])
+    return f"{message} ({reason})" if found["type"] == "json_invalid" and reason else message
 
 
 def instance_of(scope: Mapping[str, Any]) -> str:

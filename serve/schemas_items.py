@@ -2,12 +2,32 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from serve.schemas import Item, Schema, whole
 from serve.schemas_embed import EmbedNeighbor, EmbedRequest
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(whole)]
+
+
+def _in_words(image: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Say what is wanted, instead of the pattern."""
+    try:
+        return check(image)
+    except ValidationError:
+        raise ValueError(
+            "wanted an address of http or https, a picture as data:image/..., or a path beside "
+            "this page, of at most 10,000 characters and no control characters"
+        ) from None
+
+
 Image = Annotated[
     str,
     StringConstraints(
@@ -15,6 +35,7 @@ Image = Annotated[
         pattern=r"^((https?://|data:image/)[^\s]([^\x00-\x1f]*[^\s])?|[^\s:]([^:\x00-\x1f]*[^\s:])?)$",
     ),
     AfterValidator(whole),
+    WrapValidator(_in_words),
 ]
 
 

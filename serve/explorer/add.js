@@ -1,7 +1,7 @@
 // The form that adds an item, or changes one: it is embedded and can be found at once.
 
-import { el, itemLink } from "./parts.js";
-import { ask, state } from "./session.js";
+import { count, el, itemLink, quoted } from "./parts.js";
+import { ask, entitle } from "./session.js";
 
 const EXAMPLE_CONTEXTS = 8;
 // Kept as long as this page is open, and nowhere else.
@@ -9,19 +9,23 @@ let apiKey = "";
 
 export async function showAdd(shell) {
   const { main } = shell;
-  document.title = `Add an item - ${state.generation.title}`;
-  const told = el("div", { class: "told", role: "status" });
+  entitle("Add an item");
+  const told = el("div", { class: "told", role: "status", tabindex: "-1" });
   const example = el("button", { class: "button slim", type: "button", onclick: () => fill(form, told, shell) }, "Fill in an example");
   const form = el("form", { class: "sheet form" },
     field("key", "Key", "What requests call it; an item of that key is replaced.", { required: true, maxlength: 500 }),
     field("title", "Title", "", { required: true, maxlength: 1000 }),
-    field("image", "Picture", "An address that begins with https://", { type: "url" }),
+    field("image", "Picture", "An address that begins with https://, http:// or data:image/", { type: "url" }),
     field("contexts", "Contexts", "Keys of the contexts it is in, one a line. Without any, its features alone say what it is near.",
       { rows: 5 }, "textarea"),
     field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero. With neither contexts nor features, it is near nothing.', { rows: 2 }, "textarea"),
     field("api-key", "API key", "Only where the server asks for one: with the role write.", { type: "password", autocomplete: "off" }),
     el("p", { class: "actions" }, el("button", { class: "button", type: "submit" }, "Add it"), example));
   form.elements.namedItem("api-key").value = apiKey;
+  // Blanks alone are nothing: what must be filled in is looked at before it is sent.
+  form.addEventListener("change", ({ target }) => {
+    target.value = target.value.trim();
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     add(form, told, shell);
@@ -36,7 +40,10 @@ export async function showAdd(shell) {
 
 async function add(form, told, shell) {
   const submit = form.querySelector("[type=submit]");
-  submit.disabled = true;
+  // A button that is disabled loses the focus.
+  if (submit.ariaDisabled) return;
+  submit.ariaDisabled = "true";
+  for (const wrong of form.querySelectorAll("[aria-invalid]")) wrong.removeAttribute("aria-invalid");
   apiKey = value(form, "api-key");
   const started = performance.now();
   try {
@@ -45,15 +52,16 @@ async function add(form, told, shell) {
     const unknown = reply.unknown_contexts.length
       ? ` The graph has no context called ${reply.unknown_contexts.slice(0, 5).join(", ")}.` : "";
     told.replaceChildren(
-      el("p", {}, `${reply.is_new ? "Added" : "Changed"} in ${elapsed} ms, with ${reply.neighbors.length} neighbors.${unknown}`),
+      el("p", {}, `${reply.is_new ? "Added" : "Changed"} in ${elapsed} ms, with ${count(reply.neighbors.length, "neighbor")}.${unknown}`),
       el("p", { class: "actions" },
         itemLink(reply.item, { class: "button" }, "See what is near it"),
         el("button", { class: "button slim", type: "button", onclick: () => remove(reply.item.key, told, shell) }, "Delete it again")));
+    told.focus();
     shell.footer(`${reply.is_new ? "added" : "changed"} in ${elapsed} ms`);
   } catch (error) {
-    if (!shell.signal.aborted) warn(told, error);
+    if (!shell.signal.aborted) warn(told, error, form);
   } finally {
-    submit.disabled = false;
+    submit.ariaDisabled = null;
   }
 }
 
@@ -61,6 +69,7 @@ async function remove(key, told, shell) {
   try {
     await ask(path(key), shell.signal, { method: "DELETE", key: apiKey });
     told.replaceChildren(el("p", {}, "Deleted: no answer has it any more."));
+    told.focus();
   } catch (error) {
     if (!shell.signal.aborted) warn(told, error);
   }
@@ -78,7 +87,7 @@ async function fill(form, told, shell) {
     set("title", `Another ${start.title}`);
     set("contexts", like.contexts.slice(0, EXAMPLE_CONTEXTS).join("\n"));
     set("features", JSON.stringify(like.features));
-    told.replaceChildren(el("p", {}, `It has the features of ${start.title}, and is in some of its contexts.`));
+    told.replaceChildren(el("p", {}, `It has the features of ${quoted(start.title)}, and is in some of its contexts.`));
   } catch (error) {
     if (!shell.signal.aborted) warn(told, error);
   }
@@ -99,14 +108,23 @@ function read(form) {
   const features = value(form, "features");
   if (value(form, "image")) body.image = value(form, "image");
   if (contexts.length) body.contexts = contexts;
-  if (features) {
-    try {
-      body.features = JSON.parse(features);
-    } catch (error) {
-      throw new Error(`Features: not JSON (${error.message}).`);
-    }
-  }
+  if (features) body.features = groups(features);
   return body;
+}
+
+function groups(text) {
+  try {
+    const read = JSON.parse(text);
+    if (Object.prototype.toString.call(read) === "[object Object]") return read;
+  } catch (error) {
+    throw wrong("features", `not JSON (${error.message}).`);
+  }
+  throw wrong("features", 'wanted lists of numbers by group, as {"text": [0.1, ...]}.');
+}
+
+/** An error of one field, as the API would tell it. */
+function wrong(name, message) {
+  return Object.assign(new Error(message), { parts: [{ where: `body.${name}`, message }] });
 }
 
 function value(form, name) {
@@ -117,6 +135,12 @@ function path(key) {
   return `v1/items/${encodeURIComponent(key)}`;
 }
 
-function warn(told, error) {
-  told.replaceChildren(el("p", { role: "alert" }, error.message));
+/** Says what is wrong, and leads to the first field that is. */
+function warn(told, error, form) {
+  const part = form && error.parts?.[0];
+  const name = part?.where.split(".")[1].replace("item_key", "key");
+  const input = name && form.elements.namedItem(name);
+  told.replaceChildren(el("p", { role: "alert" }, input ? `${input.labels[0].textContent}: ${part.message}` : error.message));
+  input?.setAttribute("aria-invalid", "true");
+  (input || told).focus();
 }

@@ -36,6 +36,7 @@ def test_what_the_form_adds_is_found_at_once_and_gone_when_deleted(adding: Explo
     page.get_by_role("button", name="Add it").click()
     told = page.locator(".told")
     expect(told).to_contain_text("Added in")
+    expect(told).to_be_focused()
     page.get_by_role("link", name="See what is near it").click()
     expect(page.locator(".chosen h1")).to_have_text("A new book")
     assert adding.shown("pinsage")
@@ -46,11 +47,12 @@ def test_what_the_form_adds_is_found_at_once_and_gone_when_deleted(adding: Explo
     expect(told).to_contain_text("Changed in")
     page.get_by_role("button", name="Delete it again").click()
     expect(told).to_contain_text("Deleted")
+    expect(told).to_be_focused()
     page.goto("/?item=a%2Fb%20c")
     expect(page.get_by_role("heading", name="There is no such item")).to_be_visible()
 
 
-def test_what_cannot_be_added_is_told_in_the_server_s_words(adding: Explorer):
+def test_what_cannot_be_added_is_told_with_its_field(adding: Explorer):
     page = adding.page
     page.get_by_label("Key", exact=True).fill("new")
     page.get_by_role("textbox", name="Title").fill("A new book")
@@ -60,12 +62,47 @@ def test_what_cannot_be_added_is_told_in_the_server_s_words(adding: Explorer):
     page.get_by_label("Features").fill('{"smell": [1]}')
     page.get_by_role("button", name="Add it").click()
     expect(page.get_by_role("alert")).to_contain_text("no such feature group")
+    page.get_by_label("Features").fill("[1]")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Features: wanted lists of numbers")
+    page.get_by_label("Features").fill("")
+    page.get_by_label("Picture").fill("ftp://covers.invalid/1.jpg")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Picture: wanted an address of http")
+    expect(page.locator("[aria-invalid=true]")).to_have_attribute("name", "image")
+    expect(page.get_by_label("Picture")).to_be_focused()
+
+
+def test_blanks_are_no_title(adding: Explorer):
+    page = adding.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.method))
+    page.get_by_label("Key", exact=True).fill("new")
+    page.get_by_role("textbox", name="Title").fill("   ")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("textbox", name="Title")).to_be_focused()
+    expect(page.locator(".told")).to_be_empty()
+    assert "PUT" not in asked
+
+
+def test_a_field_that_is_wanting_stands_below_the_bar(adding: Explorer):
+    page = adding.page
+    page.set_viewport_size({"width": 1280, "height": 500})
+    button = page.get_by_role("button", name="Add it")
+    button.scroll_into_view_if_needed()
+    assert page.evaluate("scrollY") > 200
+    button.click()
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
+    field, bar = (page.locator(place).bounding_box() for place in ("#add-key", ".bar"))
+    assert field is not None
+    assert bar is not None
+    assert field["y"] >= bar["y"] + bar["height"]
 
 
 def test_the_skip_link_leaves_a_filled_form_alone(adding: Explorer):
     page = adding.page
     page.get_by_label("Key", exact=True).fill("new")
-    page.get_by_role("link", name="Skip to the items").focus()
+    page.get_by_role("link", name="Skip to the content").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/add#main")
     expect(page.locator("main")).to_be_focused()
