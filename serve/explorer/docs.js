@@ -1,6 +1,7 @@
 // Renders the API's own description, openapi.json, and lets one try the calls.
 
 import { el, notice } from "./parts.js";
+import { startTheme } from "./session.js";
 
 const main = document.querySelector("main");
 let schemas = {};
@@ -55,29 +56,49 @@ function parameterRows(parameters) {
   return parameters.map((one) => [
     [el("code", {}, one.name), one.required ? " *" : ""],
     [one.in],
-    [...typeOf(one.schema), one.schema.default === undefined ? "" : `; default ${one.schema.default}`],
+    [...typeOf(one.schema), defaultOf(one.schema)],
     inline(one.description ?? one.schema.description),
   ]);
 }
 
+function defaultOf({ default: value }) {
+  if (value === undefined || value === null || value.length === 0) return "";
+  return `; default ${written(value)}`;
+}
+
+function written(value) {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** An example of what is needed; what isn't is empty, for no example fits every catalog. */
 function exampleOf(schema) {
   if (!schema) return null;
   if (schema.$ref) return exampleOf(schemas[nameOf(schema.$ref)]);
   if (schema.examples) return schema.examples[0];
   if (schema.default !== undefined) return schema.default;
   if (schema.properties) {
-    return Object.fromEntries(Object.entries(schema.properties).map(([name, part]) => [name, exampleOf(part)]));
+    const needed = new Set(schema.required ?? []);
+    return Object.fromEntries(Object.entries(schema.properties).map(([name, part]) =>
+      [name, needed.has(name) ? exampleOf(part) : emptyOf(part)]));
   }
   return null;
 }
 
+function emptyOf({ default: value, type }) {
+  if (value !== undefined) return value;
+  return { array: [], object: {} }[type] ?? null;
+}
+
 function field(parameter) {
   const { schema } = parameter;
-  const example = parameter.example ?? schema.examples?.[0] ?? schema.default ?? "";
+  const example = written(parameter.example ?? schema.examples?.[0] ?? schema.default ?? "");
   const input = schema.enum
     ? el("select", { name: parameter.name }, ...schema.enum.map((value) =>
         el("option", { selected: value === schema.default }, String(value))))
-    : el("input", { name: parameter.name, value: example, required: parameter.required });
+    : el("input", {
+        name: parameter.name, required: parameter.required,
+        [parameter.required ? "value" : "placeholder"]: example === "[]" ? "" : example,
+      });
   return el("label", {}, el("span", {}, parameter.name), input);
 }
 
@@ -186,7 +207,8 @@ async function start() {
   const description = await reply.json();
   schemas = description.components.schemas;
   document.title = `${description.info.title} - API`;
-  document.querySelector("[data-title]").textContent = description.info.title;
+  const name = document.querySelector("[data-title]");
+  name.textContent = name.title = description.info.title;
   const codes = schemas.Problem["x-codes"].map(({ code, status, title }) =>
     el("tr", { id: code }, el("td", {}, el("code", {}, code)), el("td", {}, String(status)), el("td", {}, title)));
   main.replaceChildren(
@@ -206,6 +228,5 @@ async function start() {
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
-const theme = localStorage.getItem("theme");
-if (theme) document.documentElement.dataset.theme = theme;
+startTheme(document.querySelector("[data-theme]"));
 start().catch((error) => main.replaceChildren(notice("The description can't be shown", error.message)));

@@ -246,6 +246,17 @@ def test_the_description_page_lists_the_calls_and_tries_one(explorer: Explorer):
     assert explorer.refused == []
 
 
+def test_calls_are_tried_with_what_fits_every_catalog(explorer: Explorer):
+    explorer.page.goto("/docs")
+    for about, name in (("Items related to one item", "item_key"), ("several items", "body")):
+        call = explorer.page.locator(".call").filter(has_text=about)
+        call.locator("summary").click()
+        place = call.locator(f"[name={name}]")
+        place.fill(place.input_value().replace("1", KEYS[0]).replace("2", KEYS[1]))
+        call.get_by_role("button", name="Send").click()
+        expect(call.locator(".try .hint")).to_contain_text(": 200 in")
+
+
 def test_a_problem_s_type_leads_to_its_line(explorer: Explorer):
     explorer.page.goto("/docs#unknown_item")
     expect(explorer.page.locator("#unknown_item")).to_be_in_viewport()
