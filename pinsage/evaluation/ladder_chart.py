@@ -11,12 +11,13 @@ _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 34, 190, 20, 34, 40
 _LETTERS = 18
 """Letters of a name that fit left of the axis, on a phone too; longer ones end in dots."""
 
-# The picture also stands alone, on a light page or a dark one.
+# The picture also stands alone: a light page around it may be read on a dark system, so it has a
+# ground of its own.
 _STYLE = """
-.ladder { font: 13px system-ui, sans-serif; --ink: #1d1b19; --rule: #e3ded7; --a: #c0174f; \
---b: #1f6bb0; }
+.ladder { font: 13px system-ui, sans-serif; background: #ffffff; --ink: #1d1b19; --rule: #e3ded7; \
+--a: #c0174f; --b: #1f6bb0; }
 @media (prefers-color-scheme: dark) {
-.ladder { --ink: #ece8e2; --rule: #36322e; --a: #ff6c98; --b: #74b4f2; } }
+.ladder { background: #1f1d1b; --ink: #ece8e2; --rule: #36322e; --a: #ff6c98; --b: #74b4f2; } }
 .ladder text { fill: var(--ink); } .ladder .rule { stroke: var(--rule); }
 .ladder .a { stroke: var(--a); fill: var(--a); } .ladder .b { stroke: var(--b); fill: var(--b); }
 .ladder .whisker { stroke-width: 2; }

@@ -1,10 +1,13 @@
 """Pieces of HTML that every part of `report.html` is made of."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from pinsage.evaluation.wording import OURS, method_label, metric_label, metric_meaning
+
+_SMALL = frozenset({"the", "a", "an", "of", "and", "in", "to"})
 
 
 def section(name: str, title: str, *parts: str) -> str:
@@ -15,7 +18,8 @@ def section(name: str, title: str, *parts: str) -> str:
 def table(caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
     """Write a table that scrolls sideways where it doesn't fit; heads are HTML."""
     return (
-        f'<p class="soft">{escape(caption)}</p><div class="scroll"><table>'
+        f'<p class="soft">{escape(caption)}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -37,18 +41,28 @@ def method_row(name: str, cells: Sequence[str]) -> str:
 
 
 def picture(item: Mapping[str, Any]) -> str:
-    """Draw an item: its initial, and its picture over it if there is one and it loads.
+    """Draw an item: its initials, and its picture over it if there is one and it loads.
 
     Pictures are in the page (`data:`), or come from the address that the data give; nothing else
     of the page is asked for elsewhere.
     """
     title, image = str(item["title"]), item["image"]
-    initial = escape(next((letter for letter in title if letter.isalnum()), "?").upper())
     hue = sum(title.encode()) * 47 % 360
-    shown = ""
+    drawn, shown = escape(initials(title)), ""
     if image is not None and image.startswith(("data:image/", "https://", "http://")):
         shown = f'<img src="{escape(image)}" alt="" loading="lazy" referrerpolicy="no-referrer">'
-    return f'<span class="thumb" style="--hue:{hue}" aria-hidden="true">{initial}{shown}</span>'
+    return f'<span class="thumb" style="--hue:{hue}" aria-hidden="true">{drawn}{shown}</span>'
+
+
+def initials(title: str) -> str:
+    """Give the letters of a drawn cover, as the explorer does.
+
+    >>> initials("The War of the Worlds (Penguin)"), initials("Emma"), initials("...")
+    ('WW', 'E', '.')
+    """
+    bare = re.sub(r"\s*\([^()]*\)\s*$", "", title) or title
+    words = [word for word in bare.split() if word[0].isalnum() and word.lower() not in _SMALL]
+    return "".join(word[0].upper() for word in words[:2]) or title[:1] or "?"
 
 
 def ours_first(by_method: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ function shown(item, near) {
   panel.replaceChildren(
     ...(/^(data:image\/|https?:\/\/)/.test(item.image ?? "") ? [pictured(item)] : []),
     made("h3", item.title),
-    made("p", `in ${item.degree.toLocaleString("en")} contexts; nearest on this map:`, "soft"),
+    made("p", `in ${item.degree.toLocaleString("en")} context${item.degree === 1 ? "" : "s"}; nearest on this map:`, "soft"),
     list,
   );
 }

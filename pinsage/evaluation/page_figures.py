@@ -36,7 +36,7 @@ def map_section(report: Mapping[str, Any]) -> str:
         "The map of the embeddings",
         f"<p>{escape(found['how'])}. Near means similar, as far as a plane can show it; lines lead "
         "to the five nearest by embedding, wherever they lie. Larger dots are in more contexts. "
-        "Point at one, or use the arrow keys.</p>"
+        "Point at one, tap it, or use the arrow keys.</p>"
         '<div class="mapped"><div data-map></div><aside data-shown aria-live="polite">'
         '<p class="soft">Point at an item.</p></aside></div>'
         "<noscript><p>The map is drawn by a script; its places are in report.json.</p></noscript>"
@@ -132,7 +132,7 @@ def _sheet(sheet: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     return (
         f'<section class="sheet"><div class="query">{picture(query)}'
         f'<h3 title="{escape(query["title"])}"><bdi>{escape(query["title"])}</bdi></h3>'
-        f'<span class="soft">in {query["degree"]:,} contexts</span></div>'
+        f'<span class="soft">in {counted(query["degree"], "context")}</span></div>'
         f'<div class="strips">{"".join(rows)}</div></section>'
     )
 
