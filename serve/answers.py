@@ -279,6 +279,7 @@ class Answers:
             embedding=found.embedding.astype(float).tolist(),
             neighbors=neighbors_told(self.items, found.neighbor_ids, found.neighbor_weights),
             unknown_contexts=found.unknown_contexts,
+            missing_features=self.embedder.missing(request.features),
         )
 
     def quick_similar(self, key: str, k: int | None) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -106,6 +106,10 @@ class Embedder:
         """
         widths = self.open()[0].content_widths
         return {name: _vector(name, values, widths) for name, values in features.items()}
+
+    def missing(self, features: Collection[str]) -> list[str]:
+        """Name the feature groups that are not among some."""
+        return [name for name in self.open()[0].content_widths if name not in features]
 
     def embed(self, described: Sequence[Description]) -> list[Embedded]:
         """Embed some items at once; of one that overflows, the embedding isn't finite.

@@ -211,7 +211,8 @@ def _condition(name: str, kind: pa.DataType, operator: str, value: Any) -> Condi
         return Condition(name, operator, exists=value)
     if operator in {"in", "not_in"}:
         if not isinstance(value, list) or not value:
-            raise FilterError(where, f"wanted a list of values, found {_kind_of(value)}")
+            told = "an empty one" if value == [] else _kind_of(value)
+            raise FilterError(where, f"wanted a list of values, found {told}")
         if len(value) > MOST_VALUES:
             raise FilterError(where, f"wanted at most {MOST_VALUES} values, found {len(value)}")
         found = value

@@ -47,3 +47,6 @@ class EmbedReply(Schema):
 
     unknown_contexts: list[str]
     """Contexts that the graph doesn't have; they count for its degree, and nothing else."""
+
+    missing_features: list[str]
+    """Feature groups left out, which are zeros: such an item lands among those that have none."""

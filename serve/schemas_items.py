@@ -111,6 +111,9 @@ class PutReply(Schema):
     unknown_contexts: list[str]
     """Contexts that the graph doesn't have; they count for its degree, and nothing else."""
 
+    missing_features: list[str]
+    """Feature groups left out, which are zeros: such an item lands among those that have none."""
+
 
 class DeleteReply(Schema):
     """The item is in no answer from now on."""

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pinsage.base.addresses import shown
@@ -91,17 +91,28 @@ def table(output: Path) -> str:
     wanted = wanted_digest(pointer, newest_digest(output), first=None, follow="pointer")
     lines = [f"{'generation':12}  {'published (UTC)':19}  {'':8}  {'items':>11}  {_METRIC}"]
     for one in found:
-        mark = "served" if one.digest == wanted else ""
+        mark = ("newest" if pointer is None else "served") if one.digest == wanted else ""
         if pointer is not None and one.digest == pointer.previous:
             mark = "previous"
-        quality = one.quality.get("pinsage", {}).get(_METRIC)
-        figure = "-" if quality is None else f"{quality:.3f}"
-        said = f"{one.counts['items']:>11,}  {figure}" if one.counts else ""
+        found_at = _hit_rate(one.quality.get("pinsage", {}))
+        said = f"{one.counts['items']:>11,}  {found_at}" if one.counts else ""
         if one.damage:
             said = "damaged: " + one.damage.replace(f"{output}/", "")
         lines.append(f"{one.digest}  {one.at:%Y-%m-%d %H:%M:%S}  {mark:8}  {said}".rstrip())
-    how = "the newest one, as nothing was decided" if pointer is None else f"decided {pointer.at}"
+    how = (
+        f"decided {pointer.at}"
+        if pointer
+        else ("the newest one, as nothing was decided; a running server goes on with its own")
+    )
     return "\n".join([*lines, f"to be served: {wanted} ({how})"])
+
+
+def _hit_rate(quality: Mapping[str, float]) -> str:
+    """Write a hit-rate: the usual one, or else that of the largest K there is."""
+    if _METRIC in quality:
+        return f"{quality[_METRIC]:.3f}"
+    ks = [int(name.removeprefix("hit_rate@")) for name in quality if name.startswith("hit_rate@")]
+    return f"{quality[f'hit_rate@{max(ks)}']:.3f} (@{max(ks)})" if ks else "-"
 
 
 def _is_whole(output: Path, digest: str | None) -> bool:
@@ -113,7 +124,7 @@ def _named(output: Path, *, previous: bool) -> str:
     digest = (pointer.previous if pointer else None) if previous else newest_digest(output)
     if digest is None:
         raise ArtifactError(
-            f"{shown(output)}: nothing was served before, so there is nothing to go back to; "
+            f"{shown(output)}: what was served before is not written down; name it with `--to`: "
             "`--list` shows what is published"
             if previous
             else f"{shown(output)}: nothing is published; run `python -m ray_jobs.pipeline` first"

@@ -24,7 +24,7 @@ from serve.generations import (
     wanted_digest,
 )
 from serve.metrics import Metrics
-from serve.pointer import Pointer, deciding, read_pointer
+from serve.pointer import Pointer, deciding, read_pointer, write_pointer
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -260,6 +260,7 @@ class Switcher:
                 self._discard(answers)
                 return False
             self._hold(answers)
+            self._note_previous(answers.digest)
             if before is None or before.generation != answers.digest:
                 # A newer one was published, and goes live by itself.
                 with deciding(self._output):
@@ -302,6 +303,18 @@ class Switcher:
             # What is served is decided on, so that it stays: a rollback goes where it did before.
             previous = before.previous if before and before.previous != digest else None
         decide(self._output, digest, previous=previous)
+
+    def _note_previous(self, digest: str) -> None:
+        """Complete a decision made elsewhere, where nobody knew what was served before it."""
+        served = self._current.now.digest
+        try:
+            with deciding(self._output):
+                decided = self._pointer_or_none()
+                is_bare = decided is not None and decided.previous is None
+                if decided is not None and is_bare and decided.generation == digest != served:
+                    write_pointer(self._output, decided.model_copy(update={"previous": served}))
+        except OSError as error:
+            logger.warning("what was served before, %s, can't be written down: %s", served, error)
 
     def _opened(self, digest: str) -> Answers:
         """Give the answers of a generation, up to date: it is open, or is opened now."""

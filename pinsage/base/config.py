@@ -3,12 +3,12 @@
 import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from pinsage.base.errors import ConfigError
@@ -41,6 +41,24 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` where 1 would be taken for it."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError("wanted a number")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """List the types that an annotation is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        if not isinstance(part, bool):
+            yield from _kinds(part)
 
 
 class _Loader(yaml.SafeLoader):

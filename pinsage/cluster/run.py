@@ -162,6 +162,23 @@ class Run:
         settings = {name: getattr(embed, name) for name in _EMBED_RESULT}
         return self._stage("embeddings", settings, (self.graph, self.neighborhoods, self.model))
 
+    def require_previous(self) -> "Stage | None":
+        """Find the embeddings that `embed.previous` names, before hours of work for them.
+
+        Raises:
+            ArtifactError: they are not there, or were made without what an update compares.
+        """
+        if self.config.embed.previous is None:
+            return None
+        found = self._published("embeddings", self.config.embed.previous, setting="embed.previous")
+        if not found.config.get("keep_rows"):
+            raise ArtifactError(
+                f"{found.directory}: made without embed.keep_rows, so nothing tells which of its "
+                "items have changed; embed that graph with embed.keep_rows=true first, or leave "
+                "embed.previous out"
+            )
+        return found
+
     def previous_embeddings(self) -> Artifact | None:
         """Open the embeddings that `embed.previous` names.
 
@@ -169,9 +186,10 @@ class Run:
             ArtifactError: they are not there, or another model or T has made them.
         """
         embed = self.config.embed
-        if embed.previous is None:
+        stage = self.require_previous()
+        if stage is None:
             return None
-        found = self._published("embeddings", embed.previous, setting="embed.previous").open()
+        found = stage.open()
         model = self.model.open().manifest.digest
         if found.manifest.parents["model"] != model:
             raise ArtifactError(

@@ -196,6 +196,9 @@ def find_items(
     good = good & ~note_nulls(table.place, column, keys, good, findings)
     if item_keys is None:
         return np.zeros(len(table), np.int32), good
+    if not len(item_keys):
+        # Which is a finding of its own.
+        return np.zeros(len(table), np.int32), np.zeros(len(table), bool)
     if keys.type != item_keys.type:
         if keys.null_count < len(keys):
             findings.add(

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from pinsage.base.errors import DataError
 _log = logging.getLogger(__name__)
 
 _MEND = "or set data.on_bad_rows: drop"
+
+_ALIKE = re.compile(r"(?P<label>.*?)(?: and (?P<more>\d+) more)?", re.DOTALL)
+"""The files that a finding is of."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,21 @@ class Findings:
     def missing_column(self, label: str, column: str, known: Sequence[str], setting: str) -> None:
         """Note a column that is not there, with those that are, and the nearest name."""
         near = difflib.get_close_matches(column, known, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ";"
-        self.add(
-            f"{label}: no column {column!r}, wanted for {setting}; found {', '.join(known)}"
-            f"{guess} mend the table or the setting"
-        )
+        fix = f"; did you mean {near[0]!r}? mend" if near else "; mend"
+        fix += " the table or the setting"
+        if f"{column}=" in label:
+            fix = "; folders' names are not read: write it into the files as a column"
+        problem = f": no column {column!r}, wanted for {setting}; found {', '.join(known)}{fix}"
+        alike = [place for place, one in enumerate(self.problems) if one.endswith(problem)]
+        if not alike:
+            self.add(label + problem)
+            return
+        # Of a folder of files, one is named and the others are counted.
+        before = _ALIKE.fullmatch(self.problems[alike[0]].removesuffix(problem))
+        assert before is not None
+        if before["label"] != label:
+            count = int(before["more"] or 0) + 1
+            self.problems[alike[0]] = f"{before['label']} and {count} more{problem}"
 
     def bad_rows(
         self,

@@ -211,7 +211,7 @@ def _check(
     findings = Findings(drop_rows=config.on_bad_rows == "drop")
     progress.set(0, "items")
     items = read_items(config.items, findings)
-    if items is not None and num_shards > len(items):
+    if items is not None and 0 < len(items) < num_shards:
         findings.add(
             f"graph.num_shards is {num_shards}, but there are only {len(items)} items to share "
             "out; lower it"

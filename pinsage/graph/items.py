@@ -258,8 +258,8 @@ def _bad_features(
         settings.column or str(settings.npy),
         bad,
         reason="bad_features",
-        what="holds a null, NaN or infinite number",
-        fix=f"fill in numbers{hint}",
+        what="holds a null, NaN, infinite or too large number",
+        fix=f"fill in numbers below 3.4e38{hint}",
         values=keys,
     )
     return bad

@@ -40,6 +40,11 @@ def check_labels(
             "many rows share the last time; give finer times, or leave data.edges.timestamp out, "
             "so that whole contexts are held out"
         )
+    elif not holdout.derives_pairs and holdout.is_cut_once:
+        fix = (
+            "many pairs share a time; give finer times, or leave data.pairs.timestamp out, so that "
+            "pairs are held out by hash"
+        )
     elif holdout.derives_pairs and holdout.cuts is None:
         fix = (
             "whole contexts are held out, and a few of them may leave none; change data.split, "
@@ -61,10 +66,25 @@ def check_labels(
             counts["valid"],
             counts["test"],
         )
+    _warn_if_no_edge_is_late(counts, left_out, holdout)
     if edges == sum(left_out.values()):
         findings.add(
             f"data.edges: none of {edges} edges is left for the training graph "
             f"(left out: {left_out}); check the timestamps, or change data.split"
+        )
+
+
+def _warn_if_no_edge_is_late(
+    counts: Mapping[str, int], left_out: Mapping[str, int], holdout: Holdout
+) -> None:
+    """Tell of pairs split by times that no edge comes near, as milliseconds beside seconds are."""
+    goes_by_time = holdout.cuts is not None and not holdout.derives_pairs
+    if goes_by_time and counts["train"] < sum(counts.values()) and not left_out.get("future"):
+        _log.warning(
+            "data.pairs: pairs are split by time, but every edge is earlier than the first pair "
+            "that is held out, so all edges stay in the graph; if the times of data.pairs and "
+            "data.edges are of different units (seconds, milliseconds), what is measured is too "
+            "good: write both alike"
         )
 
 
@@ -76,5 +96,4 @@ def _is_coarse(edges: int, left_out: Mapping[str, int], holdout: Holdout) -> boo
     if holdout.cuts is None or not holdout.derives_pairs:
         return False
     wanted = holdout.split.valid + holdout.split.test
-    is_cut_once = holdout.split.valid > 0 and holdout.cuts[0] == holdout.cuts[1]
-    return is_cut_once or left_out.get("future", 0) > _FAR_TOO_MUCH * wanted * edges
+    return holdout.is_cut_once or left_out.get("future", 0) > _FAR_TOO_MUCH * wanted * edges

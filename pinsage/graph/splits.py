@@ -65,6 +65,11 @@ class Holdout:
     cold: Bool[np.ndarray, " items"] | None = None
     """Items that training does not see; None if there are none."""
 
+    @property
+    def is_cut_once(self) -> bool:
+        """Whether so many rows share a time that valid and test begin at the same one."""
+        return self.split.valid > 0 and self.cuts is not None and self.cuts[0] == self.cuts[1]
+
 
 @dataclass(frozen=True)
 class ContextRun:

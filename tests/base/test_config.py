@@ -62,6 +62,8 @@ def test_a_dumped_config_loads_back_unchanged(tmp_path: Path) -> None:
         ("required: 1\nfew: [0]", [], ["1 setting(s)", "few.0: Input should be greater"]),
         ("required: 1\nsome: 0", [], ["some: Input should be greater", "some: wanted a list"]),
         ("required: 1\nrate: .inf", [], ["rate: Input should be a finite number"]),
+        ("required: 1\nrate: yes", [], ["rate: wanted a number (found True)"]),
+        ("required: true", [], ["required: wanted a number"]),
         ("required: 1\nmaybe: {size: 1, a-b: 2}", [], ["maybe.a-b: no such setting"]),
         ("required: 1\ninner: {size: 13}", [], ["inner: 13 brings bad luck"]),
         ("required: 1", ["rate=2020-13-45"], ["not a YAML value"]),

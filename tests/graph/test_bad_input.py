@@ -147,25 +147,28 @@ CASES = {
     "features with NaN": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 3 + [[1.0, NAN]] + [[1.0, 1.0]] * 2}},
         {},
-        ["'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 3 ('d')"],
+        [
+            "'size' holds a null, NaN, infinite or too large number in 1 of 6 rows, first at row 3"
+            " ('d')"
+        ],
     ),
     "features too large for float32": (
         {"items": ITEMS | {"size": [[1e300, 1.0]] + [[1.0, 1.0]] * 5}},
         {},
-        ["'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 0"],
+        ["'size' holds a null, NaN, infinite or too large number in 1 of 6 rows, first at row 0"],
     ),
     "features with a null": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 5 + [None]}},
         {},
         [
-            "'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 5",
-            "fill in numbers, or set missing: zeros for items that have none",
+            "'size' holds a null, NaN, infinite or too large number in 1 of 6 rows, first at row 5",
+            "fill in numbers below 3.4e38, or set missing: zeros for items that have none",
         ],
     ),
     "features of which some numbers are missing": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 4 + [None, [NAN, 1.0]]}},
         {"items.features.0.missing": "zeros"},
-        ["'size' holds a null, NaN or infinite number in 1 of 6 rows, first at row 5"],
+        ["'size' holds a null, NaN, infinite or too large number in 1 of 6 rows, first at row 5"],
     ),
     "features that are not numbers": (
         {"items": ITEMS | {"size": list("abcdef")}},
@@ -315,7 +318,10 @@ def test_more_shards_than_items_are_refused(bench):
         (np.zeros((5, 2), np.float32), "visual.npy: 5 rows, wanted 6 as in"),
         (np.zeros(6, np.float32), "float32 of shape (6,), wanted floats of shape (items, width)"),
         (np.zeros((6, 2), np.int64), "int64 of shape (6, 2), wanted floats"),
-        (np.full((6, 2), np.inf, np.float32), "visual.npy' holds a null, NaN or infinite number"),
+        (
+            np.full((6, 2), np.inf, np.float32),
+            "visual.npy' holds a null, NaN, infinite or too large number",
+        ),
         (np.full((6, 2), None, object), "cannot be read as an .npy file"),
     ],
     ids=["rows", "one axis", "integers", "infinite", "pickled"],
@@ -369,6 +375,23 @@ def test_files_that_disagree_on_a_column_type_are_refused(bench, changed):
     bench.write("parts/two.parquet", ITEMS | {"size": list("abcdef")})
     with pytest.raises(DataError, match="the files disagree"):
         bench.ingest(changed(config, {"items.path": str(bench.folder / "parts")}))
+
+
+def test_a_column_that_no_file_of_a_folder_has_is_one_finding(bench, changed):
+    config = bench.six()
+    for number in range(4):
+        rows = {"item_id": list("abcdef"), "day": [number] * 6}
+        bench.write(f"by/basket={number}/part.parquet", rows)
+    folder = {"edges.0.path": str(bench.folder / "by"), "edges.0.context": "basket"}
+    with pytest.raises(DataError, match=r"1 finding\n.*and 3 more: no column 'basket'") as caught:
+        bench.ingest(changed(config, folder))
+    assert "folders' names are not read" in str(caught.value)
+
+
+def test_items_without_keys_are_the_only_finding(bench, changed):
+    path = bench.write("none.parquet", ITEMS | {"item_id": pa.nulls(6)})
+    with pytest.raises(DataError, match=r"1 finding\n.*'item_id' .* in 6 of 6 rows"):
+        bench.ingest(changed(bench.six(), {"items.path": path}))
 
 
 def test_a_path_error_says_what_is_in_the_folder(bench, changed):

@@ -356,6 +356,22 @@ def test_times_that_are_all_equal_leave_no_train_pairs_and_say_so(bench):
     assert "none of" in str(caught.value)
 
 
+def test_pairs_that_all_share_a_time_leave_none_for_training_and_the_error_says_why(bench):
+    pairs = pair_columns() | {"day": np.full(200, 100)}
+    with pytest.raises(DataError, match=r"no pairs are left for train.*pairs share a time"):
+        make(bench, edge_columns(), **TIMED | {"pairs": pairs})
+
+
+@pytest.mark.parametrize(("unit", "is_told"), [(1, False), (1_000, True)])
+def test_pairs_whose_times_no_edge_comes_near_are_warned_of(bench, caplog, unit, is_told):
+    pairs = pair_columns()
+    pairs["day"] = pairs["day"] * unit
+    with caplog.at_level(logging.WARNING, logger="pinsage"):
+        graph = make(bench, edge_columns(), **TIMED | {"pairs": pairs})
+    assert (graph.counts.left_out_edges["future"] == 0) == is_told
+    assert ("different units" in caplog.text) == is_told
+
+
 @pytest.mark.parametrize(("days_at_the_end", "is_told"), [(200, True), (75, True), (30, False)])
 def test_times_so_coarse_that_the_split_is_not_as_wanted_are_warned_of(
     bench, caplog, days_at_the_end, is_told

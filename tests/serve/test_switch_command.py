@@ -29,8 +29,8 @@ def test_the_list_marks_what_is_served_and_where_a_rollback_goes(
     first = str(newest_digest(output))
     assert run(output) == 0
     told = capsys.readouterr().out
-    assert f"to be served: {first} (the newest one, as nothing was decided)" in told
-    assert re.search(rf"{first} .* served  +{NUM_ITEMS}  0\.100\n", told)
+    assert f"to be served: {first} (the newest one, as nothing was decided;" in told
+    assert re.search(rf"{first} .* newest  +{NUM_ITEMS}  0\.100\n", told)
     second = write_further(output, 3)
     assert run(output, "--to", first) == 0
     told = capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_what_cannot_be_served_is_one_line_and_changes_nothing(
         (["--to", "f" * 12], f"found {', '.join(sorted({first, second}))}"),
         (["--to", "../generation"], "no generation ../generation is published"),
         (["--to", second], "vectors.npy: wanted"),
-        (["--previous"], "nothing was served before"),
+        (["--previous"], "what was served before is not written down"),
     ]:
         assert run(output, *flags) == 1
         told = capsys.readouterr().err

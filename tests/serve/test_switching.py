@@ -79,6 +79,16 @@ def test_every_other_server_follows_a_decision(output: Path):
     assert server.served == other.served != second
 
 
+def test_a_first_decision_made_elsewhere_can_be_taken_back(output: Path):
+    server = Server(output)
+    first, second = server.served, write_further(output, 3)
+    decide(output, second, previous=None)
+    assert server.switcher.follow()
+    assert read_pointer(output).previous == first
+    assert server.ask(previous=True) == (200, "served")
+    assert server.served == first
+
+
 @pytest.mark.parametrize("how", ["cut", "unpublished", "a folder"])
 def test_a_generation_whose_files_are_not_there_is_listed_and_refused(output: Path, how: str):
     server = Server(output)
