@@ -51,8 +51,10 @@ async function add(form, told, shell) {
     const elapsed = Math.round(performance.now() - started);
     const unknown = reply.unknown_contexts.length
       ? ` The graph has no context called ${reply.unknown_contexts.slice(0, 5).join(", ")}.` : "";
+    const bare = reply.missing_features.length
+      ? ` Nothing was said of its ${reply.missing_features.join(", ")}: it lands among items that have none.` : "";
     told.replaceChildren(
-      el("p", {}, `${reply.is_new ? "Added" : "Changed"} in ${elapsed} ms, with ${count(reply.neighbors.length, "neighbor")}.${unknown}`),
+      el("p", {}, `${reply.is_new ? "Added" : "Changed"} in ${elapsed} ms, with ${count(reply.neighbors.length, "neighbor")}.${unknown}${bare}`),
       el("p", { class: "actions" },
         itemLink(reply.item, { class: "button" }, "See what is near it"),
         el("button", { class: "button slim", type: "button", onclick: () => remove(reply.item.key, told, shell) }, "Delete it again")));
