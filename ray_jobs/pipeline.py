@@ -28,7 +28,7 @@ def run_pipeline(run: Run) -> None:
     """Run every job, and point the generation at what they published."""
     started = time.monotonic()
     print(f"{run.config.name}: publishing into {shown(run.output)}", file=sys.stderr)
-    run.require_previous()
+    run.check_previous()
     results = [JOBS["ingest"](run)]
     done_or_not_wanted = {"ingest"} if run.evaluates else {"ingest", "evaluate"}
     if run.evaluates:

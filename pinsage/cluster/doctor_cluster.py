@@ -184,7 +184,9 @@ _Look: Any = ray.remote(num_cpus=0, max_retries=0)(node_answer)
 def _listed() -> list[tuple[str, str]] | None:
     """Class and state of every actor; None where nothing can tell, as without a dashboard."""
     try:
-        found = list_actors(limit=10_000, timeout=_STATE_TIMEOUT_S)
+        # By itself it would ask the cluster that was started last on this machine.
+        here = ray.get_runtime_context().gcs_address
+        found = list_actors(address=here, limit=10_000, timeout=_STATE_TIMEOUT_S)
     except (ray.util.state.exception.RayStateApiException, ConnectionError, OSError):
         return None
     return [(actor.class_name, actor.state) for actor in found]

@@ -162,22 +162,25 @@ class Run:
         settings = {name: getattr(embed, name) for name in _EMBED_RESULT}
         return self._stage("embeddings", settings, (self.graph, self.neighborhoods, self.model))
 
-    def require_previous(self) -> "Stage | None":
-        """Find the embeddings that `embed.previous` names, before hours of work for them.
+    def _previous(self) -> "Stage | None":
+        previous = self.config.embed.previous
+        if previous is None:
+            return None
+        return self._published("embeddings", previous, setting="embed.previous")
+
+    def check_previous(self) -> None:
+        """Stop before hours of work if what `embed.previous` names is of no use.
 
         Raises:
-            ArtifactError: they are not there, or were made without what an update compares.
+            ArtifactError: there is no such thing, or it was made without what updates compare.
         """
-        if self.config.embed.previous is None:
-            return None
-        found = self._published("embeddings", self.config.embed.previous, setting="embed.previous")
-        if not found.config.get("keep_rows"):
+        found = self._previous()
+        if found is not None and not found.config.get("keep_rows"):
             raise ArtifactError(
                 f"{found.directory}: made without embed.keep_rows, so nothing tells which of its "
                 "items have changed; embed that graph with embed.keep_rows=true first, or leave "
                 "embed.previous out"
             )
-        return found
 
     def previous_embeddings(self) -> Artifact | None:
         """Open the embeddings that `embed.previous` names.
@@ -186,7 +189,7 @@ class Run:
             ArtifactError: they are not there, or another model or T has made them.
         """
         embed = self.config.embed
-        stage = self.require_previous()
+        stage = self._previous()
         if stage is None:
             return None
         found = stage.open()

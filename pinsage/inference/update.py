@@ -94,8 +94,9 @@ class PreviousEmbeddings:
         artifact = open_artifact(directory, stage=STAGE)
         if PRINTS_FILE not in artifact.manifest.files:
             raise ArtifactError(
-                f"{directory}: wanted {PRINTS_FILE} to compare items by, found none; embed that "
-                "graph with embed.keep_rows=true first, or leave embed.previous out"
+                f"{directory}: made without embed.keep_rows, so nothing tells which of its items "
+                "have changed; embed that graph with embed.keep_rows=true first, or leave "
+                "embed.previous out"
             )
         return cls(artifact, scratch)
 

@@ -67,6 +67,15 @@ def test_what_does_not_belong_together_is_refused(
         drivers.embed(smoke_run(output, *settings))
 
 
+def test_embeddings_without_rows_are_no_beginning_and_that_is_known_at_once(
+    finished: Finished,
+) -> None:
+    previous = finished.run.embeddings.directory.name
+    again = smoke_run(finished.run.output, f"embed.previous={previous}")
+    with pytest.raises(ArtifactError, match=r"without embed\.keep_rows"):
+        again.check_previous()
+
+
 def test_an_old_model_embeds_a_changed_graph_in_the_directions_it_knows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
