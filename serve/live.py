@@ -105,7 +105,7 @@ class Writes:
                     is_new=before.items.id_of(key) is None,
                     neighbors=neighbors_told(after.items, live.neighbor_ids, live.neighbor_weights),
                     unknown_contexts=live.unknown_contexts,
-                    missing_features=answers.maker.missing(request.features),
+                    missing_features=answers.embedder.missing(request.features),
                 )
             )
             return after

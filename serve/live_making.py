@@ -2,7 +2,7 @@
 
 import datetime
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -38,10 +38,6 @@ class Maker:
             _check_key(key)
         self._values(key, request)
         self._embedder.check(request.features)
-
-    def missing(self, features: Collection[str]) -> list[str]:
-        """Name the feature groups that are not among some."""
-        return self._embedder.missing(features)
 
     def make(self, requests: Mapping[str, PutRequest]) -> dict[str, LiveItem]:
         """Embed items that were checked, some at a time.

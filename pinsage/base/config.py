@@ -47,18 +47,18 @@ class Config(BaseModel):
     def _no_truth_value_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `yes` where 1 would be taken for it."""
         if isinstance(value, bool) and info.field_name is not None:
-            kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+            parts = _parts(cls.model_fields[info.field_name].annotation)
+            kinds = {part for part in parts if isinstance(part, type)}
             if kinds & {int, float} and bool not in kinds:
                 raise ValueError("wanted a number")
         return value
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
-    """List the types that an annotation is made of."""
+def _parts(annotation: Any) -> Iterator[Any]:
+    """List all that an annotation is made of: types, and what is said of them."""
     yield annotation
     for part in get_args(annotation):
-        if not isinstance(part, bool):
-            yield from _kinds(part)
+        yield from _parts(part)
 
 
 class _Loader(yaml.SafeLoader):

@@ -23,6 +23,7 @@ from pinsage.base.shared import write_shared
 from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts
+from pinsage.inference.update import PreviousEmbeddings
 
 _TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features", "validation")
 """The training settings that change the weights; the others say how and where it runs. Rounding is
@@ -175,12 +176,8 @@ class Run:
             ArtifactError: there is no such thing, or it was made without what updates compare.
         """
         found = self._previous()
-        if found is not None and not found.config.get("keep_rows"):
-            raise ArtifactError(
-                f"{found.directory}: made without embed.keep_rows, so nothing tells which of its "
-                "items have changed; embed that graph with embed.keep_rows=true first, or leave "
-                "embed.previous out"
-            )
+        if found is not None:
+            PreviousEmbeddings.open(found.directory)
 
     def previous_embeddings(self) -> Artifact | None:
         """Open the embeddings that `embed.previous` names.

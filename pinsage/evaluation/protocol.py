@@ -17,7 +17,6 @@ from pinsage.graph import Pairs
 LIST_LENGTH = 10
 """How many recommendations a person would see: for figures about lists, and the sheets."""
 
-
 _PAIRS_PER_CHUNK = 2**22
 
 

@@ -26,6 +26,7 @@ class Outer(Config):
     some: PositiveInt | tuple[PositiveInt, ...] = 1
     few: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
     rate: float = 1.0
+    share: Annotated[float, Field(gt=0)] | None = None
     required: int
 
 
@@ -50,7 +51,7 @@ def test_a_dumped_config_loads_back_unchanged(tmp_path: Path) -> None:
         (
             "required: 1\nzebra: 7",
             [],
-            ["zebra", "known here: inner, maybe, many, some, few, rate, required"],
+            ["zebra", "known here: inner, maybe, many, some, few, rate, share, required"],
         ),
         ("inner: {size: many}", [], ["2 setting(s)", "required: missing", "found 'many'"]),
         ("required: 1", ["inner.size"], ["wanted a.b=value"]),
@@ -64,6 +65,7 @@ def test_a_dumped_config_loads_back_unchanged(tmp_path: Path) -> None:
         ("required: 1\nrate: .inf", [], ["rate: Input should be a finite number"]),
         ("required: 1\nrate: yes", [], ["rate: wanted a number (found True)"]),
         ("required: true", [], ["required: wanted a number"]),
+        ("required: 1\nshare: no", [], ["share: wanted a number"]),
         ("required: 1\nmaybe: {size: 1, a-b: 2}", [], ["maybe.a-b: no such setting"]),
         ("required: 1\ninner: {size: 13}", [], ["inner: 13 brings bad luck"]),
         ("required: 1", ["rate=2020-13-45"], ["not a YAML value"]),

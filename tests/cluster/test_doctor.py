@@ -4,8 +4,11 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
+from ray.util.state import list_actors
 
 from pinsage.cluster.doctor import (
     Finding,
@@ -191,12 +194,20 @@ def test_a_cluster_that_is_not_there_is_told_without_waiting_for_ray(tmp_path: P
 
 @pytest.mark.ray
 def test_every_node_of_a_cluster_answers_and_sees_the_output(
-    local_ray: None, tmp_path: Path
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = smoke_run(tmp_path / "output", "ray.address=joined-before").config
+    asked: list[str | None] = []
+
+    def listed(*, address: str | None = None, **settings: Any) -> list[Any]:
+        asked.append(address)
+        return list_actors(address=address, **settings)
+
+    monkeypatch.setattr("pinsage.cluster.doctor_cluster.list_actors", listed)
     findings = cluster_findings(config)
     assert {one.level for one in findings} == {Level.OK}, findings_text(findings)
     assert any("sees the output" in one.found for one in findings)
+    assert asked == [ray.get_runtime_context().gcs_address], "not what was started last here"
     assert list((tmp_path / "output").iterdir()) == []
 
 
