@@ -9,6 +9,7 @@ Credentials come from the environment or the machine's role, and are refused in 
 stand in logs and manifests.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ SCHEMES = ("s3", "gs")
 
 _PREFIXES = tuple(quote(f"{scheme}://", safe="") for scheme in SCHEMES)
 _LONGEST_NAME = 240
+_VARIABLE = re.compile(r"\$(\{\w+\}|[A-Za-z_]\w*)")
 
 
 class StorageConfig(Config):
@@ -68,6 +70,7 @@ def check_address(address: str) -> str:
             f"found {_begun(parts.scheme)}; mount other storage as a folder and give its path"
         )
     without_credentials(address)
+    without_variables(address)
     if not parts.netloc:
         raise ValueError(f"{address}: wanted a bucket behind {_begun(parts.scheme)}, found none")
     if len(quote(address, safe="")) > _LONGEST_NAME:
@@ -109,10 +112,38 @@ def without_credentials(address: str) -> str:
     return address
 
 
+def without_variables(path: str) -> str:
+    """Give a path or an address back if no variable of the shell stands in it.
+
+    Raises:
+        ValueError: one does, which nothing here would fill in.
+    """
+    variable = _VARIABLE.search(path)
+    if variable is not None:
+        raise ValueError(
+            f"{path}: recipes know no variables, so {variable[0]} would be taken as it stands; "
+            "write it out, or give the setting with --set, where the shell fills it in"
+        )
+    return path
+
+
+def expanded(path: Path) -> Path:
+    """Put the home folder in the place of a leading `~`.
+
+    Raises:
+        ValueError: a variable of the shell stands in the path.
+    """
+    without_variables(str(path))
+    return path.expanduser()
+
+
 TablePath = Annotated[str, AfterValidator(without_credentials)]
 """A setting that names input files: a path, or an address."""
 
-LocalPath = Annotated[Path, BeforeValidator(only_local)]
+FolderPath = Annotated[Path, AfterValidator(expanded)]
+"""A setting that names a folder or a file of this machine; `~` is the home folder."""
+
+LocalPath = Annotated[FolderPath, BeforeValidator(only_local)]
 """A setting that is a path of a file system, and cannot be an address."""
 
 

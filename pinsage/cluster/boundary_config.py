@@ -1,17 +1,17 @@
 """Who may call the HTTP server, how often, and what it writes down about each call."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pinsage.base.addresses import FolderPath
 from pinsage.base.config import Config
 
 
 class BoundaryConfig(Config):
     """What every request passes on its way in and out."""
 
-    keys: Path | None = None
+    keys: FolderPath | None = None
     """The file of API keys that `python -m serve.keys` writes; None has no keys."""
     reads: Literal["auto", "open", "key"] = "auto"
     """`auto` answers questions from this machine without a key, and from elsewhere with one."""

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from pinsage.base.addresses import (
+    FolderPath,
     LocalPath,
     StorageConfig,
     address_of,
@@ -126,7 +127,7 @@ class RunConfig(Config):
 
     name: str = "run"
     """What the run is called in reports."""
-    output: Path
+    output: FolderPath
     """Folder that every stage publishes into, or an address in a bucket, `s3://` or `gs://`."""
     storage: StorageConfig = StorageConfig()
     """Copies on this machine of what is in a bucket."""

@@ -1,8 +1,8 @@
 """What the input tables are (`DataConfig`), and the names inside a published graph."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pinsage.base.addresses import TablePath
 from pinsage.base.config import Config
@@ -30,6 +30,27 @@ Scalar: TypeAlias = bool | int | float | str
 FilterOperator: TypeAlias = Literal["=", "==", "!=", "<", ">", "<=", ">=", "in", "not in"]
 Filter: TypeAlias = tuple[str, FilterOperator, Scalar | list[Scalar]]
 """Column, operator, value: what `pyarrow.parquet.read_table` calls a filter."""
+
+
+def _tests(value: Any) -> Any:
+    """Refuse what is not a list of tests as a whole, rather than part by part."""
+    wanted = (
+        "wanted a list of tests of a column, an operator and a value, as in [[rating, '>=', 4]]"
+    )
+    if not isinstance(value, list | tuple):
+        raise ValueError(wanted)
+    for test in value:
+        if not isinstance(test, list | tuple) or len(test) != 3:
+            raise ValueError(wanted)
+        if test[1] in ("in", "not in") and not isinstance(test[2], list | tuple):
+            raise ValueError(
+                f"wanted a list behind `{test[1]}`, as in [[shelf, in, [read, owned]]]"
+            )
+    return value
+
+
+Filters: TypeAlias = Annotated[tuple[Filter, ...], BeforeValidator(_tests)]
+"""What rows of a table must all pass."""
 
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
@@ -129,7 +150,7 @@ class EdgesConfig(Config):
     context_prefix: str = ""
     """Put before every context key, so that tables with equal keys keep contexts of their own."""
 
-    where: tuple[Filter, ...] = ()
+    where: Filters = ()
     """Rows to read, as `[[column, operator, value], ...]`, all of which must hold."""
 
 
@@ -163,7 +184,7 @@ class PairsConfig(Config):
     context_prefix: str = ""
     """Put before every key in `context`; the same as that of the edges table meant."""
 
-    where: tuple[Filter, ...] = ()
+    where: Filters = ()
     """Rows to read, as `[[column, operator, value], ...]`, all of which must hold."""
 
     @model_validator(mode="after")

@@ -116,6 +116,9 @@ def test_a_model_in_a_bucket_is_named_by_its_fingerprint(
         ("output=s3://key:secret@bucket/run", r"an address without credentials"),
         ("data.items.path=s3://key:secret@bucket/items", r"an address without credentials"),
         ("output=s3:///run", r"wanted a bucket behind s3://"),
+        ("output=s3://$BUCKET/run", r"\$BUCKET would be taken as it stands"),
+        ("output=${HOME}/run", r"\$\{HOME\} would be taken as it stands"),
+        ("serve.writes=$HOME/writes", r"\$HOME would be taken as it stands"),
         ("serve.writes=s3://bucket/writes", r"wanted a folder of a file system with locks"),
     ],
 )
@@ -123,6 +126,11 @@ def test_an_address_that_cannot_be_used_is_refused_with_the_recipe(setting, word
     with pytest.raises(ConfigError, match=words) as caught:
         load_config(RunConfig, SMOKE, [setting])
     assert "key:secret" not in str(caught.value)
+
+
+def test_a_folder_may_stand_in_the_home_folder() -> None:
+    config = load_config(RunConfig, SMOKE, ["output=~/run", "serve.votes=~/votes"])
+    assert (config.output, config.serve.votes) == (Path.home() / "run", Path.home() / "votes")
 
 
 def test_a_build_on_all_nodes_wants_a_folder(tmp_path: Path) -> None:
