@@ -10,13 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 
 from pinsage.base import copies, shared
 from pinsage.base.addresses import shown
-from pinsage.base.arrays import map_array
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
 from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.files import whole_file
@@ -27,6 +24,7 @@ from pinsage.cluster.embedder import embed_all
 from pinsage.cluster.evaluator import evaluate_all
 from pinsage.cluster.launcher import find_result, run_training
 from pinsage.cluster.methods import factorizations, factors_stage, fit_factors
+from pinsage.cluster.neighborhood_counts import neighborhood_counts
 from pinsage.cluster.producers import ProducerSpec
 from pinsage.cluster.run import Run, Stage, require, require_same_parents
 from pinsage.cluster.session import session
@@ -48,9 +46,6 @@ from pinsage.training.scalars import LOG, check_trackers, write_repeatable
 from pinsage.training.state import PROGRESS
 
 _log = logging.getLogger(__name__)
-
-_COUNTED_ROWS = 65_536
-"""How many feature rows are looked at together."""
 
 _RECALL_SAMPLE = 1_000
 _RECALL_K = 10
@@ -251,46 +246,7 @@ def _walk(run: Run, graph: Path, draft: Draft) -> None:
     cold = opened.cold_items()
     if cold is not None:
         write_cold_rows(cold, opened.adjacency(), draft, walk=config.walk, seed=config.seed)
-    _count_neighbors(draft, opened)
-
-
-def _count_neighbors(draft: Draft, graph: Graph) -> None:
-    neighbor_ids = map_array(draft.path / "neighbor_ids.npy")
-    unknown = _count_unknown(graph, np.flatnonzero(neighbor_ids[:, 0] < 0))
-    if unknown:
-        _log.warning(
-            "%d of %d items have neither content nor an edge in the graph%s: nothing is known of "
-            "them, so nothing is recommended for them, nor they to anyone",
-            unknown,
-            len(neighbor_ids),
-            " (edges held out to evaluate with do not count)" if graph.counts.num_left_out else "",
-        )
-    candidates = map_array(draft.path / "hard_negatives.npy")
-    filled = (neighbor_ids >= 0).sum(axis=1)
-    without = int((~(candidates >= 0).any(axis=1)).sum())
-    if candidates.shape[1] and 2 * without > len(candidates):
-        _log.warning(
-            "%d of %d items reach too few others to have hard negatives; for a catalog of this "
-            "size, lower hard_negatives.first_rank and last_rank",
-            without,
-            len(candidates),
-        )
-    draft.counts |= {
-        "items": len(neighbor_ids),
-        "mean_neighbors": round(float(filled.mean()), 2),
-        "items_without_neighbors": int((filled == 0).sum()),
-        "items_without_hard_negatives": without,
-        "items_without_anything": unknown,
-    }
-
-
-def _count_unknown(graph: Graph, item_ids: Int64[np.ndarray, " alone"]) -> int:
-    """Count those of some items whose features are all zero, their degree included."""
-    features, unknown = graph.features_at_inference(), 0
-    for start in range(0, len(item_ids), _COUNTED_ROWS):
-        rows = features.gather(item_ids[start : start + _COUNTED_ROWS])
-        unknown += int((~rows.any(axis=1)).sum())
-    return unknown
+    draft.counts |= neighborhood_counts(draft.path, opened)
 
 
 def _train(run: Run, draft: Draft, keep_log: Path | None) -> None:

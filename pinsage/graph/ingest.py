@@ -127,36 +127,22 @@ def ingest(
             draft.discard()
             raise
         published = _published(tables, graph, order, run, settings)
-        progress.advance(1, "tables")
-        write_tables(
-            draft,
-            published.items.metadata,
-            published.graph.context_keys,
-            published.pairs(),
-            read_at=read_at,
-        )
-        for shard in range(num_shards):
-            progress.advance(1, f"shard {shard}")
-            published.graph.items.write_shard(draft, shard, num_shards)
-            published.graph.contexts.write_shard(draft, shard, num_shards)
+        _write_graph(draft, published, progress, read_at=read_at, num_shards=num_shards)
         made = None
         if structure is not None:
             made = _structure(draft, published, structure, basis, num_shards=num_shards, seed=seed)
             progress.total += made.num_steps
             made.make(run)
-            _write_context_vectors(draft, made)
-            draft.write_array(STRUCTURE_SQUARES_FILE, made.squares())
+            _write_structure(draft, made)
         added = _added_features(published, made)
         for shard in range(num_shards):
             progress.advance(1, f"features {shard}")
             _write_features(draft, published.items, added, shard, num_shards)
         counts = _counts(tables, graph, added, num_shards)
-        if published.cold_edges is not None:
-            made_cold = cold_items(published.items.keys, config.split, seed=seed)
-            assert made_cold is not None
-            cold = _cold_items(draft, published, np.flatnonzero(made_cold), num_shards)
-            cold.write(draft)
-            counts = counts.model_copy(update={"items_made_cold": len(cold.ids)})
+        cold = cold_items(published.items.keys, config.split, seed=seed)
+        if cold is not None:
+            _cold_items(draft, published, np.flatnonzero(cold), num_shards).write(draft)
+            counts = counts.model_copy(update={"items_made_cold": int(cold.sum())})
         progress.set(progress.total, f"{counts.items:,} items, {counts.edges:,} edges")
         draft.counts.update(counts.model_dump())
 
@@ -309,7 +295,20 @@ def _structure(
     )
 
 
-def _write_context_vectors(draft: Draft, made: Structure) -> None:
+def _write_graph(
+    draft: Draft, published: _Published, progress: Progress, *, read_at: float, num_shards: int
+) -> None:
+    progress.advance(1, "tables")
+    items, graph = published.items, published.graph
+    write_tables(draft, items.metadata, graph.context_keys, published.pairs(), read_at=read_at)
+    for shard in range(num_shards):
+        progress.advance(1, f"shard {shard}")
+        graph.items.write_shard(draft, shard, num_shards)
+        graph.contexts.write_shard(draft, shard, num_shards)
+
+
+def _write_structure(draft: Draft, made: Structure) -> None:
+    draft.write_array(STRUCTURE_SQUARES_FILE, made.squares())
     for shard in range(made.num_shards):
         name = f"{shard_name(shard, made.num_shards)}/{CONTEXT_VECTORS_FILE}"
         if not draft.has(name):
