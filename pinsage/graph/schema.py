@@ -153,6 +153,12 @@ class EdgesConfig(Config):
     where: Filters = ()
     """Rows to read, as `[[column, operator, value], ...]`, all of which must hold."""
 
+    @model_validator(mode="after")
+    def _two_keys(self) -> "EdgesConfig":
+        if self.item == self.context:
+            raise ValueError(f"wanted two columns, found `item` and `context` both {self.item!r}")
+        return self
+
 
 class PairsConfig(Config):
     """The table of labelled pairs: who likes `query` also likes `positive`.
@@ -191,6 +197,14 @@ class PairsConfig(Config):
     def _one_split(self) -> "PairsConfig":
         if self.split is not None and self.timestamp is not None:
             raise ValueError("give `split` or `timestamp`, not both: each decides the split alone")
+        return self
+
+    @model_validator(mode="after")
+    def _two_keys(self) -> "PairsConfig":
+        if self.query == self.positive:
+            raise ValueError(
+                f"wanted two columns, found `query` and `positive` both {self.query!r}"
+            )
         return self
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pinsage.graph.schema import EdgesConfig
+from pinsage.graph.schema import EdgesConfig, PairsConfig
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,10 @@ def test_a_filter_in_another_form_is_refused(where: Any, words: str) -> None:
 def test_filters_are_kept_as_given() -> None:
     where = (("rating", ">=", 4), ("shelf", "not in", ["read", "owned"]))
     assert EdgesConfig(path="edges.parquet", where=where).where == where
+
+
+def test_one_column_cannot_hold_both_keys() -> None:
+    with pytest.raises(ValidationError, match=r"found `item` and `context` both 'item_id'"):
+        EdgesConfig(path="edges.parquet", context="item_id")
+    with pytest.raises(ValidationError, match=r"found `query` and `positive` both 'a'"):
+        PairsConfig(path="pairs.parquet", query="a", positive="a")
