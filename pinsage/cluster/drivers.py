@@ -34,6 +34,7 @@ from pinsage.cluster.walkers import walk_all
 from pinsage.evaluation.baselines.factors import grid, require_choice, require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
+from pinsage.graph.leaks import shows_pairs
 from pinsage.graph.subgraph import take_subgraph
 from pinsage.inference.embedder import EmbedSpec
 from pinsage.inference.export import read_embeddings
@@ -166,7 +167,7 @@ def _publish(stage: Stage, write: Callable[[Draft], None]) -> StageResult:
 
 
 def check_evaluation(run: Run) -> None:
-    """Stop before hours of work if what the evaluation wants is not there.
+    """Stop before hours of work if what the evaluation wants is not there; warn of a leak.
 
     Raises:
         ConfigError: a baseline wants a package that is not installed, or there is no GPU though
@@ -181,13 +182,22 @@ def check_evaluation(run: Run) -> None:
             "evaluate.device is cuda, but PyTorch finds no GPU here; set it to auto or cpu"
         )
     split = run.config.evaluate.split
-    counts = Graph.open(run.graph.directory).counts.pairs.model_dump()
+    graph = Graph.open(run.graph.directory)
+    counts = graph.counts.pairs.model_dump()
     for kind in factorizations(run):
         require_choice(len(grid(getattr(run.config.evaluate, kind))), counts["valid"])
     if not counts[split]:
         raise DataError(
             f"{run.graph.directory}: evaluate.split asks for {split}, but no pair has that split "
             f"(found {counts}); change evaluate.split, data.pairs or data.split"
+        )
+    if shows_pairs(graph, graph.pairs(split)):
+        _log.warning(
+            "evaluate: the items of every %s pair share a context in the training graph; if these "
+            "pairs were made of data.edges, their edges give them away, and what is measured is "
+            "too good: name the column of the context they come from (data.pairs.context), or "
+            "leave data.pairs out, so that pairs are made of edges here",
+            split,
         )
 
 
