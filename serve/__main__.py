@@ -29,6 +29,8 @@ from serve.direct import serve_directly
 from serve.generations import first_parts, newest_digest
 from serve.proxy import prepare_proxies
 
+_REFUSALS = {401, 403, 429}
+"""What a server says that wants a key, or has a low rate; it is there all the same."""
 _APPLICATION = "pinsage"
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -161,8 +163,21 @@ def _url(section: ServeSection) -> str:
     )
 
 
-def _first_answer(url: str) -> tuple[dict[str, Any], str]:
-    """Ask as a browser would: the page, an item, and what is related to it."""
+def first_answer(url: str) -> tuple[dict[str, Any] | None, str]:
+    """Ask as a browser would: the page, an item, and what is related to it.
+
+    Where answers want a key, only whether it is ready.
+    """
+    try:
+        _get(f"{url}/readyz")
+        return _first_related(url)
+    except urllib.error.HTTPError as error:
+        if error.code not in _REFUSALS:
+            raise _no_answer(url, error) from error
+        return None, f"GET /readyz; answers are for callers with a key (HTTP {error.code} without)"
+
+
+def _first_related(url: str) -> tuple[dict[str, Any], str]:
     served: dict[str, Any] = json.loads(_get(f"{url}/v1/generation"))
     _get(f"{url}/")
     items = json.loads(_get(f"{url}/v1/items?limit=1"))["items"]
@@ -179,31 +194,40 @@ def _get(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as reply:
             content: bytes = reply.read()
             return content
+    except urllib.error.HTTPError:
+        raise
     except (urllib.error.URLError, TimeoutError) as error:
-        raise ResourceError(
-            f"the server started, but {url} gave no answer ({error}); its log is in "
-            "/tmp/ray/session_latest/logs/serve"
-        ) from error
+        raise _no_answer(url, error) from error
+
+
+def _no_answer(url: str, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"the server started, but {url} gave no answer ({error}); its log is in "
+        "/tmp/ray/session_latest/logs/serve"
+    )
 
 
 def _announce(url: str, config: RunConfig, *, runs_in: str) -> None:
     """Tell where the server is, once it has truly answered."""
-    served, first = _first_answer(url)
+    served, first = first_answer(url)
+    if served is None:
+        _print_ready(url, config, [f"answered  {first}"], runs_in)
+        return
     counts, digest = served["counts"], served["generation"]
     newest = newest_digest(config.output)
     newer = "" if newest in {None, digest} else f"; a newer one, {newest}, waits for serve.switch"
-    lines = [
-        "",
-        f"  {config.serve.title} is ready:  {url}",
-        "",
-        f"  items     {counts['items']:,}, with {counts['edges']:,} edges",
-        f"  serves    generation {digest}{newer}",
-        f"  answered  {first}",
-        f"  API       {url}/docs",
-        f"  Ray       {runs_in}; Ctrl-C stops the server",
-        "",
+    told = [
+        f"items     {counts['items']:,}, with {counts['edges']:,} edges",
+        f"serves    generation {digest}{newer}",
+        f"answered  {first}",
     ]
-    print("\n".join(lines), flush=True)
+    _print_ready(url, config, told, runs_in)
+
+
+def _print_ready(url: str, config: RunConfig, told: Sequence[str], runs_in: str) -> None:
+    lines = [*told, f"API       {url}/docs", f"Ray       {runs_in}; Ctrl-C stops the server"]
+    head = f"\n  {config.serve.title} is ready:  {url}\n"
+    print("\n".join([head, *(f"  {line}" for line in lines), ""]), flush=True)
 
 
 if __name__ == "__main__":

@@ -112,9 +112,9 @@ class Answers:
         return self._published or self
 
     def open_model(self) -> None:
-        """Open the model, if there is one, before anybody waits for it."""
+        """Open the model, if there is one, and embed once, before anybody waits for it."""
         if self.embedder.has_model:
-            self.embedder.open()
+            self.embedder.warm_up()
 
     @property
     def graph_digest(self) -> str:

@@ -90,6 +90,7 @@ class Boundary:
         try:
             path = routed["path"][len(scope.get("root_path", "")) :]
             exchange.caller = self._admitted(scope, path, exchange.headers)
+            exchange.is_write = changes_something(scope["method"], path)
             with exchange.within(self._config.boundary.request_timeout_s):
                 if scope["method"] not in _WITHOUT_BODY and role_needed(scope["method"], path):
                     receive = await self._arrived(receive)
@@ -97,6 +98,8 @@ class Boundary:
                     await self._app(routed, receive, exchange.send)
         except ProblemError as error:
             await exchange.answer(error)
+        except _LeftError:
+            exchange.status = _LEFT
         except Exception:
             logger.exception(
                 "request %s: %s %s failed", exchange.request_id, scope["method"], exchange.instance
@@ -127,6 +130,8 @@ class Boundary:
         try:
             while True:
                 message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _LeftError
                 part = message.get("body", b"")
                 if not self._arriving.take(len(part)):
                     raise _overloaded("As many bytes are arriving")
@@ -190,6 +195,20 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = frozenset({*_WITHOUT_BODY, "POST", "PUT", "DELETE", "PATCH"})
 
 
+_LATE_QUESTION = "This took too long; ask for less at a time."
+_LATE_WRITE = (
+    "This took too long: it isn't known whether it was done, or will be; look before you send it "
+    "again."
+)
+
+_LEFT = 499
+"""What a request is counted as whose client left before all of it was here, as nginx does."""
+
+
+class _LeftError(Exception):
+    """The client has left before its request was here."""
+
+
 class _Exchange:
     """One request and its answer."""
 
@@ -204,6 +223,7 @@ class _Exchange:
         self.status = 0
         self.sent_bytes = 0
         self.has_given_up = False
+        self.is_write = False
         self._send = send
         self._waiting: CancelScope | None = None
         self._last_word: asyncio.Task[None] | None = None
@@ -257,7 +277,7 @@ class _Exchange:
         self.has_given_up = True
         if self._waiting is not None:
             self._waiting.cancel()
-        late = ProblemError(Code.TIMED_OUT, "This took too long; ask for less at a time.")
+        late = ProblemError(Code.TIMED_OUT, _LATE_WRITE if self.is_write else _LATE_QUESTION)
         answer = problem_response(late, self.instance)
         logger.warning(
             "request %s: %s %s took too long", self.request_id, self.scope["method"], self.instance

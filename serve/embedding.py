@@ -154,6 +154,16 @@ class Embedder:
                     self._opened = _open(self._generation)
             return self._opened
 
+    def warm_up(self) -> None:
+        """Open the model, and have compiled what embeds an item with a context.
+
+        Raises:
+            ModelError: what was published is damaged.
+            ProblemError: there is no model.
+        """
+        _, context_keys = self.open()
+        self.embed([Description({}, [key.as_py() for key in context_keys[:1]])])
+
     def _embedded(self, described: Sequence[Description]) -> list[Embedded]:
         encoder, context_keys = self.open()
         checked = [self.check(one.features) for one in described]

@@ -169,6 +169,8 @@ def _listed(digest: str, path: Path) -> Listed:
         parts = read_parts(path)
         manifest = open_manifest(parts.directory("graph"), stage="graph")
         counts = GraphCounts.model_validate(manifest.counts)
+        for stage in parts.names:
+            open_manifest(parts.directory(stage), stage=stage)
         sizes = {"items": counts.items, "contexts": counts.contexts, "edges": counts.edges}
         return Listed(digest, at, sizes, quality_of(parts))
     # Counts that are none are a ValueError.

@@ -1,5 +1,6 @@
 """What the server tells Prometheus at `/metrics`."""
 
+import math
 import os
 import weakref
 from collections.abc import Mapping
@@ -111,6 +112,8 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        # No comparison yet is no recall, not one of 0.
+        self._recall.set(math.nan)
         self._tellers: weakref.WeakSet[Teller] = weakref.WeakSet()
         self._running_recall: float | None = None
         self._served: str | None = None

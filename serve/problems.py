@@ -63,6 +63,9 @@ class Code(Enum):
         return self.name.lower()
 
 
+_MOST_PARTS = 20
+"""Parts of a request that cannot be used, that are told at once."""
+
 _BY_STATUS = {
     400: Code.INVALID_REQUEST,
     404: Code.NOT_FOUND,
@@ -169,10 +172,14 @@ def _on_invalid(request: Request, error: Exception) -> Response:
             where=".".join(str(part) for part in found["loc"]),
             message=_reason(found),
         )
-        for found in error.errors()
+        for found in error.errors()[:_MOST_PARTS]
     ]
+    kind = request.headers.get("content-type", "none")
+    if any(part.where == "body" for part in parts) and "json" not in kind.lower():
+        message = f"wanted JSON, with content-type: application/json, found content-type: {kind}"
+        parts = [InvalidPart(where="body", message=message)]
     detail = "; ".join(f"{part.where}: {part.message}" for part in parts[:3])
-    problem = ProblemError(Code.INVALID_REQUEST, detail, errors=parts[:20])
+    problem = ProblemError(Code.INVALID_REQUEST, detail, errors=parts)
     return problem_response(problem, instance_of(request.scope))
 
 

@@ -15,7 +15,9 @@ from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
 
-_REFUSED_AT_ONCE = 16
+_ARRIVING = 4_000
+"""Requests of one replica whose body is still on its way, or that are being refused. What comes
+slowly holds one of Ray's slots, so that few of them would let a few callers hold up everyone."""
 _RETRY_S = 1.0
 _DRAIN_LOOK_S = 0.5
 _HEALTH_PERIOD_S = 2.0
@@ -62,9 +64,9 @@ def recommender(generation: Path, first: str, config: ServeConfig) -> serve.Appl
         name="Recommender",
         num_replicas=config.num_replicas if scaling is None else "auto",
         autoscaling_config=None if scaling is None else scaling.model_dump(),
-        # A few more than the replica takes, of questions and of writes, so that it is the replica
-        # that refuses: with a problem.
-        max_ongoing_requests=2 * config.max_ongoing_requests + _REFUSED_AT_ONCE,
+        # Many more than the replica takes, of questions and of writes, so that it is the replica
+        # that refuses: with a problem, and none whose body isn't in yet.
+        max_ongoing_requests=2 * config.max_ongoing_requests + _ARRIVING,
         # What waits behind the replicas is bounded too; more is refused with a 503.
         max_queued_requests=8 * config.max_ongoing_requests,
         backpressure_config=BackpressureConfig(retry_after_s=_RETRY_S),

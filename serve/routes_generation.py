@@ -73,6 +73,8 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
             **described(
                 Code.UNKNOWN_GENERATION,
                 Code.DAMAGED_GENERATION,
+                Code.NO_PREVIOUS_GENERATION,
+                Code.SWITCH_OVERTAKEN,
                 Code.INVALID_REQUEST,
                 Code.SWITCH_UNAVAILABLE,
             ),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 FILTER_EXAMPLE: dict[str, Any] = {"year": {"gte": 2000}, "language": ["en", "fr"]}
 
@@ -76,7 +76,7 @@ class SimilarRequest(Schema):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    item_keys: list[Text] = Field(min_length=1, examples=[["1", "2"]])
+    item_keys: Annotated[list[Text], FailFast()] = Field(min_length=1, examples=[["1", "2"]])
     """The items asked about, in any number the server allows."""
 
     k: int | None = Field(default=None, ge=1, examples=[10])
@@ -88,7 +88,9 @@ class SimilarRequest(Schema):
     filter: dict[str, Any] | None = Field(default=None, examples=[FILTER_EXAMPLE])
     """Conditions on metadata that every related item meets."""
 
-    exclude: list[Text] = Field(default_factory=list, max_length=1000, examples=[["3"]])
+    exclude: Annotated[list[Text], FailFast()] = Field(
+        default_factory=list, max_length=1000, examples=[["3"]]
+    )
     """Keys that aren't answered; unknown ones change nothing."""
 
 

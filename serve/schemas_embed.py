@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import ConfigDict, FailFast, Field, FiniteFloat, StringConstraints
 
 from serve.schemas import Schema
 
@@ -14,10 +14,10 @@ class EmbedRequest(Schema):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    features: dict[str, list[FiniteFloat]] = Field(default_factory=dict)
+    features: dict[str, Annotated[list[FiniteFloat], FailFast()]] = Field(default_factory=dict)
     """Content features by group, as wide as those ingested; a group left out is all zeros."""
 
-    contexts: list[Key] = Field(
+    contexts: Annotated[list[Key], FailFast()] = Field(
         default_factory=list, max_length=1_000_000, examples=[["shelf-1", "shelf-2"]]
     )
     """Keys of the contexts it is in. Without any it is a cold item."""

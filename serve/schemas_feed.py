@@ -1,8 +1,8 @@
 """Requests and replies of the calls that explain, and that start from several items."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field
 
 from serve.schemas import FILTER_EXAMPLE, Item, Schema, ScoredItem, Text
 
@@ -91,7 +91,7 @@ class RecentItem(Schema):
 class HomefeedRequest(Schema):
     """Some recent items, and what is wanted for them."""
 
-    recent: list[RecentItem] = Field(
+    recent: Annotated[list[RecentItem], FailFast()] = Field(
         min_length=1, max_length=200, examples=[[{"key": "1"}, {"key": "2"}]]
     )
     """Recent items, in any order if they have timestamps, else oldest first."""
@@ -110,7 +110,9 @@ class HomefeedRequest(Schema):
     filter: dict[str, Any] | None = Field(default=None, examples=[FILTER_EXAMPLE])
     """Conditions on metadata that every recommendation meets."""
 
-    exclude: list[Text] = Field(default_factory=list, max_length=1000, examples=[["3"]])
+    exclude: Annotated[list[Text], FailFast()] = Field(
+        default_factory=list, max_length=1000, examples=[["3"]]
+    )
     """Keys that aren't recommended, besides the recent ones; unknown ones change nothing."""
 
 

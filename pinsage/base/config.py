@@ -87,7 +87,7 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
     Args:
         cls: the configuration class the file describes.
         path: the YAML file.
-        overrides: settings such as `train.epochs=3`; the value is read as YAML.
+        overrides: settings such as `train.schedule.epochs=3`; the value is read as YAML.
 
     Raises:
         ConfigError: the file is missing or not YAML, or a setting is unknown or out of range.
@@ -157,7 +157,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"--set {override}: wanted a.b=value, as in --set train.epochs=3")
+        raise ConfigError(
+            f"--set {override}: wanted a.b=value, as in --set train.schedule.epochs=3"
+        )
     try:
         value = _read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:

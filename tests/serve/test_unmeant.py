@@ -1,0 +1,140 @@
+"""Requests that nobody meant, from clients as they are."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from pinsage.cluster.boundary_config import BoundaryConfig
+from pinsage.cluster.run_config import ServeConfig
+from serve.__main__ import first_answer
+from serve.api import build_api
+from serve.generation import Generation
+from serve.keys import Role, add_key
+from tests.serve.fakes import KEYS
+from tests.waiting import free_port, wait_until
+
+Listening = Callable[[FastAPI], AbstractContextManager[int]]
+
+
+def app_of(generation: Generation, **settings: Any) -> FastAPI:
+    return build_api(generation, ServeConfig(boundary=BoundaryConfig(**settings)))
+
+
+@pytest.fixture
+def client(generation: Generation) -> Iterator[TestClient]:
+    with TestClient(app_of(generation)) as opened:
+        yield opened
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[int]:
+    """Serve an app over a real socket; give the port."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"reads": "key"}, {"local_callers": False}, {"requests_per_s": 0.001, "burst": 1}],
+)
+def test_a_server_that_wants_a_key_of_its_own_machine_starts(
+    generation: Generation, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    add_key(tmp_path / "keys.json", Role.READ)
+    app = app_of(generation, keys=tmp_path / "keys.json", **settings)
+    with listening(app) as port:
+        served, told = first_answer(f"http://127.0.0.1:{port}")
+    assert served is None
+    assert told.startswith("GET /readyz; answers are for callers with a key (HTTP 4")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics%0A", "/v1/generation%0A", "/v1/items%0A"])
+def test_a_line_feed_behind_an_address_opens_nothing(
+    generation: Generation, tmp_path: Path, path: str
+) -> None:
+    add_key(tmp_path / "keys.json", Role.READ)
+    app = app_of(generation, keys=tmp_path / "keys.json", local_callers=False)
+    with TestClient(app) as stranger:
+        assert stranger.get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/similar", {"item_keys": [[]] * 5000}),
+        ("POST", "/v1/similar", {"item_keys": ["1"], "exclude": [[]] * 900}),
+        ("POST", "/v1/homefeed", {"recent": [[]] * 150}),
+        ("POST", "/v1/embed", {"features": {"size": ["x"] * 5000}}),
+        ("POST", "/v1/embed", {"contexts": [[]] * 5000}),
+        ("PUT", "/v1/items/new", {"contexts": [[]] * 5000}),
+    ],
+)
+def test_a_list_of_mistakes_is_read_up_to_the_first(
+    client: TestClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    reply = client.request(method, path, json=body)
+    assert reply.status_code == 422
+    assert len(reply.json()["errors"]) == 1
+
+
+def test_many_mistakes_are_told_in_part(client: TestClient) -> None:
+    body = {"features": {f"group{number}": ["x"] for number in range(300)}}
+    assert len(client.post("/v1/embed", json=body).json()["errors"]) == 20
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_json_sent_as_something_else_is_told_by_its_content_type(
+    client: TestClient, kind: str
+) -> None:
+    text = b'{"recent": [{"key": "1"}]}'
+    reply = client.post("/v1/homefeed", content=text, headers={"content-type": kind})
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == (
+        f"body: wanted JSON, with content-type: application/json, found content-type: {kind}"
+    )
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_monitors_may_ask_by_head(client: TestClient, path: str) -> None:
+    reply = client.head(path)
+    assert (reply.status_code, reply.content) == (200, b"")
+
+
+def test_no_comparison_yet_is_no_recall(client: TestClient) -> None:
+    client.get(f"/v1/items/{KEYS[5]}/similar")
+    assert "\npinsage_recall NaN\n" in client.get("/metrics").text
+
+
+def test_a_client_that_leaves_before_its_body_is_here_is_no_error(
+    generation: Generation, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_of(generation)
+    head = b"POST /v1/similar HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n{"
+    with listening(app) as port, TestClient(app) as client:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head)
+
+        def counted() -> list[str]:
+            lines = client.get("/metrics").text.splitlines()
+            return [line for line in lines if line.startswith("pinsage_requests_total{")]
+
+        wait_until(lambda: any('status="499"} 3.0' in line for line in counted()))
+        assert not any('method="POST"' in line and "499" not in line for line in counted())
+    assert not caplog.records
