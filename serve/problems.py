@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from serve.schemas import InvalidPart, Problem
 
@@ -196,7 +197,19 @@ def _on_http(request: Request, error: Exception) -> Response:
     response = problem_response(ProblemError(code, detail), instance_of(request.scope))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
+    if code is Code.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
     return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """List the methods of an address, whose calls are routes of their own."""
+    return {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 def _reason(found: Mapping[str, Any]) -> str:

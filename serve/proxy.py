@@ -11,12 +11,18 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.limits import retry_after
-from serve.problems import Code, ProblemError, instance_of, problem_response
+from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
 
 _ASKED = 3
 _QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
 """Calls by POST that change nothing. A vote isn't one of them."""
 _RETRY_S = 1.0
+_READ_BY_PROXY = frozenset({b"x-request-id", b"serve_multiplexed_model_id"})
+_HEALTH = "/-/"
+"""Where the proxy tells load balancers of itself."""
+_SERVER_ERROR = 500
+_OURS = b"x-content-type-options"
+"""A header of every answer that a replica gives."""
 
 _ENVIRONMENT = {
     # A proxy that isn't there within Ray's five seconds is ended and started again, on a busy
@@ -58,15 +64,22 @@ class AskAgain:
             return
         heard: list[Message] = []
         has_begun = False
+        own: ProblemError | None = None
 
         async def send_on(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, own
             has_begun = True
-            await send(message)
+            if message["type"] == "http.response.start" and not scope["path"].startswith(_HEALTH):
+                own = _of_the_proxy(message)
+            if own is None:
+                await send(message)
 
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if _is_readable(*pair)]}
         for _ in range(_ASKED if _is_question(scope) else 1):
             await self._app(dict(scope), _from_the_beginning(heard, receive), send_on)
             has_left = any(message["type"] == "http.disconnect" for message in heard)
+            if own is not None:
+                await problem_response(own, instance_of(scope))(scope, receive, send)
             if has_begun or has_left:
                 return
         lost = ProblemError(
@@ -76,6 +89,22 @@ class AskAgain:
             headers=retry_after(_RETRY_S),
         )
         await problem_response(lost, instance_of(scope))(scope, receive, send)
+
+
+def _is_readable(name: bytes, value: bytes) -> bool:
+    """Tell whether Ray's proxy can read a header; it answers a bare 500 where it can't."""
+    return name not in _READ_BY_PROXY or value.isascii()
+
+
+def _of_the_proxy(start: Message) -> ProblemError | None:
+    """Give the problem for an error in Ray's own words; None for what a replica says."""
+    headers = dict(start["headers"])
+    if start["status"] < _SERVER_ERROR or _OURS in headers:
+        return None
+    if start["status"] == Code.OVERLOADED.value.status:
+        detail = "As many requests wait as may; come again in a moment."
+        return ProblemError(Code.OVERLOADED, detail, headers=retry_after(_RETRY_S))
+    return internal_error()
 
 
 def _is_question(scope: Scope) -> bool:

@@ -33,7 +33,13 @@ class Replicas:
             await send({"type": "http.response.body", "body": b"answer", "more_body": False})
 
 
-def ask(app: Any, method: str, path: str, heard: list[dict] | None = None) -> list[dict]:
+def ask(
+    app: Any,
+    method: str,
+    path: str,
+    heard: list[dict] | None = None,
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> list[dict]:
     """Send one request; gives what was sent back."""
     messages = heard or [
         {"type": "http.request", "body": part, "more_body": part is BODY[0]} for part in BODY
@@ -47,6 +53,7 @@ def ask(app: Any, method: str, path: str, heard: list[dict] | None = None) -> li
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
+    scope["headers"] = headers or []
     asyncio.run(AskAgain(app)(scope, receive, send))
     return sent
 
@@ -96,3 +103,42 @@ def test_a_client_that_has_left_is_not_answered():
     replicas = Replicas(9)
     assert ask(replicas, "GET", "/", [{"type": "http.disconnect"}]) == []
     assert replicas.asked == []
+
+
+def answering(status: int, headers: list[tuple[bytes, bytes]], found: list[Any]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"words", "more_body": False})
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retry"), [(503, "overloaded", True), (500, "internal_error", False)]
+)
+def test_an_error_in_the_proxy_s_own_words_is_a_problem(status: int, code: str, *, retry: bool):
+    start, body = ask(answering(status, [], []), "GET", "/v1/items/1")
+    assert start["status"] == status
+    assert json.loads(body["body"])["code"] == code
+    assert ((b"retry-after", b"1") in start["headers"]) == retry
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "headers"),
+    [
+        (503, "/v1/items/1", [(b"x-content-type-options", b"nosniff")]),
+        (503, "/-/healthz", []),
+        (404, "/v1/items/1", []),
+    ],
+)
+def test_what_a_replica_says_and_the_proxy_s_health_pass(status: int, path: str, headers: list):
+    start, body = ask(answering(status, headers, []), "GET", path)
+    assert (start["status"], start["headers"], body["body"]) == (status, headers, b"words")
+
+
+def test_headers_that_the_proxy_cannot_read_are_left_out():
+    given = [(b"x-request-id", b"\xff"), (b"x-other", b"\xff"), (b"x-request-id", b"trace")]
+    found: list[tuple[bytes, bytes]] = []
+    ask(answering(200, [], found), "GET", "/healthz", headers=given)
+    assert found == given[1:]

@@ -116,6 +116,22 @@ def test_monitors_may_ask_by_head(client: TestClient, path: str) -> None:
     assert (reply.status_code, reply.content) == (200, b"")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/items/1", "DELETE, GET, PUT"),
+        ("PUT", "/v1/generation", "GET, POST"),
+        ("PUT", "/v1/duel/votes", "GET, POST"),
+        ("POST", "/readyz", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_an_address_has_not_is_told_with_all_that_it_has(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    reply = client.request(method, path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
 def test_no_comparison_yet_is_no_recall(client: TestClient) -> None:
     client.get(f"/v1/items/{KEYS[5]}/similar")
     assert "\npinsage_recall NaN\n" in client.get("/metrics").text
