@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pinsage.base.addresses import shown
-from pinsage.base.artifacts import open_manifest
+from pinsage.base.artifacts import is_published, open_manifest
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import list_shared, read_shared, written_at
 from pinsage.cluster.generations import GENERATION, GENERATIONS, digest_of
@@ -169,8 +169,9 @@ def _listed(digest: str, path: Path) -> Listed:
         parts = read_parts(path)
         manifest = open_manifest(parts.directory("graph"), stage="graph")
         counts = GraphCounts.model_validate(manifest.counts)
-        for stage in parts.names:
-            open_manifest(parts.directory(stage), stage=stage)
+        gone = [stage for stage in parts.names if not is_published(parts.directory(stage))]
+        if gone:
+            return Listed(digest, at, {}, {}, f"what was published of {', '.join(gone)} is gone")
         sizes = {"items": counts.items, "contexts": counts.contexts, "edges": counts.edges}
         return Listed(digest, at, sizes, quality_of(parts))
     # Counts that are none are a ValueError.
