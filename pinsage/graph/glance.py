@@ -1,7 +1,8 @@
 """A look at a Parquet table that nobody has described yet: its columns by kind, and samples."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -282,14 +283,27 @@ def _together(chunks: Sequence[pa.Array]) -> pa.Array:
     return pa.chunked_array(chunks, pa.large_string()).combine_chunks()
 
 
-def _opened(source: Source) -> pq.ParquetFile:
+@contextmanager
+def _opened(source: Source) -> Iterator[pq.ParquetFile]:
+    """Open a file, and name it for whatever keeps it from being read.
+
+    Raises:
+        DataError: it is no Parquet file, or a damaged one.
+    """
     try:
-        return pq.ParquetFile(source.path, filesystem=source.filesystem)
+        file = pq.ParquetFile(source.path, filesystem=source.filesystem)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{source.path}: wanted a Parquet file, found something else ({error}); "
             f"{_hint(source.path)}"
         ) from error
+    with file:
+        try:
+            yield file
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{source.path}: cannot be read as Parquet ({error}); write the file anew"
+            ) from error
 
 
 def _counts_nulls(source: Source, column: str) -> bool:

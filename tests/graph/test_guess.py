@@ -399,6 +399,17 @@ def test_another_file_than_parquet_is_told(tmp_path: Path) -> None:
         guess_tables(str(path), str(path), None, Told())
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    keys = [f"pin {number * 7919 % 100003}" for number in range(5000)]
+    pq.write_table(pa.table({"id": keys, "board": keys}), path)
+    content = bytearray(path.read_bytes())
+    content[200 : len(content) // 2 : 7] = bytes(len(content[200 : len(content) // 2 : 7]))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"items.parquet: cannot be read as Parquet"):
+        guess_tables(str(path), str(path), None, Told())
+
+
 @pytest.mark.parametrize("edges_have_times", [False, True])
 def test_pairs_are_split_by_time_only_where_edges_have_times(guess, edges_have_times) -> None:
     keys = text_keys()
