@@ -100,6 +100,9 @@ class Boundary:
             await exchange.answer(error)
         except _LeftError:
             exchange.status = _LEFT
+        except asyncio.CancelledError:
+            exchange.status = exchange.status or _LEFT
+            raise
         except Exception:
             logger.exception(
                 "request %s: %s %s failed", exchange.request_id, scope["method"], exchange.instance
@@ -129,9 +132,7 @@ class Boundary:
         body = bytearray()
         try:
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _LeftError
+                message = await _next_part(receive)
                 part = message.get("body", b"")
                 if not self._arriving.take(len(part)):
                     raise _overloaded("As many bytes are arriving")
@@ -296,6 +297,21 @@ class _Exchange:
 async def _nothing_more() -> Message:
     """What an answer without a question receives."""
     return {"type": "http.disconnect"}
+
+
+async def _next_part(receive: Receive) -> Message:
+    """Wait for more of a body.
+
+    Raises:
+        _LeftError: the client has left, or Ray ends the wait since it has.
+    """
+    try:
+        message = await receive()
+    except Exception as error:
+        raise _LeftError from error
+    if message["type"] == "http.disconnect":
+        raise _LeftError
+    return message
 
 
 def _after(message: Message, receive: Receive) -> Receive:
