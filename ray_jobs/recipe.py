@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def main() -> int:
         else:
             write_recipe(arguments.to, text)
             print(
-                f"{arguments.to}: look it over; python -m ray_jobs.pipeline --config {arguments.to}"
+                f"{arguments.to}: look it over; "
+                f"python -m ray_jobs.pipeline --config {shlex.quote(str(arguments.to))}"
             )
         return 0
 

@@ -27,6 +27,7 @@ from serve.app import AppArgs, build_app
 from serve.auth import behind_haproxy, check_exposure
 from serve.direct import serve_directly
 from serve.generations import first_parts, newest_digest
+from serve.keys import KeyRing
 from serve.proxy import prepare_proxies
 
 _REFUSALS = {401, 403, 429}
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_logs(config.logs)
         everywhere = behind_haproxy() and not options.direct
         check_exposure("0.0.0.0" if everywhere else config.serve.host, config.serve.boundary)
+        is_here = options.direct or cluster_address(config.ray) == "local"
+        if is_here and config.serve.boundary.keys is not None:
+            KeyRing.open(config.serve.boundary.keys)
         if options.direct:
             return _serve_directly(config)
         return _serve_until_stopped(config)
@@ -202,8 +206,8 @@ def _get(url: str) -> bytes:
 
 def _no_answer(url: str, error: Exception) -> ResourceError:
     return ResourceError(
-        f"the server started, but {url} gave no answer ({error}); its log is in "
-        "/tmp/ray/session_latest/logs/serve"
+        f"the server started, but {url} gave no answer ({error}); its log is "
+        "above, or with Ray in /tmp/ray/session_latest/logs/serve"
     )
 
 

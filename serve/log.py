@@ -301,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("folder", type=Path, help="where the log is")
     options = parser.parse_args(arguments)
     try:
+        if not options.folder.is_dir():
+            raise FileNotFoundError(f"{options.folder}: no such folder; wanted <output>/writes")
         if options.command == "check":
             print(f"{len(WriteLog(options.folder).read())} records")
         else:

@@ -206,11 +206,11 @@ def actors_finding(listed: list[tuple[str, str]] | None) -> Finding:
 
 
 def _can_lock(folder: Path) -> bool:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
-        try:
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from pinsage.cluster.worker_logs import worker_environment
 
 _log = logging.getLogger(__name__)
 
+_REACH_TIMEOUT_S = 10.0
 _START_ATTEMPTS = 3
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray sets for the command of a submitted job, and for nothing else."""
@@ -98,6 +100,7 @@ def _join(config: RayConfig) -> str:
             "run on this machine alone"
         )
     try:
+        _reach(address)
         with _native_output_hidden():
             ray.init(
                 address,
@@ -111,6 +114,22 @@ def _join(config: RayConfig) -> str:
             "ray.address=local to run on this machine alone"
         ) from error
     return "joined a cluster"
+
+
+def _reach(address: str) -> None:
+    """Connect once, since Ray tries for a quarter of an hour without a word.
+
+    Raises:
+        ConnectionError: nobody listens there.
+        ValueError: the port is no number.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _with_gpus_as_given(environment: dict[str, Any] | None) -> dict[str, Any]:

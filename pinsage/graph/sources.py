@@ -215,8 +215,12 @@ def _none_there(path: str) -> str:
     is_folder = "://" not in path and inner.is_dir()
     what = "no file in this folder is called *.parquet" if is_folder else "no such file"
     folder = inner if is_folder else inner.parent
-    if "://" in path or not folder.is_dir():
+    if "://" in path:
         return what
+    if not folder.is_dir():
+        # Paths begin where the command was run, not beside the recipe.
+        here = "" if inner.is_absolute() else f" from {Path.cwd()}"
+        return f"{what}, nor the folder {folder}{here}"
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     more = ", ..." if len(names) > 5 else ""
     return f"{what} ({folder} has: {', '.join(names[:5]) or 'nothing'}{more})"

@@ -13,6 +13,7 @@ from pinsage.base.machine import available_cpus
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import connect, session, stop_on_signals, threads_for
 from tests.runs import ROOT
+from tests.waiting import free_port
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -128,6 +129,15 @@ def test_where_jobs_are_submitted_is_told_apart_from_a_cluster(
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ResourceError, match=f"{address} is where jobs are submitted.*job submit"):
         connect(RayConfig())
+
+
+def test_a_cluster_where_nobody_listens_is_told_without_asking_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray would try for minutes"))
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(ResourceError, match=f"no Ray cluster answers at {address}.*refused"):
+        connect(RayConfig(address=address))
 
 
 def test_sigterm_is_heard_when_ray_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

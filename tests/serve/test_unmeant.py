@@ -14,10 +14,12 @@ from fastapi.testclient import TestClient
 
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
-from serve.__main__ import first_answer
+from serve import log
+from serve.__main__ import first_answer, main
 from serve.api import build_api
 from serve.generation import Generation
 from serve.keys import Role, add_key
+from tests.runs import ROOT
 from tests.serve.fakes import KEYS
 from tests.waiting import free_port, wait_until
 
@@ -62,6 +64,23 @@ def test_a_server_that_wants_a_key_of_its_own_machine_starts(
         served, told = first_answer(f"http://127.0.0.1:{port}")
     assert served is None
     assert told.startswith("GET /readyz; answers are for callers with a key (HTTP 4")
+
+
+@pytest.mark.parametrize("how", [["--direct"], []])
+def test_a_key_file_that_cannot_be_used_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: list[str]
+) -> None:
+    missing = f"serve.boundary.keys={tmp_path}/keys.json"
+    recipe = str(ROOT / "ray_jobs/recipes/smoke.yaml")
+    assert main(["--config", recipe, "--set", missing, *how]) == 2
+    assert f"{tmp_path}/keys.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_no_log_without_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert log.main(["check", str(tmp_path / "wriets")]) == 2
+    assert "wriets: no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics%0A", "/v1/generation%0A", "/v1/items%0A"])
