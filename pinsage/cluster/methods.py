@@ -77,6 +77,7 @@ def fit_factors(run: Run, kind: Factorization, draft: Draft) -> None:
             graph.pairs("valid"),
             tell,
         )
+        progress.set(len(points))
     draft.write_array("item_factors.npy", factors)
     draft.counts |= {"kind": kind, "items": len(factors), "tried": tried}
 
