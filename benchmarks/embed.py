@@ -36,6 +36,7 @@ from pinsage.cluster.session import session
 from pinsage.graph import Graph
 from pinsage.inference.export import read_embeddings
 from pinsage.inference.layerwise import EmbedConfig
+from pinsage.kernels.reindex import Scratch
 from pinsage.model.checkpoint import load_model
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import to_device_block
@@ -160,7 +161,7 @@ def embed_by_minibatches(catalog: Published, count: int) -> tuple[float, Checked
     table = Neighborhoods.open(catalog.neighborhoods)
     ids, weights = np.array(table.ids), np.array(table.weights)
     order = np.random.default_rng(0).permutation(len(ids))
-    scratch = np.full(len(ids), -1, np.int32)
+    scratch = Scratch.of(len(ids))
     times, rows = [], np.empty((0, 0), np.float32)
     for number in range(count + 1):
         # The last ones are fewer than the catalog has if it is small: begin again.

@@ -26,6 +26,7 @@ from pinsage.graph.ordering import locality_order
 from pinsage.graph.powerlaw import PowerLaw
 from pinsage.kernels import (
     PackedAdjacency,
+    Scratch,
     build_csr,
     gather_rows,
     layers_from_table,
@@ -100,7 +101,7 @@ def tasks(
     firsts = np.linspace(0, num_items - RUN_ITEMS, RUNS).astype(np.int64)
     walked = (firsts[:, None] + np.arange(RUN_ITEMS)).reshape(-1)
     weights = np.ones(table.shape, np.float32)
-    scratch = np.full(num_items, -1, np.int32)
+    scratch = Scratch.of(num_items)
     build = partial(layers_from_table, seeds, table, weights, num_layers=2, scratch=scratch)
     _, inputs = build()
     features = np.ones((num_items, FEATURES), np.float32)

@@ -26,7 +26,7 @@ from pinsage.base.seeding import Stream, stream
 from pinsage.graph.features import FEATURES_FILE, FeatureShard, FeatureStore
 from pinsage.graph.partition import shard_name
 from pinsage.graph.powerlaw import PowerLaw
-from pinsage.kernels import build_csr, pack, transpose, unique_in_order
+from pinsage.kernels import Scratch, build_csr, pack, transpose, unique_ids
 from pinsage.sampling.block import build_blocks, cut_table
 from pinsage.sampling.minibatch import MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.negatives import shared_negatives
@@ -187,9 +187,9 @@ def time_gathering(
     folder: Path, table: Neighborhoods, rounds: int, figures: dict[str, object]
 ) -> list[tuple[object, ...]]:
     """Gather what a minibatch of ten neighbors reads, from stores of several shapes."""
-    scratch = np.full(GRAPH.num_items, -1, np.int32)
+    scratch = Scratch.of(GRAPH.num_items)
     queries, positives = training_pairs(table)
-    seeds, _ = unique_in_order(drawn_items(queries, positives, 0).astype(np.int64), scratch)
+    seeds, _ = unique_ids(drawn_items(queries, positives, 0), scratch)
     _, item_ids = build_blocks(
         seeds, *cut_table(table.ids, table.weights, 10), num_layers=LAYERS, scratch=scratch
     )

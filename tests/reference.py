@@ -102,25 +102,15 @@ def importance_weights(counts):
     ).reshape(counts.shape)
 
 
-def unique_in_order(ids):
-    """Distinct ids by first occurrence, through np.unique."""
-    distinct, first_seen, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    by_sight = np.argsort(first_seen)
-    slot_of = np.empty(len(distinct), np.int64)
-    slot_of[by_sight] = np.arange(len(distinct))
-    return distinct[by_sight], slot_of[inverse]
-
-
 def extend_with_neighbors(unique, neighbor_ids):
-    """Append each unseen neighbor to a list, and look every neighbor up in it."""
+    """Append the unseen neighbors to a list, by id, and look every neighbor up in it."""
     all_ids = [int(item) for item in unique]
+    all_ids += sorted({int(item) for item in neighbor_ids.flat} - {-1, *all_ids})
     slots = np.zeros(neighbor_ids.shape, np.int64)
     for place in np.ndindex(neighbor_ids.shape):
         item = int(neighbor_ids[place])
         if item == -1:
             continue
-        if item not in all_ids:
-            all_ids.append(item)
         slots[place] = all_ids.index(item)
     return np.array(all_ids, unique.dtype), slots
 

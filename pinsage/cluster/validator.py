@@ -15,6 +15,7 @@ from pinsage.evaluation.metrics import hit_rate
 from pinsage.evaluation.ranking import rank_pairs
 from pinsage.graph import Graph
 from pinsage.inference.layerwise import LayerwiseEncoder
+from pinsage.kernels.reindex import Scratch
 from pinsage.model.encoder import PinSage
 from pinsage.model.inputs import to_device_block, to_tensor
 from pinsage.sampling.block import Block, build_blocks, cut_rows
@@ -158,7 +159,7 @@ class Validator:
         table = self._neighborhoods
         width = self._num_neighbors or table.ids.shape[1]
         met, *rows = cut_rows(seeds, table.ids, table.weights, width, num_layers=num_layers)
-        scratch = np.full(len(met), -1, np.int32)
+        scratch = Scratch.of(len(met))
         places = np.searchsorted(met, seeds)
         blocks, inputs = build_blocks(places, *rows, num_layers=num_layers, scratch=scratch)
         return blocks, met[inputs]

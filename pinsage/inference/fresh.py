@@ -19,6 +19,7 @@ from pinsage.graph import Graph
 from pinsage.graph.choice import faded
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.graph.structure import fold_in
+from pinsage.kernels.reindex import Scratch
 from pinsage.kernels.visits import importance_weights
 from pinsage.kernels.walks import walk_new_items
 from pinsage.model.encoder import PinSage
@@ -104,7 +105,7 @@ class FreshEncoder:
             self._table = cut_table(*self._table, self._width)
         self._walk = walk
         self._seed = seed
-        self._scratch = np.full(graph.num_items, -1, np.int32)
+        self._scratch = Scratch.of(graph.num_items)
         self._turn = threading.Lock()
 
     @property

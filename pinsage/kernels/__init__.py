@@ -9,13 +9,14 @@ from pinsage.kernels.csr import build_csr, transpose
 from pinsage.kernels.gather import gather_rows
 from pinsage.kernels.packing import PackedAdjacency, pack
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
-from pinsage.kernels.reindex import layers_from_table, unique_in_order
+from pinsage.kernels.reindex import Scratch, layers_from_table, unique_ids
 from pinsage.kernels.topk import rank_bounds, top_k
 from pinsage.kernels.visits import add_visits, importance_weights, top_visited
 from pinsage.kernels.walks import random_walks, walk_neighborhoods, walk_new_items
 
 __all__ = [
     "PackedAdjacency",
+    "Scratch",
     "add_visits",
     "build_csr",
     "gather_rows",
@@ -31,7 +32,7 @@ __all__ = [
     "top_k",
     "top_visited",
     "transpose",
-    "unique_in_order",
+    "unique_ids",
     "walk_neighborhoods",
     "walk_new_items",
     "weighted_cooccurrence",

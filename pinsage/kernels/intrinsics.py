@@ -44,6 +44,13 @@ def _multiply_high(_typing_context: Any, left: Any, right: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
+def _lowest_one(_typing_context: Any, word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
 def _copier(*, past_caches: bool) -> Any:
     def copy(_typing_context: Any, target: Any, place: Any, values: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -116,6 +123,9 @@ nearest: so more lines can be under way at a time.
 
 multiply_high: Any = intrinsic(_multiply_high)
 """`multiply_high(left, right)` gives the upper 64 bits of the 128-bit product of two uint64."""
+
+lowest_one: Any = intrinsic(_lowest_one)
+"""`lowest_one(word)` gives the place of the lowest bit of a uint64 that is 1; 64 if none is."""
 
 copy_line: Any = intrinsic(_copier(past_caches=False))
 """`copy_line(target, place, values, index)` copies 16 float32 from `values[index]` on."""

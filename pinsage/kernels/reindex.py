@@ -1,52 +1,104 @@
-"""Item ids to slots, in order of first sight: how a minibatch names its nodes (Algorithm 2)."""
+"""Item ids to slots: how a minibatch names its nodes (Algorithm 2).
 
+Slots count up by id. So whoever follows them through a table of neighbors or of features goes
+through it from its start to its end, which memory and disks do much faster than jumping about.
+"""
+
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64, UInt64
 from numba import njit
 
 from pinsage.kernels.checks import require_ids, require_vector
-from pinsage.kernels.intrinsics import prefetch_far
+from pinsage.kernels.intrinsics import lowest_one, prefetch_far
 
-_FAILED = -1
+_MOST_ITEMS = 2**32 - 1
 _NUMBERS_PER_LINE = np.uint64(16)
+_WORD = 64
 
 _ROWS_AHEAD = np.uint64(16)
-_NOTES_AHEAD = np.uint64(8)
+_NOTES_AHEAD = np.uint64(64)
 
 
-def unique_in_order(
-    ids: Int[np.ndarray, " ids"], scratch: Int32[np.ndarray, " items"]
-) -> tuple[Int[np.ndarray, " unique"], Int32[np.ndarray, " ids"]]:
-    """Give every distinct id a slot, in the order in which the ids are first seen.
+@dataclass(frozen=True)
+class Scratch:
+    """Where one thread notes slots while it gives them out, kept from call to call.
+
+    Sets of items are bits, which stay in the near caches where a number an item would not. Between
+    calls all sets are empty, and no call pays for more than the items that it met.
+
+    Attributes:
+        slots: The slot of each item met; anything for others, and 0 in one place more, which stands
+            for a neighbor that is not there.
+        known: The items that have a slot.
+        met: The items met since slots were last given out.
+        words_met: Which words of `met` have a bit set.
+    """
+
+    slots: Int32[np.ndarray, " items+1"]
+    known: UInt64[np.ndarray, " words"]
+    met: UInt64[np.ndarray, " words"]
+    words_met: UInt64[np.ndarray, " words_of_words"]
+
+    @classmethod
+    def of(cls, num_items: int) -> "Scratch":
+        """Make room for items 0 to `num_items` - 1.
+
+        Raises:
+            ValueError: More than 4,294,967,295 items, whose ids don't fit 32 bits.
+        """
+        if num_items > _MOST_ITEMS:
+            raise ValueError(
+                f"minibatches are of at most {_MOST_ITEMS:,} items; found {num_items:,}"
+            )
+        words = num_items // _WORD + 1
+        return cls(
+            slots=np.zeros(num_items + 1, np.int32),
+            known=np.zeros(words, np.uint64),
+            met=np.zeros(words, np.uint64),
+            words_met=np.zeros(words // _WORD + 1, np.uint64),
+        )
+
+    @property
+    def num_items(self) -> int:
+        """How many items there is room for."""
+        return len(self.slots) - 1
+
+    def clear(self) -> None:
+        """Empty all sets, whatever is in them."""
+        for words in (self.known, self.met, self.words_met):
+            words[:] = 0
+
+
+def unique_ids(
+    ids: Int[np.ndarray, " ids"], scratch: Scratch
+) -> tuple[Int64[np.ndarray, " unique"], Int32[np.ndarray, " ids"]]:
+    """Give every distinct id a slot, by id: `np.unique` without sorting.
 
     Args:
-        ids: Item ids, int64 or int32, repeats welcome.
-        scratch: One int32 an item, all -1; it is all -1 again on return, so that one array
-            serves a whole run and no call pays for clearing it.
+        ids: Item ids, repeats welcome.
+        scratch: Room for all items.
 
     Returns:
-        The distinct ids, typed as given, and the slot of every id: `unique[slots] == ids`.
+        The distinct ids, ascending, and the slot of every id: `unique[slots] == ids`.
 
     Raises:
-        ValueError: Ids outside the scratch array, or a scratch array that wasn't all -1
-            where this call looked (its contents are undefined from then on).
+        ValueError: Ids that are no integers, or of items there is no room for.
 
-    >>> scratch = np.full(10, -1, np.int32)
-    >>> unique, slots = unique_in_order(np.array([7, 3, 7, 0]), scratch)
+    >>> unique, slots = unique_ids(np.array([7, 3, 7, 0]), Scratch.of(10))
     >>> unique.tolist(), slots.tolist()
-    ([7, 3, 0], [0, 1, 0, 2])
+    ([0, 3, 7], [2, 1, 2, 0])
     """
     require_vector("ids", ids)
-    _require_scratch(scratch)
-    require_ids("ids", ids, scratch.size)
-    unique = np.empty_like(ids)
-    slots = np.empty(ids.size, np.int32)
-    num_unique = _number(ids, scratch, unique, slots)
-    if num_unique == _FAILED:
-        raise ValueError("scratch must be filled with -1; found another value")
-    return unique[:num_unique].copy(), slots
+    require_ids("ids", ids, scratch.num_items)
+    unique = np.empty(min(ids.size, scratch.num_items), np.int64)
+    _meet(ids, scratch.met, scratch.words_met)
+    sets = (scratch.known, scratch.met, scratch.words_met)
+    unique = unique[: _number(unique, 0, *sets, scratch.slots)]
+    _forget(unique, scratch.known)
+    return unique, scratch.slots[ids]
 
 
 class Layer(NamedTuple):
@@ -66,11 +118,12 @@ def layers_from_table(
     table_weights: Float32[np.ndarray, "items neighbors"],
     *,
     num_layers: int,
-    scratch: Int32[np.ndarray, " items"],
+    scratch: Scratch,
 ) -> tuple[list[Layer], Int64[np.ndarray, " sources"]]:
     """Name the seeds, their neighbors, their neighbors' neighbors and so on by slots.
 
-    A node keeps its slot in all layers: slots count up in order of first sight.
+    A node keeps its slot in all layers. The seeds come first, in the order given, then the nodes
+    that each layer adds, by id.
 
     Args:
         seeds: Distinct item ids.
@@ -78,50 +131,48 @@ def layers_from_table(
             read in place, a memory-mapped table too.
         table_weights: Their weights.
         num_layers: How many times to go from nodes to their neighbors.
-        scratch: As for `unique_in_order`, one number a row of the table.
+        scratch: Room for as many items as the table has rows.
 
     Returns:
         The layers, the seeds' own first, and the ids of all nodes, in order of their slots.
 
     Raises:
-        ValueError: Arrays that don't fit together, repeats among the seeds, ids of no item among
-            seeds or neighbors met, or a scratch array that wasn't all -1 where this call looked. In
-            the case of bad ids, the scratch array is all -1 again.
+        ValueError: Arrays that don't fit together, repeats among the seeds, or ids of no item among
+            seeds or neighbors met. The scratch can be used again all the same.
 
-    >>> scratch = np.full(4, -1, np.int32)
     >>> table = np.array([[1, 2], [0, -1], [3, 0], [-1, -1]], np.int32)
     >>> weights = np.array([[0.6, 0.4], [1, 0], [0.5, 0.5], [0, 0]], np.float32)
     >>> [layer], ids = layers_from_table(
-    ...     np.array([2, 1]), table, weights, num_layers=1, scratch=scratch
+    ...     np.array([2, 1]), table, weights, num_layers=1, scratch=Scratch.of(4)
     ... )
     >>> ids.tolist(), layer.neighbors.tolist(), layer.num_sources
-    ([2, 1, 3, 0], [[2, 3], [3, 0]], 4)
+    ([2, 1, 0, 3], [[3, 2], [2, 0]], 4)
     """
     require_vector("seeds", seeds)
-    _require_scratch(scratch)
-    require_ids("seeds", seeds, scratch.size)
-    _require_table(table_ids, table_weights, scratch.size)
-    most = min(scratch.size, seeds.size * (table_ids.shape[1] + 1) ** num_layers)
-    # The place after the last is written to as well, and counts for nothing.
-    ids = np.empty(most + 1, np.int64)
+    require_ids("seeds", seeds, scratch.num_items)
+    _require_table(table_ids, table_weights, scratch.num_items)
+    most = min(scratch.num_items, seeds.size * (table_ids.shape[1] + 1) ** num_layers)
+    ids = np.empty(max(most, seeds.size), np.int64)
     ids[: seeds.size] = seeds
-    if not _mark(ids, seeds.size, scratch):
-        raise ValueError(
-            "seeds must not repeat an id and scratch must be filled with -1; found otherwise"
-        )
+    if not _know(seeds, scratch.known, scratch.slots):
+        scratch.clear()
+        raise ValueError("seeds must not repeat an id; found otherwise")
+    sets = (scratch.known, scratch.met, scratch.words_met)
     rows_of_ids, rows_of_weights = table_ids.reshape(-1), table_weights.reshape(-1)
     layers: list[Layer] = []
     count = seeds.size
     for _ in range(num_layers):
         neighbors = np.empty((count, table_ids.shape[1]), np.int32)
         weights = np.empty(neighbors.shape, np.float32)
-        num_sources = _extend(ids, rows_of_ids, rows_of_weights, scratch, neighbors, weights)
-        if num_sources == _FAILED:
-            scratch[:] = -1
+        if not _meet_neighbors(ids, rows_of_ids, neighbors, *sets[1:], scratch.num_items):
+            scratch.clear()
             _explain_neighbors(ids[:count], table_ids)
+        num_sources = _number(ids, count, *sets, scratch.slots)
+        _name_neighbors(neighbors, scratch.slots)
+        _copy_weights(ids, rows_of_weights, weights)
         layers.append(Layer(neighbors, weights, num_sources))
         count = num_sources
-    _clear(ids, count, scratch)
+    _forget(ids[:count], scratch.known)
     return layers, ids[:count]
 
 
@@ -156,96 +207,109 @@ def _explain_neighbors(ids: np.ndarray, table_ids: np.ndarray) -> None:
             )
 
 
-def _require_scratch(scratch: np.ndarray) -> None:
-    if scratch.ndim != 1 or scratch.dtype != np.int32:
-        raise ValueError(
-            f"scratch must be a one-dimensional int32 array; found shape {scratch.shape} of"
-            f" {scratch.dtype}"
-        )
+@njit(cache=True, nogil=True)
+def _know(seeds, known, slots):  # type: ignore[no-untyped-def]
+    """Give the seeds the first slots; False if one of them repeats another."""
+    repeats = False
+    for slot in range(seeds.size):
+        item = np.uint64(seeds[slot])
+        bit = np.uint64(1) << (item & np.uint64(63))
+        repeats |= (known[item >> np.uint64(6)] & bit) != 0
+        known[item >> np.uint64(6)] |= bit
+        slots[item] = slot
+    return not repeats
 
 
 @njit(cache=True, nogil=True)
-def _clear(ids, count, scratch):  # type: ignore[no-untyped-def]
-    # Where many are set, running through all is faster than jumping to each.
-    if count > scratch.size // 16:
-        scratch[:] = -1
-        return
-    for slot in range(count):
-        scratch[ids[slot]] = -1
+def _forget(ids, known):  # type: ignore[no-untyped-def]
+    for item in ids:
+        known[np.uint64(item) >> np.uint64(6)] = 0
 
 
 @njit(cache=True, nogil=True)
-def _number(ids, scratch, unique, slots):  # type: ignore[no-untyped-def]
-    count = 0
+def _meet(ids, met, words_met):  # type: ignore[no-untyped-def]
     for place in range(ids.size):
-        item = ids[place]
-        slot = scratch[item]
-        if slot < 0:
-            slot = count
-            scratch[item] = slot
-            unique[slot] = item
-            count += 1
-        elif slot >= count:
-            _clear(unique, count, scratch)
-            return _FAILED
-        slots[place] = slot
-    _clear(unique, count, scratch)
-    return count
+        item = np.uint64(ids[place])
+        word = item >> np.uint64(6)
+        met[word] |= np.uint64(1) << (item & np.uint64(63))
+        words_met[word >> np.uint64(6)] |= np.uint64(1) << (word & np.uint64(63))
 
 
 @njit(cache=True, nogil=True)
-def _mark(ids, count, scratch):  # type: ignore[no-untyped-def]
-    """Note the slots of the first ids; False, and nothing noted, if one is noted already."""
-    for slot in range(count):
-        if scratch[ids[slot]] != -1:
-            _clear(ids, slot, scratch)
-            return False
-        scratch[ids[slot]] = slot
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _ask_for_row(table_ids, table_weights, at, width):  # type: ignore[no-untyped-def]
+def _ask_for_row(table, at, width):  # type: ignore[no-untyped-def]
     for column in range(np.uint64(0), width, _NUMBERS_PER_LINE):
-        prefetch_far(table_ids, at + column)
-        prefetch_far(table_weights, at + column)
-    prefetch_far(table_ids, at + width - np.uint64(1))
-    prefetch_far(table_weights, at + width - np.uint64(1))
+        prefetch_far(table, at + column)
+    prefetch_far(table, at + width - np.uint64(1))
 
 
 @njit(cache=True, nogil=True)
-def _extend(ids, table_ids, table_weights, scratch, neighbors, weights):  # type: ignore[no-untyped-def]
-    """Append the new neighbors of the first ids to them; the number of all, or a failure.
+def _meet_neighbors(ids, table_ids, neighbors, met, words_met, num_items):  # type: ignore[no-untyped-def]
+    """Copy the neighbors' ids, and `num_items` for none; False if some are of no item.
 
-    The table's rows are asked for some rows ahead, and the notes about the neighbors in them a few
-    rows ahead. Nothing branches on whether a neighbor is new, which nobody can predict.
+    The table's rows are asked for some rows ahead. Nothing branches on what a neighbor is, which
+    nobody can predict.
     """
     num_rows, width = np.uint64(neighbors.shape[0]), np.uint64(neighbors.shape[1])
-    slots, copied = neighbors.reshape(-1), weights.reshape(-1)
-    limit = np.uint64(scratch.size)
-    count = num_rows
+    copied, limit = neighbors.reshape(-1), np.uint64(num_items)
+    strangers = False
     for row in range(num_rows):
         if row + _ROWS_AHEAD < num_rows:
-            _ask_for_row(table_ids, table_weights, np.uint64(ids[row + _ROWS_AHEAD]) * width, width)
-        if row + _NOTES_AHEAD < num_rows:
-            at = np.uint64(ids[row + _NOTES_AHEAD]) * width
-            for column in range(width):
-                prefetch_far(scratch, np.uint64(table_ids[at + column]))
+            _ask_for_row(table_ids, np.uint64(ids[row + _ROWS_AHEAD]) * width, width)
+        start, at = row * width, np.uint64(ids[row]) * width
+        for column in range(width):
+            told = np.int64(table_ids[at + column])
+            is_item = np.uint64(told) < limit
+            strangers |= (not is_item) & (told != -1)
+            item = np.uint64(told) if is_item else limit
+            # Ids of up to 32 bits, whatever a signed one of them stands for.
+            copied[start + column] = np.int32(item)
+            word = item >> np.uint64(6)
+            met[word] |= np.uint64(1) << (item & np.uint64(63))
+            words_met[word >> np.uint64(6)] |= np.uint64(1) << (word & np.uint64(63))
+    met[limit >> np.uint64(6)] &= ~(np.uint64(1) << (limit & np.uint64(63)))
+    return not strangers
+
+
+@njit(cache=True, nogil=True)
+def _number(ids, count, known, met, words_met, slots):  # type: ignore[no-untyped-def]
+    """Append the items met that have no slot yet to the first ids, by id; the number of all."""
+    slot = np.uint64(count)
+    for place in range(np.uint64(words_met.size)):
+        words = words_met[place]
+        words_met[place] = 0
+        while words:
+            word = place * np.uint64(64) + lowest_one(words)
+            words &= words - np.uint64(1)
+            added = met[word] & ~known[word]
+            met[word] = 0
+            known[word] |= added
+            while added:
+                item = word * np.uint64(64) + lowest_one(added)
+                added &= added - np.uint64(1)
+                ids[slot] = item
+                slots[item] = slot
+                slot += np.uint64(1)
+    return np.int64(slot)
+
+
+@njit(cache=True, nogil=True)
+def _name_neighbors(neighbors, slots):  # type: ignore[no-untyped-def]
+    """Put slots in the place of ids."""
+    named = neighbors.reshape(-1)
+    size = np.uint64(named.size)
+    for place in range(size):
+        if place + _NOTES_AHEAD < size:
+            prefetch_far(slots, np.uint64(np.uint32(named[place + _NOTES_AHEAD])))
+        named[place] = slots[np.uint64(np.uint32(named[place]))]
+
+
+@njit(cache=True, nogil=True)
+def _copy_weights(ids, table_weights, weights):  # type: ignore[no-untyped-def]
+    num_rows, width = np.uint64(weights.shape[0]), np.uint64(weights.shape[1])
+    copied = weights.reshape(-1)
+    for row in range(num_rows):
+        if row + _ROWS_AHEAD < num_rows:
+            _ask_for_row(table_weights, np.uint64(ids[row + _ROWS_AHEAD]) * width, width)
         start, at = row * width, np.uint64(ids[row]) * width
         for column in range(width):
             copied[start + column] = table_weights[at + column]
-        for column in range(width):
-            item = np.int64(table_ids[at + column])
-            if np.uint64(item) >= limit:
-                if item != -1:
-                    return _FAILED
-                slots[start + column] = 0
-                continue
-            noted = scratch[np.uint64(item)]
-            is_new = noted < 0
-            slot = np.int32(count) if is_new else noted
-            scratch[np.uint64(item)] = slot
-            ids[count] = item
-            count += np.uint64(is_new)
-            slots[start + column] = slot
-    return np.int64(count)

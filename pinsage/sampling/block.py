@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64
 
-from pinsage.kernels.reindex import layers_from_table
+from pinsage.kernels.reindex import Scratch, layers_from_table
 
 _COPIED_BYTES = 2**29
 """Whole tables of up to this size are copied by whoever builds minibatches from them."""
@@ -34,7 +34,7 @@ def build_blocks(
     neighbor_weights: Float32[np.ndarray, "items neighbors"],
     *,
     num_layers: int,
-    scratch: Int32[np.ndarray, " items"],
+    scratch: Scratch,
 ) -> tuple[list[Block], Int64[np.ndarray, " inputs"]]:
     """Walk from the seeds down to the features, one block a layer (Algorithm 2, lines 1-7).
 
@@ -43,7 +43,7 @@ def build_blocks(
         neighbor_ids: the neighborhood table's ids, -1 where missing; see `cut_table`.
         neighbor_weights: the table's weights.
         num_layers: K.
-        scratch: filled with -1; left so.
+        scratch: room for as many items as the table has rows.
 
     Returns:
         The blocks from the features up, and the ids whose features layer 0 needs, in slot order.

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int, Int32, Int64
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pinsage.base.config import Config
-from pinsage.kernels.reindex import unique_in_order
+from pinsage.kernels.reindex import Scratch, unique_ids
 from pinsage.sampling.block import Block, build_blocks, cut_table
 from pinsage.sampling.curriculum import num_hard_negatives
 from pinsage.sampling.negatives import hard_negatives, shared_negatives
@@ -106,7 +106,7 @@ class MinibatchBuilder:
         self._config = config
         self._num_layers = num_layers
         self._seed = seed
-        self._scratch = np.full(features.num_items, -1, np.int32)
+        self._scratch = Scratch.of(features.num_items)
         self._epoch: tuple[int, PairArrays, Int64[np.ndarray, " pairs"]] | None = None
         self._times_positive = pairs.times_positive(features.num_items).astype(np.int32)
 
@@ -156,7 +156,7 @@ class MinibatchBuilder:
         total_pairs: int,
     ) -> Minibatch:
         present = hard >= 0
-        seeds, slots = unique_in_order(
+        seeds, slots = unique_ids(
             np.concatenate([queries, positives, shared, hard[present].astype(np.int64)]),
             self._scratch,
         )

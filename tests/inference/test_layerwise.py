@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pinsage.inference.layerwise import LayerwiseEncoder
+from pinsage.kernels.reindex import Scratch
 from pinsage.model.encoder import ModelConfig, PinSage
 from pinsage.model.inputs import to_device_block
 from pinsage.sampling.block import build_blocks, cut_table
@@ -52,7 +53,7 @@ def by_minibatch(model: PinSage, num_neighbors: int | None) -> np.ndarray:
         np.arange(NUM_ITEMS),
         *cut_table(neighborhoods.ids, neighborhoods.weights, width),
         num_layers=model.config.num_layers,
-        scratch=np.full(NUM_ITEMS, -1, np.int32),
+        scratch=Scratch.of(NUM_ITEMS),
     )
     on_device = [to_device_block(block, torch.device("cpu")) for block in blocks]
     with torch.inference_mode():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pinsage.kernels import layers_from_table, unique_in_order
+from pinsage.kernels import Scratch, layers_from_table, unique_ids
 from tests import reference
 
 NUM_ITEMS = 15
@@ -14,21 +14,31 @@ id_arrays = st.sampled_from([np.int32, np.int64]).flatmap(
 )
 
 
-def clean_scratch():
-    return np.full(NUM_ITEMS, -1, np.int32)
+def is_clean(scratch):
+    return not (scratch.known.any() or scratch.met.any() or scratch.words_met.any())
 
 
 @settings(deadline=None)
 @given(ids=id_arrays)
-def test_unique_in_order_equals_np_unique_in_order_of_sight(ids):
-    scratch = clean_scratch()
-    unique, slots = unique_in_order(ids, scratch)
-    expected_unique, expected_slots = reference.unique_in_order(ids)
-    assert unique.dtype == ids.dtype
-    assert slots.dtype == np.int32
+def test_unique_ids_are_those_of_np_unique(ids):
+    scratch = Scratch.of(NUM_ITEMS)
+    unique, slots = unique_ids(ids, scratch)
+    expected_unique, expected_slots = np.unique(ids, return_inverse=True)
+    assert (unique.dtype, slots.dtype) == (np.int64, np.int32)
     np.testing.assert_array_equal(unique, expected_unique)
     np.testing.assert_array_equal(slots, expected_slots)
-    assert (scratch == -1).all()
+    assert is_clean(scratch)
+
+
+@pytest.mark.parametrize("num_items", [1, 63, 64, 65, 4_095, 4_096, 4_097, 20_000])
+def test_ids_at_the_ends_of_words_and_of_words_of_words_are_found(num_items):
+    scratch = Scratch.of(num_items)
+    ids = np.unique(np.clip([0, 1, 62, 63, 64, 65, 4_095, 4_096, num_items - 1], 0, num_items - 1))
+    for _ in range(2):
+        unique, slots = unique_ids(ids[::-1], scratch)
+        np.testing.assert_array_equal(unique, ids)
+        np.testing.assert_array_equal(slots, np.arange(len(ids))[::-1])
+        assert is_clean(scratch)
 
 
 @st.composite
@@ -47,7 +57,7 @@ def tables(draw):
     num_layers=st.integers(0, 3),
 )
 def test_layers_from_a_table_equal_looking_each_neighbor_up(ids, table, num_layers):
-    scratch = clean_scratch()
+    scratch = Scratch.of(NUM_ITEMS)
     layers, all_ids = layers_from_table(ids, *table, num_layers=num_layers, scratch=scratch)
     expected_layers, expected_ids = reference.layers_from_table(ids, table[0], num_layers)
     np.testing.assert_array_equal(all_ids, expected_ids)
@@ -57,36 +67,40 @@ def test_layers_from_a_table_equal_looking_each_neighbor_up(ids, table, num_laye
         assert layer.neighbors.dtype == np.int32
         np.testing.assert_array_equal(layer.neighbors, slots)
         np.testing.assert_array_equal(layer.weights, table[1][all_ids[: len(slots)]])
-    assert (scratch == -1).all()
+    assert is_clean(scratch)
 
 
 def test_more_rows_than_are_read_ahead_give_the_same_layers():
     rng = np.random.default_rng(4)
     table = rng.integers(-1, 300, (300, 17)).astype(np.int32)
     weights = rng.random(table.shape).astype(np.float32)
-    scratch = np.full(300, -1, np.int32)
-    seeds = rng.permutation(300)[:20]
-    layers, ids = layers_from_table(seeds, table, weights, num_layers=2, scratch=scratch)
-    expected, expected_ids = reference.layers_from_table(seeds, table, 2)
-    np.testing.assert_array_equal(ids, expected_ids)
-    for layer, (slots, _) in zip(layers, expected, strict=True):
-        np.testing.assert_array_equal(layer.neighbors, slots)
-        np.testing.assert_array_equal(layer.weights, weights[ids[: len(slots)]])
+    scratch = Scratch.of(300)
+    # What one call leaves in the scratch must mean nothing to the next.
+    for seeds in np.split(rng.permutation(300)[:60], 3):
+        layers, ids = layers_from_table(seeds, table, weights, num_layers=2, scratch=scratch)
+        expected, expected_ids = reference.layers_from_table(seeds, table, 2)
+        np.testing.assert_array_equal(ids, expected_ids)
+        for layer, (slots, _) in zip(layers, expected, strict=True):
+            np.testing.assert_array_equal(layer.neighbors, slots)
+            np.testing.assert_array_equal(layer.weights, weights[ids[: len(slots)]])
 
 
 @pytest.mark.parametrize(
-    ("ids", "scratch", "message"),
+    ("ids", "message"),
     [
-        ([0, 15], clean_scratch(), r"ids must lie in 0\.\.14; found 15 at place 1"),
-        ([-1], clean_scratch(), r"ids must lie in 0\.\.14; found -1 at place 0"),
-        ([0.5], clean_scratch(), "ids must be a one-dimensional integer array"),
-        ([0], clean_scratch().astype(np.int64), "scratch must be .* int32 array; .* int64"),
-        ([3, 4], np.zeros(15, np.int32), "scratch must be filled with -1"),
+        ([0, 15], r"ids must lie in 0\.\.14; found 15 at place 1"),
+        ([-1], r"ids must lie in 0\.\.14; found -1 at place 0"),
+        ([0.5], "ids must be a one-dimensional integer array"),
     ],
 )
-def test_unique_in_order_refuses(ids, scratch, message):
+def test_unique_ids_refuses(ids, message):
     with pytest.raises(ValueError, match=message):
-        unique_in_order(np.array(ids), scratch)
+        unique_ids(np.array(ids), Scratch.of(NUM_ITEMS))
+
+
+def test_more_items_than_32_bits_can_name_are_refused():
+    with pytest.raises(ValueError, match=r"at most 4,294,967,295 items; found 4,294,967,296"):
+        Scratch.of(2**32)
 
 
 TABLE = (np.full((NUM_ITEMS, 1), 3, np.int32), np.ones((NUM_ITEMS, 1), np.float32))
@@ -103,19 +117,19 @@ TABLE = (np.full((NUM_ITEMS, 1), 3, np.int32), np.ones((NUM_ITEMS, 1), np.float3
         ([1], tuple(np.tile(part, 2)[:, ::2] for part in TABLE), "row after row in memory"),
     ],
 )
-def test_layers_from_table_refuses_and_leaves_scratch_clean(seeds, table, message):
-    scratch = clean_scratch()
+def test_layers_from_table_refuses_and_leaves_the_scratch_clean(seeds, table, message):
+    scratch = Scratch.of(NUM_ITEMS)
     with pytest.raises(ValueError, match=message):
         layers_from_table(np.array(seeds), *table, num_layers=1, scratch=scratch)
-    assert (scratch == -1).all()
+    assert is_clean(scratch)
 
 
 @pytest.mark.parametrize("bad", [-2, NUM_ITEMS, -(2**31), 2**31 - 1])
 def test_a_neighbor_that_is_no_item_is_named_and_never_looked_up(bad):
-    scratch = clean_scratch()
+    scratch = Scratch.of(NUM_ITEMS)
     ids = TABLE[0].copy()
     ids[3] = bad
     message = rf"must lie in -1\.\.14; found {bad} among those of item 3"
     with pytest.raises(ValueError, match=message):
         layers_from_table(np.array([7]), ids, TABLE[1], num_layers=2, scratch=scratch)
-    assert (scratch == -1).all()
+    assert is_clean(scratch)

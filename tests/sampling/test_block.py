@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pinsage.kernels.reindex import Scratch
 from pinsage.sampling.block import build_blocks, cut_rows, cut_table
 from tests.worlds import random_world
 
@@ -18,14 +19,14 @@ def test_rows_cut_for_some_seeds_give_the_blocks_of_the_whole_table(
         seeds,
         *cut_table(table.ids, table.weights, width),
         num_layers=num_layers,
-        scratch=np.full(NUM_ITEMS, -1, np.int32),
+        scratch=Scratch.of(NUM_ITEMS),
     )
     met, *rows = cut_rows(seeds, table.ids, table.weights, width, num_layers=num_layers)
     cut, inputs = build_blocks(
         np.searchsorted(met, seeds),
         *rows,
         num_layers=num_layers,
-        scratch=np.full(len(met), -1, np.int32),
+        scratch=Scratch.of(len(met)),
     )
     np.testing.assert_array_equal(met[inputs], wanted_ids)
     assert len(cut) == num_layers
