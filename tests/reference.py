@@ -66,9 +66,20 @@ def walk_neighborhoods(
 
 
 def top_visited(visits, seed, num_neighbors):
-    """(item, count) by count descending, then id ascending, without the seed."""
+    """(item, count) by count descending, then in the seed's own order, without the seed."""
     visit_counts = Counter(item for item in visits if item != seed)
-    return sorted(visit_counts.items(), key=lambda pair: (-pair[1], pair[0]))[:num_neighbors]
+    salt = _splitmix((int(seed) + 1) * 0x9E3779B97F4A7C15 % 2**64)
+
+    def last_to_first(pair):
+        return -pair[1], (pair[0] ^ salt) * 0x9E3779B97F4A7C15 % 2**40
+
+    return sorted(visit_counts.items(), key=last_to_first)[:num_neighbors]
+
+
+def _splitmix(number):
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    number = (number ^ number >> 27) * 0x94D049BB133111EB % 2**64
+    return number ^ number >> 31
 
 
 def visit_shares(

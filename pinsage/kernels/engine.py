@@ -43,13 +43,18 @@ _TWO = np.uint64(2)
 _THREE = np.uint64(3)
 _HALF_WORD = np.uint64(32)
 
-# A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending, then by item.
+# A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending. Equal counts are what
+# most of a neighborhood has; each seed puts them in an order of its own, by `(item ^ salt) * _SPREAD`
+# in the place of the item, or the first items of a catalog would be everybody's neighbors.
 _ITEM_BITS = np.uint64(40)
 _ITEM_MASK = np.uint64(2**40 - 1)
 _ONCE_MORE = np.uint64(1 << 40)
 _NEVER = np.uint64((2**24 - 1) << 40)
 _ONCE = np.uint64((2**24 - 2) << 40)
 _LAST = np.uint64(2**64 - 1)
+_SPREAD = np.uint64(0xB97F4A7C15)
+_GATHER = np.uint64(0xE19937733D)
+"""What undoes it: their product is 1 modulo 2**40."""
 # Place 0 of the cells is that of free slots, place 1 is the seed's own.
 _FIRST_PLACE = np.uint64(2)
 
@@ -309,7 +314,19 @@ def _count_below(cells, end, limit):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _limit_of_top(cells, end, num_items, wanted):  # type: ignore[no-untyped-def]
+def _salt(seed):  # type: ignore[no-untyped-def]
+    return _mix((np.uint64(seed) + _ONE) * ITEM_STRIDE) & _ITEM_MASK
+
+
+@njit(cache=True, nogil=True)
+def _spread_ties(cells, end, salt):  # type: ignore[no-untyped-def]
+    for place in range(_FIRST_PLACE, end):
+        cell = cells[place]
+        cells[place] = (cell & ~_ITEM_MASK) | (((cell ^ salt) * _SPREAD) & _ITEM_MASK)
+
+
+@njit(cache=True, nogil=True)
+def _limit_of_top(cells, end, wanted):  # type: ignore[no-untyped-def]
     """Find a limit that the `wanted` smallest cells, and not many others, lie below."""
     often = _count_below(cells, end, _ONCE)
     if often >= wanted:
@@ -317,11 +334,12 @@ def _limit_of_top(cells, end, num_items, wanted):  # type: ignore[no-untyped-def
     distinct = end - _FIRST_PLACE
     if distinct <= wanted + _SLACK:
         return _NEVER
-    # Most items are visited once, and only the smallest ids of them are wanted. Where ids are
-    # spread evenly, the first guess at the largest of them is right; else it is bisected.
+    # Most items are visited once, and only the smallest of them are wanted. They are spread evenly,
+    # so the first guess at the largest of them is right; else it is bisected.
     more = wanted - often
-    low, high = _ZERO, np.uint64(num_items)
-    guess = high * (more + more // np.uint64(4) + np.uint64(8)) // (distinct - often)
+    low, high = _ZERO, _ITEM_MASK
+    guess = high // (distinct - often) * (more + more // np.uint64(4) + np.uint64(8))
+    guess = min(guess, high)
     while True:
         found = _count_below(cells, end, _ONCE | guess)
         if found < wanted:
@@ -363,12 +381,13 @@ def _smallest_to_front(keys, size, wanted):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _keep_top(num_items, tally, end, scratch, ids, counts):  # type: ignore[no-untyped-def]
+def _keep_top(seed, tally, end, scratch, ids, counts):  # type: ignore[no-untyped-def]
     """Write the top items of the cells before `end`, without the seed."""
     cells = tally[1]
     keys, ranks, ordered = scratch
-    wanted = np.uint64(ids.size)
-    limit = _limit_of_top(cells, end, num_items, wanted)
+    wanted, salt = np.uint64(ids.size), _salt(seed)
+    _spread_ties(cells, end, salt)
+    limit = _limit_of_top(cells, end, wanted)
     size = _ZERO
     for place in range(_FIRST_PLACE, end):
         keys[size] = cells[place]
@@ -382,7 +401,7 @@ def _keep_top(num_items, tally, end, scratch, ids, counts):  # type: ignore[no-u
             size = wanted
         keys[:size].sort()
     for place in range(size):
-        ids[place] = keys[place] & _ITEM_MASK
+        ids[place] = ((keys[place] * _GATHER) & _ITEM_MASK) ^ salt
         counts[place] = (_LAST - keys[place]) >> _ITEM_BITS
     ids[size:] = -1
     counts[size:] = 0
@@ -492,8 +511,7 @@ def visits_of_all(job, num_blocks, empty_table, visited):  # type: ignore[no-unt
 @njit(cache=True, nogil=True)
 def _neighborhoods_of_some(job, first, last, empty_table, ids, counts):  # type: ignore[no-untyped-def]
     """Walk from the seeds of some rows, each while the one before is counted."""
-    by_chance, uniform, _, own, seeds, seed_words, _, limits, num_walks = job
-    num_items = uniform[0].size
+    by_chance, _, _, own, seeds, seed_words, _, limits, num_walks = job
     walkers = _walkers(num_walks)
     visited = np.empty(num_walks * limits[0], ids.dtype)
     earlier = np.empty(num_walks * limits[0], ids.dtype)
@@ -505,12 +523,12 @@ def _neighborhoods_of_some(job, first, last, empty_table, ids, counts):  # type:
         _begin_count(seeds[max(row - 1, first)], earlier[:num_earlier], tally)
         num_visits, end = _walk(job, row, walkers, visited, earlier[:num_earlier], tally)
         if row > first:
-            _keep_top(num_items, tally, end, scratch, ids[row - 1], counts[row - 1])
+            _keep_top(seeds[row - 1], tally, end, scratch, ids[row - 1], counts[row - 1])
         visited, earlier = earlier, visited
         num_earlier = num_visits
     _begin_count(seeds[last - 1], earlier[:num_earlier], tally)
     _, end = _count(earlier, _ZERO, num_earlier, tally, _FIRST_PLACE)
-    _keep_top(num_items, tally, end, scratch, ids[last - 1], counts[last - 1])
+    _keep_top(seeds[last - 1], tally, end, scratch, ids[last - 1], counts[last - 1])
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -526,7 +544,7 @@ def neighborhoods_of_all(job, num_blocks, empty_table, ids, counts):  # type: ig
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def top_of_all(visited, num_visits, seeds, num_items, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
+def top_of_all(visited, num_visits, seeds, num_blocks, empty_table, ids, counts):  # type: ignore[no-untyped-def]
     """Count every row's visits and keep the top; see `pinsage.kernels.visits.top_of_visits`."""
     num_seeds, most = visited.shape
     for block in prange(num_blocks):
@@ -535,4 +553,4 @@ def top_of_all(visited, num_visits, seeds, num_items, num_blocks, empty_table, i
             stop = np.uint64(num_visits[row])
             _begin_count(seeds[row], visited[row, :stop], tally)
             _, end = _count(visited[row], _ZERO, stop, tally, _FIRST_PLACE)
-            _keep_top(num_items, tally, end, scratch, ids[row], counts[row])
+            _keep_top(seeds[row], tally, end, scratch, ids[row], counts[row])

@@ -29,8 +29,9 @@ def top_visited(
         num_neighbors: How many items to keep (*T*).
 
     Returns:
-        Item ids, typed as `visited`, and visit counts, count descending, ties by smaller id; where
-        fewer items were reached, id -1 and count 0 follow.
+        Item ids, typed as `visited`, and visit counts, count descending, ties in an order that
+        looks random and is the seed's own; where fewer items were reached, id -1 and count 0
+        follow.
 
     Raises:
         ValueError: Fewer than one neighbor asked for, or arrays that don't fit together.
@@ -51,13 +52,7 @@ def top_visited(
             f" found shape {visited.shape} of {visited.dtype}"
         )
     require_ids("visited", visited, MAX_ITEMS, lowest=-1)
-    return top_of_visits(
-        np.ascontiguousarray(visited),
-        _num_visits(visited),
-        seeds,
-        num_neighbors,
-        num_items=int(visited.max(initial=0)) + 1,
-    )
+    return top_of_visits(np.ascontiguousarray(visited), _num_visits(visited), seeds, num_neighbors)
 
 
 def top_of_visits(
@@ -65,8 +60,6 @@ def top_of_visits(
     num_visits: Int[np.ndarray, " seeds"],
     seeds: Int[np.ndarray, " seeds"],
     num_neighbors: int,
-    *,
-    num_items: int,
 ) -> tuple[Int[np.ndarray, "seeds neighbors"], Int32[np.ndarray, "seeds neighbors"]]:
     """Do the same for visits that are known to be of items; nothing is looked through for errors.
 
@@ -75,7 +68,6 @@ def top_of_visits(
         num_visits: How many visits each row has, no more than fit in it.
         seeds: The item each row was walked from.
         num_neighbors: How many items to keep, at least one.
-        num_items: More than any visited id.
 
     Returns:
         As `top_visited`.
@@ -86,7 +78,6 @@ def top_of_visits(
         visited,
         num_visits,
         seeds.astype(np.int64, copy=False),
-        num_items,
         min(get_num_threads() * _BLOCKS_PER_THREAD, max(1, seeds.size)),
         count_table(visited.shape[1]),
         ids,

@@ -112,9 +112,9 @@ def walk_neighborhoods(
         num_neighbors: How many items to keep (*T*).
 
     Returns:
-        Neighbor ids (typed as the graph's) and int32 visit counts, count descending, ties by
-        smaller id; where fewer items were reached, id -1 and count 0 follow. A seed that reaches no
-        other item has an empty row.
+        Neighbor ids (typed as the graph's) and int32 visit counts, count descending, ties in an
+        order that looks random and is the seed's own; where fewer items were reached, id -1 and
+        count 0 follow. A seed that reaches no other item has an empty row.
 
     Raises:
         ValueError: An argument out of its range.

@@ -273,8 +273,6 @@ class ShardWalk:
             self._filled,
             rows * packed.num_shards + packed.shard,
             num_neighbors,
-            # Other shards may have one row more.
-            num_items=(len(packed.items.words) + 1) * packed.num_shards,
         )
 
     def _draws(self, step: int) -> tuple[np.uint64, ...]:

@@ -50,6 +50,21 @@ def test_top_visited_of_many_items_equals_counting_and_sorting(num_neighbors, or
     assert (counts[0, len(expected) :] == 0).all()
 
 
+def test_equal_counts_favour_no_item():
+    # 64 items are met once each: a neighborhood of 8 is a fair draw of them, seed by seed.
+    num_seeds, num_items = 20_000, 64
+    visited = np.tile(np.arange(100, 100 + num_items, dtype=np.int32), (num_seeds, 1))
+    ids, _ = top_visited(visited, np.arange(1_000, 1_000 + num_seeds), 8)
+    drawn = np.bincount(ids.ravel() - 100, minlength=num_items)
+    expected = num_seeds * 8 / num_items
+    assert np.abs(drawn / expected - 1).max() < 0.1
+    together = np.zeros((num_items, num_items))
+    for row in ids - 100:
+        together[np.ix_(row, row)] += 1
+    pairs = together[np.triu_indices(num_items, 1)]
+    assert pairs.max() < 4 * num_seeds * 8 * 7 / (num_items * (num_items - 1))
+
+
 def test_rows_of_one_call_do_not_leak_into_each_other():
     visited = np.array([[1, 2, 2], [3, 3, 1], [-1, -1, -1]], np.int32)
     ids, counts = top_visited(visited, np.array([0, 0, 0]), 2)

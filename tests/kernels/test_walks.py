@@ -434,7 +434,7 @@ def test_the_visits_counted_are_the_visits_listed(large, packed_as):
 
 
 def test_ids_in_order_of_locality_find_their_neighbors_too():
-    # All that item 0 reaches has the last ids of many: no even spread to guess from.
+    # All that item 0 reaches has the last ids of many: still an even spread to guess from.
     num_items = 100_000
     near = range(num_items - 300, num_items)
     graph = graph_of([(0, 0), *((item, 0) for item in near)], num_items, 1)
