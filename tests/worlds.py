@@ -39,7 +39,10 @@ def own_number(num_items: int, width: int = 3) -> Features:
 def random_world(
     seed: int, num_items: int = 40, width: int = 6, num_neighbors: int = 4
 ) -> tuple[Features, Neighborhoods]:
-    """Random features and neighborhoods; item 0 is cold, item 1 has a single neighbor."""
+    """Random features, neighborhoods and hard negatives.
+
+    Item 0 is cold, item 1 has a single neighbor and no candidate but one.
+    """
     rng = np.random.default_rng(seed)
     ids = np.stack([
         rng.choice(num_items, num_neighbors, replace=False) for _ in range(num_items)
@@ -49,6 +52,7 @@ def random_world(
     ids[1, 1:], weights[1, 1:] = -1, 0
     totals = weights.sum(axis=1, keepdims=True)
     weights /= np.where(totals > 0, totals, 1)
-    candidates = np.full((num_items, 0), -1, np.int32)
     rows = rng.standard_normal((num_items, width)).astype(np.float32)
+    candidates = rng.integers(0, num_items, (num_items, 3)).astype(np.int32)
+    candidates[0], candidates[1, 1:] = -1, -1
     return Features(rows), Neighborhoods(ids, weights, candidates)

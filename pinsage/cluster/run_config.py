@@ -186,10 +186,13 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "RunConfig":
-        wanted = self.train.minibatch.num_neighbors
-        if wanted is not None and wanted > self.walk.num_neighbors:
-            raise ValueError(
-                f"train.minibatch.num_neighbors is {wanted}, but walk.num_neighbors keeps only "
-                f"{self.walk.num_neighbors}"
-            )
+        for name, wanted in (
+            ("train.minibatch.num_neighbors", self.train.minibatch.num_neighbors),
+            ("embed.num_neighbors", self.embed.num_neighbors),
+        ):
+            if wanted is not None and wanted > self.walk.num_neighbors:
+                raise ValueError(
+                    f"{name} is {wanted}, but walk.num_neighbors keeps only "
+                    f"{self.walk.num_neighbors}"
+                )
         return self

@@ -92,8 +92,12 @@ def begin(
 
 
 def _set_feature_scale(model: PinSage, graph: Graph, by: ScaleBy, *, seed: int) -> None:
-    """Set what features are centered and scaled by, found from a sample of the items."""
-    count = min(graph.num_items, _SCALE_SAMPLE)
-    chosen = stream(seed, Stream.SAMPLE).choice(graph.num_items, count, replace=False)
+    """Set what features are centered and scaled by: found from a sample of training's items."""
+    made_cold = graph.cold_items()
+    num_seen = graph.num_items - (0 if made_cold is None else len(made_cold.ids))
+    count = min(num_seen, _SCALE_SAMPLE)
+    chosen = stream(seed, Stream.SAMPLE).choice(num_seen, count, replace=False)
+    if made_cold is not None:
+        chosen = np.setdiff1d(np.arange(graph.num_items), made_cold.ids)[chosen]
     mean, deviation = feature_scale(graph.features(), np.sort(chosen), graph.feature_columns, by)
     model.set_feature_scale(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())

@@ -93,8 +93,9 @@ class Validator:
             device: where the model is.
         """
         opened = Graph.open(graph)
-        self._features = opened.features()
-        self._neighborhoods = Neighborhoods.open(neighborhoods)
+        # As inference will: valid pairs may be of items that training does not see.
+        self._features = opened.features_at_inference()
+        self._neighborhoods = Neighborhoods.open(neighborhoods, at_inference=True)
         self._sample = draw_sample(opened, config, seed=seed)
         self._k = config.k
         self._num_neighbors = num_neighbors
@@ -124,11 +125,16 @@ class Validator:
         return hit_rate(ranks, self._k)
 
     def _embed_all(self, model: PinSage) -> Float32[np.ndarray, "items width"]:
-        """Layer by layer, as inference does, with all neighbors of the table."""
+        """Layer by layer, as inference does."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         encoder = LayerwiseEncoder(
-            model, self._features, self._neighborhoods, self._folder, device=self._device
+            model,
+            self._features,
+            self._neighborhoods,
+            self._folder,
+            num_neighbors=self._num_neighbors,
+            device=self._device,
         )
         for number in range(encoder.num_passes):
             encoder.allocate(number)

@@ -43,9 +43,9 @@ _TWO = np.uint64(2)
 _THREE = np.uint64(3)
 _HALF_WORD = np.uint64(32)
 
-# A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending. Equal counts are what
-# most of a neighborhood has; each seed puts them in an order of its own, by `(item ^ salt) * _SPREAD`
-# in the place of the item, or the first items of a catalog would be everybody's neighbors.
+# A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending. Most items of a
+# neighborhood are met equally often: each seed puts those in an order of its own, by
+# `(item ^ salt) * _SPREAD` in the item's place, or a catalog's first rows would be near everything.
 _ITEM_BITS = np.uint64(40)
 _ITEM_MASK = np.uint64(2**40 - 1)
 _ONCE_MORE = np.uint64(1 << 40)

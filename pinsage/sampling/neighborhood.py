@@ -64,7 +64,8 @@ class WalkConfig(Config):
 class HardNegativeConfig(Config):
     """Where hard negatives come from: a band of each item's walk ranks (paper, 3.3).
 
-    Far ranks need long walks. The defaults cost some 80 times as much as the short walks of
+    Far ranks need long walks, and many: items that were met as often as each other, most of them
+    once, are ranked by lot. The defaults cost some 80 times as much as the short walks of
     `WalkConfig`: 0.4 CPU seconds for 1,000 items (`python -m benchmarks.neighborhoods`).
     """
 
@@ -75,7 +76,7 @@ class HardNegativeConfig(Config):
     num_candidates: PositiveInt = 64
     """Candidates kept for each item, spread evenly over the band."""
     num_walks: PositiveInt = 2_000
-    """Walks from every item for ranking; many, since far ranks need many visits."""
+    """Walks from every item for ranking."""
     walk_length: PositiveInt = 8
     """Most item-context-item steps of one such walk."""
     restart: Probability = 0.2

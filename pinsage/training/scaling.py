@@ -30,8 +30,9 @@ def feature_scale(
         item_ids: the items to look at, at least one.
         groups: the columns of each feature group.
         by: `columns` divides each by its own deviation; `groups` divides a group's columns by one
-            number, the root mean square of their deviations, so that what is small beside the
-            rest of its group, such as the later ones of singular vectors, stays small.
+            number, the root mean square of their deviations but for constant ones, so that what is
+            small beside the rest of its group, such as the later ones of singular vectors, stays
+            small.
 
     Returns:
         Means, and deviations, or 0 for what is constant: what spreads by less than a millionth, or
@@ -42,8 +43,9 @@ def feature_scale(
         largest = np.maximum(deviations[columns], np.abs(means[columns])).max(initial=0.0)
         is_constant = deviations[columns] <= _CONSTANT * min(largest, 1.0)
         deviations[columns] = np.where(is_constant, 0.0, deviations[columns])
-        if by == "groups":
-            deviations[columns] = np.sqrt(np.square(deviations[columns]).mean())
+        if by == "groups" and not is_constant.all():
+            common = np.sqrt(np.square(deviations[columns][~is_constant]).mean())
+            deviations[columns] = np.where(is_constant, 0.0, common)
     return means, deviations
 
 

@@ -13,6 +13,7 @@ class ValidationConfig(Config):
     """How training looks at pairs it does not learn from: hit-rate@k of a sample of them.
 
     Each look embeds the catalog, or a sample of it, so it costs about as much as embedding does.
+    Neighborhoods are as large as those of training (`train.minibatch.num_neighbors`).
     """
 
     every_epochs: Annotated[float, Field(gt=0)] = 1.0
@@ -23,7 +24,7 @@ class ValidationConfig(Config):
     """Ranks that count as a hit."""
     max_catalog: PositiveInt = 100_000
     """Up to so many items the positive is ranked among all of them; above, among the sampled pairs'
-    items and random ones, so many in all, and their neighborhoods are those of training."""
+    items and random ones, so many in all."""
     patience: PositiveInt | None = None
     """Looks without a better one after which training stops and its best state is the model; none
     trains to the end and takes the last state."""

@@ -160,6 +160,27 @@ def test_validation_finds_what_an_evaluation_of_the_same_pairs_finds(
         validator.hit_rate(model)
 
 
+def test_validation_looks_at_neighborhoods_of_training_whatever_the_catalog(
+    finished: Finished, tmp_path: Path
+) -> None:
+    model = load_model(finished.run.model.directory)
+
+    def look(*, max_catalog: int, num_neighbors: int | None) -> float:
+        return Validator(
+            graph=finished.run.graph.directory,
+            neighborhoods=finished.run.neighborhoods.directory,
+            config=ValidationConfig(sample=10_000, max_catalog=max_catalog),
+            num_neighbors=num_neighbors,
+            folder=tmp_path / "rows",
+            seed=0,
+            device=torch.device("cpu"),
+        ).hit_rate(model)
+
+    few, sampled = (look(max_catalog=size, num_neighbors=1) for size in (300, 299))
+    assert few == pytest.approx(sampled, abs=0.02)
+    assert few != look(max_catalog=300, num_neighbors=None)
+
+
 def test_a_loss_that_is_not_finite_is_told_without_retries_or_a_published_model(
     copy_of_graph: Path,
 ) -> None:

@@ -8,6 +8,8 @@ import torch
 
 from pinsage.base.artifacts import publish
 from pinsage.cluster.producers import ProducerSpec
+from pinsage.cluster.train_task import TrainTask, begin
+from pinsage.cluster.validator import Validator
 from pinsage.evaluation import (
     EmbeddingCosine,
     EvaluationConfig,
@@ -18,6 +20,8 @@ from pinsage.evaluation import (
     evaluate,
 )
 from pinsage.evaluation.baselines import Pixie, PixieConfig, Transitions
+from pinsage.evaluation.metrics import hit_rate
+from pinsage.evaluation.ranking import rank_pairs
 from pinsage.graph import DataConfig, Graph
 from pinsage.graph.ingest import ingest
 from pinsage.graph.structure import StructureConfig
@@ -31,6 +35,8 @@ from pinsage.sampling.neighborhood import (
     walk_chunk,
     write_cold_rows,
 )
+from pinsage.training.loop import TrainConfig
+from pinsage.training.validation import ValidationConfig
 
 NUM_ITEMS, COMMUNITIES = 90, 9
 WALK = WalkConfig(num_walks=60, num_neighbors=8)
@@ -125,11 +131,16 @@ def walked(folder, graph):
     return Neighborhoods.open(folder / "walk", at_inference=True)
 
 
-def embedded(folder, graph, neighborhoods):
+MODEL = ModelConfig(num_layers=2, projected_width=32, embedding_width=16)
+
+
+def untrained(graph):
     torch.manual_seed(0)
-    model = PinSage(
-        ModelConfig(num_layers=2, projected_width=32, embedding_width=16), graph.feature_width
-    )
+    return PinSage(MODEL, graph.feature_width)
+
+
+def embedded(folder, graph, neighborhoods):
+    model = untrained(graph)
     encoder = LayerwiseEncoder(model, graph.features_at_inference(), neighborhoods, folder)
     for number in range(encoder.num_passes):
         encoder.allocate(number)
@@ -253,3 +264,42 @@ def test_no_minibatch_has_a_cold_item(tables, tmp_path):
         assert not np.isin(minibatch.seed_ids, cold).any()
         assert len(np.unique(minibatch.seed_ids)) > NUM_ITEMS / 2
     assert not np.isin(Neighborhoods.open(tmp_path / "walk").ids, cold).any()
+
+
+def test_validation_sees_cold_items_as_inference_does(tables, tmp_path):
+    graph = ingested(tmp_path, tables, by_time=False, cold_items=0.2)
+    embeddings = embedded(tmp_path, graph, walked(tmp_path, graph))
+    pairs = graph.pairs("valid")
+    ranks = rank_pairs(EmbeddingCosine(embeddings), pairs.queries, pairs.positives)
+    found = Validator(
+        graph=tmp_path / "graph",
+        neighborhoods=tmp_path / "walk",
+        config=ValidationConfig(sample=10_000),
+        num_neighbors=None,
+        folder=tmp_path / "rows",
+        seed=0,
+        device=torch.device("cpu"),
+    ).hit_rate(untrained(graph))
+    cold = graph.cold_items().ids
+    assert np.isin(pairs.queries, cold).any()
+    assert found == hit_rate(ranks, 10)
+
+
+@pytest.mark.parametrize("cold_items", [0.0, 0.2])
+def test_features_are_scaled_by_what_training_sees(tables, tmp_path, cold_items):
+    graph = ingested(tmp_path, tables, by_time=False, cold_items=cold_items)
+    minibatch = MinibatchConfig(size=16)
+    task = TrainTask(
+        producers=ProducerSpec(tmp_path / "graph", tmp_path / "walk", minibatch, 2, 0),
+        model=MODEL,
+        train=TrainConfig(minibatch=minibatch, scale_features="columns"),
+        checkpoints=tmp_path / "checkpoints",
+        tensorboard=tmp_path / "tensorboard",
+        settings={},
+        num_pairs=16,
+    )
+    model, *_ = begin(task, None, torch.device("cpu"))
+    cold = [] if graph.cold_items() is None else graph.cold_items().ids
+    seen = np.setdiff1d(np.arange(NUM_ITEMS), cold)
+    rows = graph.features().gather(seen).astype(np.float64)
+    np.testing.assert_allclose(model.input_shift.numpy(), rows.mean(axis=0), rtol=1e-5, atol=1e-6)

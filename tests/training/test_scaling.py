@@ -66,3 +66,9 @@ def test_what_is_small_beside_its_group_is_constant_and_what_is_small_by_itself_
     scaled = model.scale_features(torch.from_numpy(rows).float())
     assert scaled[:, [0, 2]].std() > 0.9
     assert scaled[:, 1].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("by", ["columns", "groups"])
+def test_a_constant_column_is_silent_and_counts_for_nothing_in_its_group(by):
+    rows = np.array([[0.0, 5.0], [6.0, 5.0]])
+    assert scale_of(rows, {"text": slice(0, 2)}, by)[1].tolist() == [3.0, 0.0]
