@@ -209,7 +209,11 @@ class PairsConfig(Config):
 
 
 class SplitConfig(Config):
-    """Shares of pairs (by time or by hash) or of contexts (by hash) that are held out."""
+    """Shares that are held out: of pairs or of contexts by hash, or by time.
+
+    By time it is the pairs table's rows that are shared out, or without one the edges': pairs made
+    of edges need an earlier edge of the same context, so more than these shares of them are late.
+    """
 
     valid: Share = 0.1
     """Share for choosing settings and for early stopping."""
@@ -257,7 +261,7 @@ class DataConfig(Config):
     context, where whole contexts are held out."""
 
     split: SplitConfig = SplitConfig()
-    """Shares of pairs are used where the pairs table has no split column."""
+    """What is held out where the pairs table has no split column."""
 
     on_bad_rows: Literal["fail", "drop"] = "fail"
     """Rows with null, repeated or unknown keys, or unusable numbers: refuse, or drop and count."""
