@@ -234,7 +234,7 @@ def _kind(found: pa.DataType) -> str:
 
 def _is_time(name: str) -> bool:
     words = _words(name)
-    if _names_a_key(words) or _is_duration(words):
+    if names_a_key(name) or _is_duration(words):
         return False
     return words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
 
@@ -245,13 +245,14 @@ def _is_duration(words: Sequence[str]) -> bool:
 
 def _is_amount(name: str) -> bool:
     words = _words(name)
-    if _names_a_key(words):
+    if names_a_key(name):
         return False
     return _is_duration(words) or any(_AMOUNTS.fullmatch(word) for word in words)
 
 
-def _names_a_key(words: Sequence[str]) -> bool:
-    return words[-1:] in (["id"], ["key"])
+def names_a_key(column: str) -> bool:
+    """Tell whether a column's name says that it holds keys."""
+    return _words(column)[-1:] in (["id"], ["key"])
 
 
 def _are_iso(texts: pa.Array) -> bool:

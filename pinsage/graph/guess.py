@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinsage.base.errors import DataError
-from pinsage.graph.glance import Glance, listed
+from pinsage.graph.glance import Glance, listed, names_a_key
 from pinsage.graph.guess_keys import is_text, matching_keys, repeats, share_of
 from pinsage.graph.schema import (
     ITEM_KEY,
@@ -196,6 +196,13 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
         raise DataError(
             f"{edges.path}: wanted one column that says which context (user, basket, board) an "
             f"item was in, found {listed(left)}; say with --context which it is{hint}"
+        )
+    odd = [n for n in edges.key_like("float", "scalar") if n not in taken and names_a_key(n)]
+    if odd and not names_a_key(left[0]):
+        raise DataError(
+            f"{edges.path}: {edges.with_types(odd)} is named like a context's key, but not of text "
+            f"or whole numbers; cast it (pandas turns integers to floats where some are missing: "
+            f"use Int64), or say with --context that it is {left[0]!r}"
         )
     return left[0]
 

@@ -67,20 +67,27 @@ def save_piece(
     # Not the process's number: those of two nodes that share a folder may be equal.
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.tmp")
     temporary.mkdir(parents=True)
-    for name, array in arrays.items():
-        if array is not None:
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-    (temporary / _FACTS).write_text(json.dumps(facts or {}), encoding="utf-8")
-    for path in temporary.iterdir():
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
     try:
+        _write(temporary, arrays, facts or {})
         temporary.rename(folder)
     except OSError as error:
+        # What is left of it would keep a full disk full.
+        shutil.rmtree(temporary, ignore_errors=True)
         # A run that was killed right after, or another worker, has written the same.
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not has_piece(folder):
             raise
-        shutil.rmtree(temporary)
+
+
+def _write(
+    folder: Path, arrays: Mapping[str, np.ndarray | None], facts: Mapping[str, Any]
+) -> None:
+    for name, array in arrays.items():
+        if array is not None:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    for path in folder.iterdir():
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
 
 
 def open_piece(folder: Path) -> Piece:

@@ -29,8 +29,8 @@ class MinibatchConfig(Config):
     shared_negatives: PositiveInt = 500
     """Items drawn uniformly, used by every pair of the minibatch."""
     max_hard_negatives: NonNegativeInt = 6
-    """Most hard negatives a pair: none in the first epoch, then one more every epoch, so that six of
-    them take seven epochs."""
+    """Most hard negatives a pair: none in the first epoch, then one more every epoch, so that six
+    of them take seven epochs."""
     num_neighbors: Annotated[int, Field(ge=1)] | None = None
     """T in training; none means all that the neighborhood table keeps."""
     fresh_pairs: str | None = None

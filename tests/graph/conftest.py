@@ -11,10 +11,38 @@ import pytest
 
 from pinsage.base.artifacts import publish
 from pinsage.graph import DataConfig, Graph
+from pinsage.graph.guess import Guess, Told, guess_tables
 from pinsage.graph.ingest import Order, ingest
 from pinsage.graph.structure import StructureConfig
 
 Columns = Mapping[str, Any]
+NUM_ITEMS = 50
+
+
+def text_keys() -> list[str]:
+    """Keys of as many items."""
+    return [f"pin {number}" for number in range(NUM_ITEMS)]
+
+
+@pytest.fixture
+def guess(tmp_path: Path):
+    """Write three tables, then look at them."""
+
+    def look(
+        items: dict[str, Any],
+        edges: dict[str, Any],
+        pairs: dict[str, Any] | None = None,
+        **told: Any,
+    ) -> Guess:
+        paths = {}
+        for name, columns in {"items": items, "edges": edges, "pairs": pairs}.items():
+            paths[name] = None
+            if columns is not None:
+                paths[name] = str(tmp_path / f"{name}.parquet")
+                pq.write_table(pa.table(columns), paths[name])
+        return guess_tables(paths["items"], paths["edges"], paths["pairs"], Told(**told))
+
+    return look
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import decimal
 import uuid
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,34 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pinsage.base.errors import DataError
-from pinsage.graph.guess import Guess, Told, guess_tables
-
-NUM_ITEMS = 50
-
-
-@pytest.fixture
-def guess(tmp_path: Path):
-    """Write three tables, then look at them."""
-
-    def look(
-        items: dict[str, Any],
-        edges: dict[str, Any],
-        pairs: dict[str, Any] | None = None,
-        **told: Any,
-    ) -> Guess:
-        paths = {}
-        for name, columns in {"items": items, "edges": edges, "pairs": pairs}.items():
-            paths[name] = None
-            if columns is not None:
-                paths[name] = str(tmp_path / f"{name}.parquet")
-                pq.write_table(pa.table(columns), paths[name])
-        return guess_tables(paths["items"], paths["edges"], paths["pairs"], Told(**told))
-
-    return look
-
-
-def text_keys() -> list[str]:
-    return [f"pin {number}" for number in range(NUM_ITEMS)]
+from pinsage.graph.guess import Told, guess_tables
+from tests.graph.conftest import NUM_ITEMS, text_keys
 
 
 def test_columns_of_other_names_are_found_by_their_values(guess) -> None:
@@ -98,62 +71,6 @@ def test_what_is_not_decided_is_asked_for(guess, edges, told, words) -> None:
 
 
 @pytest.mark.parametrize(
-    "index",
-    [
-        {"__index_level_0__": np.arange(2 * NUM_ITEMS)[::-1]},
-        {"id": np.arange(2 * NUM_ITEMS)},
-        {"an event": [f"event {row}" for row in range(2 * NUM_ITEMS)]},
-    ],
-    ids=["of pandas", "called as the key", "of text"],
-)
-def test_numbers_of_rows_are_neither_items_nor_contexts(guess, index) -> None:
-    items = {"id": np.arange(NUM_ITEMS), "__index_level_0__": np.arange(NUM_ITEMS)[::-1]}
-    edges = {"pin": [*range(NUM_ITEMS)] * 2, "board": ["x", "y"] * NUM_ITEMS}
-    found = guess(items, index | edges).data
-    assert (found.items.key, found.items.metadata) == ("id", ())
-    assert (found.edges[0].item, found.edges[0].context) == ("pin", "board")
-
-
-@pytest.mark.parametrize("context", ["account_id", "country", "candidate", "sentiment"])
-def test_names_that_only_sound_like_times_or_amounts_may_be_keys(guess, context) -> None:
-    edges = {"id": text_keys() * 2, context: [7, 8] * NUM_ITEMS}
-    (found,) = guess({"id": text_keys()}, edges).data.edges
-    assert (found.context, found.timestamp) == (context, None)
-
-
-@pytest.mark.parametrize("name", ["ts", "boughtAt", "unixReviewTime", "ORDER_DATE", "timestamp_ms"])
-def test_numbers_named_like_a_time_are_times(guess, name) -> None:
-    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, name: [7, 8] * NUM_ITEMS}
-    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == name
-
-
-@pytest.mark.parametrize("time", ["2024-05-01", "2024-05-01 09:30:00.123456789 UTC"])
-def test_times_as_text_of_iso_8601_are_times(guess, time) -> None:
-    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "time": [time] * 2 * NUM_ITEMS}
-    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == "time"
-
-
-def test_a_time_of_iso_8601_counts_before_a_duration_and_with_some_texts_missing(guess) -> None:
-    rows = 2 * NUM_ITEMS
-    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "play_time": list(range(rows))}
-    edges["bought_at"] = ["2024-05-01 09:30", "", "N/A", *["2024-05-02"] * (rows - 3)]
-    assert guess({"id": text_keys()}, edges).data.edges[0].timestamp == "bought_at"
-
-
-@pytest.mark.parametrize("time", ["2024-05-99", "1.5.24 9:30", "1700000000"])
-def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> None:
-    keys = text_keys()
-    edges = {
-        "id": keys * 2,
-        "board": ["x", "y"] * NUM_ITEMS,
-        "time": [time] * len(keys * 2),
-    }
-    with pytest.raises(DataError, match=r"'time' holds times as text.*--timestamp ''"):
-        guess({"id": keys}, edges)
-    assert guess({"id": keys}, edges, timestamp="").data.edges[0].timestamp is None
-
-
-@pytest.mark.parametrize(
     ("of_items", "of_edges", "words"),
     [
         (pa.int64(), pa.float64(), "edges.parquet: 'id' is double, wanted a key"),
@@ -206,27 +123,12 @@ def test_numbers_that_match_keys_of_text_are_refused(guess) -> None:
         guess({"id": numbers.astype(str).tolist()}, {"id": numbers, "board": numbers % 7})
 
 
-@pytest.mark.parametrize("name", ["playtime", "play_time", "watchTime", "time_spent_ms"])
-def test_how_long_something_took_is_neither_a_time_nor_a_context(guess, name) -> None:
-    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, name: [7, 8] * NUM_ITEMS}
-    (found,) = guess({"id": text_keys()}, edges).data.edges
-    assert (found.context, found.timestamp) == ("board", None)
-
-
 def test_keys_that_repeat_are_told_and_taken_when_named(guess) -> None:
     keys = text_keys()
     edges = {"id": keys * 2, "board": ["x", "y"] * NUM_ITEMS}
     with pytest.raises(DataError, match="unfit as keys: 'id' repeats in 1 of 51 rows"):
         guess({"id": [*keys, keys[0]]}, edges)
     assert guess({"id": [*keys, keys[0]]}, edges, key="id", item="id").data.items.key == "id"
-
-
-@pytest.mark.parametrize("board", [["x"] * NUM_ITEMS, text_keys()], ids=["one", "one each"])
-def test_it_is_told_whether_contexts_have_more_than_one_edge(guess, board) -> None:
-    keys = text_keys()
-    pairs = {"query": keys, "positive": keys[::-1]}
-    found = guess({"pin": keys}, {"pin": keys, "board": board}, pairs, item="pin", context="board")
-    assert found.has_shared_contexts == (board[0] == "x")
 
 
 def test_a_table_without_rows_is_told(guess) -> None:
@@ -282,54 +184,11 @@ def test_a_column_of_weights_is_taken_if_it_can_be(guess, weights) -> None:
     assert found.weight is None
 
 
-def test_times_of_iso_8601_are_found_under_any_name(guess) -> None:
-    edges = {
-        "id": text_keys() * 2,
-        "board": ["x", "y"] * NUM_ITEMS,
-        "when": ["2024-05-01 09:30", "2024-05-02T10:00:00Z"] * NUM_ITEMS,
-    }
-    (found,) = guess({"id": text_keys()}, edges).data.edges
-    assert (found.context, found.timestamp) == ("board", "when")
-
-
-def test_one_of_several_times_is_asked_for_unless_names_tell(guess) -> None:
-    days = pa.array(range(2 * NUM_ITEMS), pa.timestamp("s"))
-    edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, "birthday": days}
-    found = guess({"id": text_keys()}, edges | {"ordered_at": days}).data.edges[0]
-    assert found.timestamp == "ordered_at"
-    edges |= {"ordered_at": days, "updated_at": days}
-    with pytest.raises(DataError, match=r"ordered_at, updated_at hold times.*--timestamp"):
-        guess({"id": text_keys()}, edges)
-    assert guess({"id": text_keys()}, edges, timestamp="birthday").data.edges[0].timestamp
-
-
-def test_days_may_be_contexts(guess) -> None:
-    edges = {"id": text_keys() * 2, "day": ["2024-05-01", "2024-05-02"] * NUM_ITEMS}
-    (found,) = guess({"id": text_keys()}, edges, context="day").data.edges
-    assert (found.context, found.timestamp) == ("day", None)
-
-
 def test_pairs_of_whole_floats_are_pairs_of_keys(guess) -> None:
     numbers = np.arange(NUM_ITEMS)
     pairs = {"one": [1.0, 2.0, None], "other": [3.0, float("nan"), 4.0], "score": [0.5, 0.1, 1.0]}
     found = guess({"id": numbers}, {"id": numbers, "board": numbers % 7}, pairs).data.pairs
     assert (found.query, found.positive) == ("one", "other")
-
-
-@pytest.mark.parametrize(("contexts", "timed"), [(1, False), (19, False), (20, False), (1, True)])
-def test_nothing_is_held_out_of_a_handful_of_contexts(guess, contexts, timed) -> None:
-    boards = [f"board {number % contexts}" for number in range(NUM_ITEMS)]
-    edges = {"id": text_keys(), "board": boards}
-    if timed:
-        edges["created_at"] = pa.array(range(NUM_ITEMS), pa.timestamp("s"))
-    split = guess({"id": text_keys()}, edges, context="board").data.split
-    assert split.holds_out == (timed or contexts == 20)
-
-
-def test_contexts_of_one_edge_each_are_refused_where_nothing_else_pairs_items(guess) -> None:
-    numbers = np.arange(NUM_ITEMS)
-    with pytest.raises(DataError, match=r"every 'board' has one edge.*--pairs"):
-        guess({"id": numbers}, {"id": numbers, "board": numbers + 100})
 
 
 def test_a_vector_without_a_name_is_a_feature_group(guess) -> None:
@@ -408,22 +267,3 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"items.parquet: cannot be read as Parquet"):
         guess_tables(str(path), str(path), None, Told())
-
-
-@pytest.mark.parametrize("edges_have_times", [False, True])
-def test_pairs_are_split_by_time_only_where_edges_have_times(guess, edges_have_times) -> None:
-    keys = text_keys()
-    edges: dict[str, Any] = {"id": keys, "board": keys[::-1]}
-    if edges_have_times:
-        edges["when"] = pa.array(range(NUM_ITEMS), pa.timestamp("s"))
-    pairs = {
-        "split": ["train", "valid"] * (NUM_ITEMS // 2),
-        "positive": keys,
-        "query": keys[::-1],
-        "time": pa.array(range(NUM_ITEMS), pa.timestamp("s")),
-    }
-    found = guess({"id": keys}, edges, pairs, key="id", item="id", context="board").data.pairs
-    assert found is not None
-    assert (found.query, found.positive) == ("query", "positive")
-    wanted = (None, "time") if edges_have_times else ("split", None)
-    assert (found.split, found.timestamp) == wanted
