@@ -18,7 +18,7 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 _MERGE = "tag:yaml.org,2002:merge"
 """The tag of `<<`, which may stand several times."""
 
-_FORM = re.compile(r"constrained-\w+|\w+\[.*\]")
+_FORM = re.compile(r"constrained-\w+|[\w-]+\[.*\]")
 """What pydantic calls one of several forms that a setting may have."""
 
 _LIST = "wanted a list, as in [a, b]"
@@ -107,7 +107,7 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(cls, error, str(path))) from error
+        raise ConfigError(explain(cls, error, str(path))) from error
 
 
 def _read_yaml(text: str) -> Any:
@@ -194,8 +194,14 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
-    """One line a finding: where, what was found, and the nearest known name if one is near."""
+def explain(cls: type[Config], error: ValidationError, source: str) -> str:
+    """One line a finding: where, what was found, and the nearest known name if one is near.
+
+    Args:
+        cls: what was validated.
+        error: what was found.
+        source: where the settings come from.
+    """
     findings = error.errors()
     # A list is told to be too short where one of its places was refused, and was told of already.
     inside = {found["loc"][:end] for found in findings for end in range(len(found["loc"]))}

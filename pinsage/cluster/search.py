@@ -14,7 +14,7 @@ from ray import tune
 
 from pinsage.base import copies, shared
 from pinsage.base.artifacts import sole_writer
-from pinsage.base.config import apply_override, dump_config
+from pinsage.base.config import apply_override, dump_config, explain
 from pinsage.base.errors import ConfigError, PinsageError, TrainingError
 from pinsage.cluster import drivers
 from pinsage.cluster.run import Run
@@ -122,8 +122,7 @@ def _config_of(base: RunConfig, trial: Trial) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"search.space: {trial} cannot be used ({found})") from error
+        raise ConfigError(explain(RunConfig, error, f"search.space, trial {trial}")) from error
 
 
 def _fit(run: Run, configs: list[RunConfig], trials: list[Trial]) -> list[Tried]:

@@ -24,6 +24,7 @@ from pinsage.graph.schema import (
     PairsConfig,
     SplitConfig,
 )
+from pinsage.graph.sources import find_sources, load_npy
 from pinsage.graph.tables import no_rows
 
 _FEW_ROWS = 1_000
@@ -215,7 +216,9 @@ def _items(table: Glance, key: str, npy: dict[str, str]) -> ItemsConfig:
         )
         for column, name in names.items()
     ]
-    features += [FeatureConfig(name=name, npy=path) for name, path in npy.items()]
+    for name, path in npy.items():
+        _require_rows(name, path, table)
+        features.append(FeatureConfig(name=name, npy=path))
     texts = table.names("text")
     return ItemsConfig(
         path=table.path,
@@ -225,6 +228,25 @@ def _items(table: Glance, key: str, npy: dict[str, str]) -> ItemsConfig:
         metadata=tuple(_metadata(table, key)),
         features=tuple(features),
     )
+
+
+def _require_rows(name: str, path: str, table: Glance) -> None:
+    """Refuse an .npy file that has not a row of numbers for every item; addresses are believed."""
+    (source, *_) = find_sources(path)
+    if not source.is_local:
+        return
+    try:
+        values = load_npy(source)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"--npy {name}={path}: cannot be read as an .npy file ({error}); write it with "
+            "numpy.save"
+        ) from error
+    if values.ndim != 2 or values.dtype.kind != "f" or len(values) != table.num_rows:
+        raise DataError(
+            f"--npy {name}={path}: {values.dtype} of shape {values.shape}, wanted floats of shape "
+            f"({table.num_rows}, width), a row for every row of {table.path}, in its order"
+        )
 
 
 def _metadata(table: Glance, key: str) -> list[str]:

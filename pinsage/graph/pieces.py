@@ -78,9 +78,7 @@ def save_piece(
             raise
 
 
-def _write(
-    folder: Path, arrays: Mapping[str, np.ndarray | None], facts: Mapping[str, Any]
-) -> None:
+def _write(folder: Path, arrays: Mapping[str, np.ndarray | None], facts: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         if array is not None:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)

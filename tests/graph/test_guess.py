@@ -221,17 +221,31 @@ def test_uuids_of_databases_may_be_keys(guess) -> None:
     )
 
 
-def test_feature_groups_get_names_that_are_free(guess) -> None:
+def test_feature_groups_get_names_that_are_free(guess, tmp_path: Path) -> None:
+    np.save(tmp_path / "visual.npy", np.ones((NUM_ITEMS, 3), np.float32))
     vectors = pa.array(np.ones((NUM_ITEMS, 3)).tolist(), pa.list_(pa.float32()))
     names = ("structure", "a b", "a-b", "visual")
     found = guess(
         {"id": text_keys(), "item_key": [1] * NUM_ITEMS} | dict.fromkeys(names, vectors),
         {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS},
-        npy={"visual": "visual.npy"},
+        npy={"visual": str(tmp_path / "visual.npy")},
     )
     groups = [group.name for group in found.data.items.features]
     assert groups == ["structure_2", "a_b", "a_b_2", "visual_2", "visual"]
     assert found.data.items.metadata == ()
+
+
+@pytest.mark.parametrize(
+    "shape", [(NUM_ITEMS - 1, 3), (NUM_ITEMS,), None], ids=["a row short", "no columns", "no array"]
+)
+def test_features_that_are_not_a_row_for_every_item_are_refused(guess, tmp_path, shape) -> None:
+    path = tmp_path / "visual.npy"
+    path.write_bytes(b"text")
+    if shape is not None:
+        np.save(path, np.ones(shape, np.float32))
+    tables = {"id": text_keys()}, {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS}
+    with pytest.raises(DataError, match=r"--npy visual=.*(wanted floats of shape|numpy\.save)"):
+        guess(*tables, npy={"visual": str(path)})
 
 
 @pytest.mark.parametrize("values", [["train", "dev"], [0, 1], ["Train", "Test"]], ids=str)
