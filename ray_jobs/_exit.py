@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from pinsage.base.errors import ConfigError, PinsageError, what_failed
-from ray_jobs import hear_ctrl_c
+from pinsage.base.interrupts import hear_ctrl_c
 
 
 def exit_code(work: Callable[[], int]) -> int:

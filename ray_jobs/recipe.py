@@ -9,7 +9,7 @@ from pathlib import Path
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.starter import recipe_text, write_recipe
 from pinsage.graph.guess import Told, guess_tables
-from pinsage.graph.schema import GROUP_NAME, TAKEN_GROUP_NAMES
+from pinsage.graph.schema import GROUP_NAME, TAKEN_GROUP_NAMES, DataConfig
 from ray_jobs._exit import exit_code
 
 
@@ -33,6 +33,7 @@ def main() -> int:
             print(text, end="")
         else:
             write_recipe(arguments.to, text)
+            print(_choices(guess.data))
             print(
                 f"{arguments.to}: look it over; "
                 f"python -m ray_jobs.pipeline --config {shlex.quote(str(arguments.to))}"
@@ -40,6 +41,15 @@ def main() -> int:
         return 0
 
     return exit_code(start)
+
+
+def _choices(data: DataConfig) -> str:
+    """Say which columns were taken for what."""
+    (edges,) = data.edges
+    taken = [f"items by {data.items.key!r}", f"edges from {edges.item!r} to {edges.context!r}"]
+    taken.append(f"timed by {edges.timestamp!r}" if edges.timestamp else "without times")
+    taken.append(f"weighted by {edges.weight!r}" if edges.weight else "without weights")
+    return f"took {', '.join(taken)}"
 
 
 def _name_and_path(text: str) -> tuple[str, str]:

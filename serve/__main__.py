@@ -17,6 +17,7 @@ from ray.serve.schema import LoggingConfig
 
 from pinsage.base.config import add_recipe_flags, dump_config, load_config
 from pinsage.base.errors import ConfigError, PinsageError, ResourceError
+from pinsage.base.interrupts import hear_ctrl_c
 from pinsage.base.logs import set_up_logging, writes_json
 from pinsage.cluster.generations import GENERATION
 from pinsage.cluster.run_config import RunConfig, ServeSection
@@ -39,6 +40,7 @@ _ANSWER_TIMEOUT_S = 60.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve a finished run; returns the exit status."""
+    hear_ctrl_c()
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
     add_recipe_flags(parser)
     parser.add_argument("--print-config", action="store_true", help="show all settings and stop")

@@ -21,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
 from pinsage.base.errors import ConfigError
+from pinsage.base.interrupts import hear_ctrl_c
 
 _PREFIX = "pinsage"
 _ID_BYTES = 4
@@ -193,6 +194,7 @@ def _digest(key: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Change or show a key file; returns the exit status."""
+    hear_ctrl_c()
     parser = argparse.ArgumentParser(prog="python -m serve.keys", description=__doc__)
     parser.add_argument("--file", type=Path, default=Path("keys.json"), help="the key file")
     commands = parser.add_subparsers(dest="command", required=True)

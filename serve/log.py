@@ -26,6 +26,7 @@ import orjson
 
 from pinsage.base.errors import ArtifactError
 from pinsage.base.files import sync_directory, whole_file
+from pinsage.base.interrupts import hear_ctrl_c
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -277,10 +278,14 @@ def _bytes_from(handle: int, start: int, stop: int) -> bytes:
 
 def _saved_beside(path: Path, content: bytes) -> Path:
     handle, name = tempfile.mkstemp(prefix=f"{path.name}.torn-", dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        Path(name).unlink()
+        raise
     return Path(name)
 
 
@@ -294,6 +299,7 @@ def _publish(path: Path, lines: Iterable[bytes]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check or mend a log; returns the exit status."""
+    hear_ctrl_c()
     parser = argparse.ArgumentParser(prog="python -m serve.log", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (("check", "count the records"), ("mend", "keep what can be read")):

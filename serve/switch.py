@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pinsage.base.addresses import shown
 from pinsage.base.config import add_recipe_flags, load_config
 from pinsage.base.errors import ArtifactError, ConfigError
+from pinsage.base.interrupts import hear_ctrl_c
 from pinsage.base.logs import set_up_logging
 from pinsage.cluster.run_config import RunConfig
 from serve.generation import Generation
@@ -26,6 +28,7 @@ _METRIC = "hit_rate@100"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or decide; returns the exit status."""
+    hear_ctrl_c()
     parser = argparse.ArgumentParser(prog="python -m serve.switch", description=__doc__)
     add_recipe_flags(parser)
     what = parser.add_mutually_exclusive_group()
@@ -39,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = load_config(RunConfig, options.config, options.overrides).output.absolute()
         if options.to or options.previous or options.newest:
             digest = options.to or _named(output, previous=options.previous)
-            print(switch(output, digest))
+            told = switch(output, digest)
         else:
-            print(table(output))
+            told = table(output)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: the decision can't be written down: {error}", file=sys.stderr)
         return 1
+    # Whoever does not read it to its end has decided all the same.
+    with suppress(BrokenPipeError):
+        print(told, flush=True)
     return 0
 
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -187,8 +188,10 @@ class Progress:
             return
         # A line that wraps could not be rewritten in place.
         width = shutil.get_terminal_size().columns - 1
-        self.out.write(f"\r\x1b[2K{self.line()[:width]}" if live else f"{self.line()}\n")
-        self.out.flush()
+        # Nobody may be there to read any more; the work goes on.
+        with suppress(OSError):
+            self.out.write(f"\r\x1b[2K{self.line()[:width]}" if live else f"{self.line()}\n")
+            self.out.flush()
 
 
 def _rate(rate: float) -> str:

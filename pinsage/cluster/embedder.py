@@ -8,7 +8,7 @@ ends with the same bytes as one that was not.
 import logging
 import pickle
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -194,10 +194,13 @@ def _run_passes(
     marks, run, receipts = Marks(spec.folder), uuid4().hex, []
     if marks.drop_lost():
         _log.info("embed: the machine was restarted, and may have lost rows: all are made anew")
+    if marks.drop_damaged():
+        _log.warning("embed: what an earlier run noted is damaged: all rows are made anew")
     exchange = Exchange(spec.folder)
     passes = embedder.passes()
-    if marks.may_be_copied and not exchange.is_open:
-        _drop_marks_without_rows(marks, embedder, passes)
+    if not exchange.is_open:
+        holds = embedder.holds if marks.may_be_copied else embedder.holds_part
+        _drop_marks_without_rows(marks, holds, passes)
     marks.note_place()
     if not here:
         exchange.keep_only_shared_marks()
@@ -227,7 +230,9 @@ def _run_passes(
     return receipts
 
 
-def _drop_marks_without_rows(marks: Marks, embedder: Embedder, passes: Sequence[Pass]) -> None:
+def _drop_marks_without_rows(
+    marks: Marks, holds: Callable[..., bool], passes: Sequence[Pass]
+) -> None:
     """Drop the marks of chunks that are not there as their receipts say.
 
     Where a pass lacks rows that is done as a whole, so are those gone that it was made from: all
@@ -237,9 +242,11 @@ def _drop_marks_without_rows(marks: Marks, embedder: Embedder, passes: Sequence[
     for number, name in enumerate(each.name for each in passes[: len(done) + 1]):
         for chunk, receipt in marks.chunks(name):
             # Of what a pass before the last one that is done has made, files are dropped.
-            if embedder.holds(name, *chunk, receipt, may_lack_files=number + 1 < len(done)):
+            if holds(name, *chunk, receipt, may_lack_files=number + 1 < len(done)):
                 continue
-            _log.warning("embed: %s: rows %d to %d were lost, and are made again", name, *chunk)
+            _log.warning(
+                "embed: %s: rows %d to %d were lost or damaged, and are made again", name, *chunk
+            )
             if number < len(done):
                 marks.drop_all()
                 return

@@ -35,7 +35,13 @@ def neighborhood_counts(directory: Path, graph: Graph) -> dict[str, int | float]
     candidates = map_array(directory / "hard_negatives.npy")
     filled = (neighbor_ids >= 0).sum(axis=1)
     without = int((~(candidates >= 0).any(axis=1)).sum())
-    if candidates.shape[1] and 2 * without > len(candidates):
+    if candidates.shape[1] and 2 * (filled == 0).sum() > len(filled):
+        _log.warning(
+            "%d of %d items reach no other item, so they have neither neighbors nor hard negatives",
+            (filled == 0).sum(),
+            len(filled),
+        )
+    elif candidates.shape[1] and 2 * without > len(candidates):
         _log.warning(
             "%d of %d items reach too few others to have hard negatives; for a catalog of this "
             "size, lower hard_negatives.first_rank and last_rank",

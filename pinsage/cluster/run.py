@@ -19,7 +19,7 @@ from pinsage.base.artifacts import (
 from pinsage.base.config import Config, dump_config
 from pinsage.base.copies import set_limit
 from pinsage.base.errors import ArtifactError
-from pinsage.base.shared import write_shared
+from pinsage.base.shared import read_shared, write_shared
 from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.ingest import input_facts
@@ -261,7 +261,10 @@ class Run:
     def save_config(self) -> None:
         """Keep the resolved settings in `<output>/config.yaml`, which is a recipe too."""
         self.output.mkdir(parents=True, exist_ok=True)
-        write_shared(self.output / "config.yaml", dump_config(self.config).encode())
+        path, content = self.output / "config.yaml", dump_config(self.config).encode()
+        # A finished run may stand where nothing can be written.
+        if read_shared(path) != content:
+            write_shared(path, content)
         set_limit(self.output, self.config.storage)
 
     def publish_generation(self) -> Path:

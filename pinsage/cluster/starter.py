@@ -97,6 +97,9 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
             },
         },
     }
+    if not guess.has_shared_contexts:
+        # Walks reach nobody.
+        settings["hard_negatives"], minibatch["max_hard_negatives"] = None, 0
     held_out = guess.num_pairs if guess.num_pairs is not None else edges
     if held_out * _HELD_OUT_SHARE > _ENOUGH_HELD_OUT:
         settings["evaluate"] = {"max_pairs": _ENOUGH_HELD_OUT}

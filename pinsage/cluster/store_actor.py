@@ -16,9 +16,9 @@ from jaxtyping import Float32, Int64
 from numba import set_num_threads
 
 from pinsage.base import shared
+from pinsage.base.arrays import write_summed
 from pinsage.base.artifacts import check_digests
 from pinsage.base.errors import WalkLostError
-from pinsage.base.files import whole_file
 from pinsage.cluster import metrics
 from pinsage.cluster.placement import STORE_CPUS
 from pinsage.graph import Graph
@@ -142,8 +142,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             parts = [part[name] for part in rows if name in part]
             whole = np.concatenate(parts) if parts else np.empty((num_rows, 0), np.int32)
-            with whole_file(path) as temporary, temporary.open("wb") as out:
-                np.save(out, whole, allow_pickle=False)
+            write_summed(path, whole)
             shared.push(path)
         self.forget(tokens[0][0])
         shard_tag = str(self._shard)

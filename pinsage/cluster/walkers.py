@@ -12,10 +12,9 @@ import ray
 from numba import get_num_threads, set_num_threads
 
 from pinsage.base import shared
-from pinsage.base.arrays import map_array, read_array
+from pinsage.base.arrays import map_array, read_summed, write_summed
 from pinsage.base.artifacts import Draft
-from pinsage.base.errors import ResourceError, WorkerTimeoutError
-from pinsage.base.files import whole_file
+from pinsage.base.errors import ArtifactError, ResourceError, WorkerTimeoutError
 from pinsage.base.logs import Progress
 from pinsage.base.machine import memory_bytes
 from pinsage.base.seeding import Stream, stream_key
@@ -100,9 +99,9 @@ class Walker:
         )
         folder.mkdir(parents=True, exist_ok=True)
         for name, attribute in _ARRAYS.items():
-            with whole_file(part_path(folder, name, (start, stop))) as path, path.open("wb") as out:
-                np.save(out, getattr(rows, attribute), allow_pickle=False)
-            shared.push(part_path(folder, name, (start, stop)))
+            path = part_path(folder, name, (start, stop))
+            write_summed(path, getattr(rows, attribute))
+            shared.push(path)
         metrics.count("walk_items_total", stop - start)
         metrics.tell_traffic()
         return stop - start
@@ -121,7 +120,7 @@ def walk_all(
     seed: int,
     stores: StoreConfig | None = None,
 ) -> None:
-    """Write the whole neighborhood table; chunks that an earlier run finished are kept.
+    """Write the whole neighborhood table; whole chunks that an earlier run left are kept.
 
     The table is the same, byte for byte, however it is walked.
 
@@ -141,7 +140,7 @@ def walk_all(
     chunks = [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
     # In a bucket, nodes that are lost may have left parts there.
     shared.pull(folder)
-    todo = [chunk for chunk in chunks if not _cuts(folder, chunk, num_shards)]
+    todo = [chunk for chunk in chunks if not _is_done(folder, chunk, num_shards)]
     walk_chunks = _walk_here
     if not is_local(config.mode, packed_bytes(opened, walk.choice), config.local_memory_share):
         walk_chunks = _walk_by_rounds
@@ -285,12 +284,27 @@ def _cuts(folder: Path, chunk: Chunk, num_shards: int) -> int:
     return 0
 
 
+def _is_done(folder: Path, chunk: Chunk, num_shards: int) -> bool:
+    """Tell whether an earlier run has left all of a chunk; damaged parts are removed."""
+    is_whole = True
+    for shard in range(cuts := _cuts(folder, chunk, num_shards)):
+        for part in _parts(folder, chunk, shard, cuts).values():
+            try:
+                read_summed(part)
+            except ArtifactError:
+                _log.warning("%s: damaged; items %d to %d are walked from again", part, *chunk)
+                part.unlink()
+                is_whole = False
+    return cuts > 0 and is_whole
+
+
 def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft, name: str) -> None:
     """Write the rows of all parts as one array, a chunk at a time.
 
     Raises:
         OSError: a part is gone, or the disk is full. A map of the file would end the process there
             without a word.
+        ArtifactError: a part is damaged.
     """
     first = part_path(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
     like = map_array(first)
@@ -304,7 +318,7 @@ def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft,
             for shard in range(cuts):
                 part = part_path(folder, name, (start, stop), shard, cuts)
                 # Item id % cuts is the shard.
-                rows[(shard - start) % cuts :: cuts] = read_array(part)
+                rows[(shard - start) % cuts :: cuts] = read_summed(part)
             out.write(rows.data)
 
 

@@ -288,6 +288,7 @@ def read_times(
         reason="bad_timestamp",
         what="is null or not a finite time",
         fix="write numbers, timestamps or texts like 2024-05-01 09:30",
+        values=table.column(column),
     )
     return values, good & ~bad
 
@@ -369,8 +370,8 @@ def _read_weights(
         column,
         bad,
         reason="bad_weight",
-        what="is null, or not a finite number above 0",
-        fix="fill in positive numbers",
+        what="is null, or not a finite number above 0 that float32 can hold",
+        fix="fill in numbers from 1e-45 to 3.4e38",
         values=table.column(column),
     )
     return weights, good & ~bad

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pinsage.base.errors import DataError
 from pinsage.graph.columns import is_uuid, key_texts
 from pinsage.graph.sources import Source, find_sources
+from pinsage.graph.tables import how_to_mend
 from pinsage.graph.times import times_of_texts
 
 _SAMPLE_ROWS = 200_000
@@ -24,9 +25,10 @@ _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
 """A date in any order, or seconds since 1970."""
 _KEY_KINDS = ("text", "integer", "float")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_TIMES = re.compile(r"\w*time(stamp)?|(?!candi|man|up|vali)\w*date|ts")
+_TIMES = re.compile(r"(?!life)\w*time(stamp)?|(?!birth|candi|man|up|vali)\w*date|ts")
 _DURATION = re.compile(
-    r"_(play|watch|listen|dwell|wait|run)(ing)?_?time_|_(spent|elapsed)_time_|_time_(spent|elapsed)_"
+    r"_(play|watch|listen|dwell|wait|run|read|view|screen)(ing)?_?time_"
+    r"|_(spent|elapsed|active|session|total|response)_?time_|_time_(spent|elapsed)_|_duration_"
 )
 """How long something took, not when it was."""
 _AMOUNTS = re.compile(r"(?!account)\w*(weight|count|quantity|rating|score|price|amount)s?")
@@ -152,6 +154,20 @@ class Glance:
         names = self.names(*(kinds or ("text", "integer")))
         return [name for name in names if not _is_time(name) and not _is_amount(name)]
 
+    def why_no_key(self, columns: Sequence[str]) -> str:
+        """Write why some columns cannot be keys, for an error; empty if there are none."""
+        reasons: dict[str, list[str]] = {}
+        for name in columns:
+            reason = "not of text or whole numbers"
+            if any(name not in schema.names for schema in self._filled):
+                reason = "not in all files"
+            elif " and " in self.type_of(name):
+                reason = "not of one type in all files"
+            elif _is_time(name) or _is_amount(name):
+                reason = "times or amounts by their names"
+            reasons.setdefault(reason, []).append(name)
+        return "".join(f"; {why}: {self.with_types(names)}" for why, names in reasons.items())
+
     def times(self) -> list[str]:
         """List the columns that may be the rows' time: most often one, or none.
 
@@ -234,7 +250,7 @@ def _kind(found: pa.DataType) -> str:
 
 def _is_time(name: str) -> bool:
     words = _words(name)
-    if names_a_key(name) or _is_duration(words):
+    if names_a_key(name) or _is_duration(words) or "birth" in words:
         return False
     return words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
 
@@ -296,7 +312,7 @@ def _opened(source: Source) -> Iterator[pq.ParquetFile]:
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{source.path}: wanted a Parquet file, found something else ({error}); "
-            f"{_hint(source.path)}"
+            f"{how_to_mend(source.path)}"
         ) from error
     with file:
         try:
@@ -319,12 +335,6 @@ def _counts_nulls(source: Source, column: str) -> bool:
             if counts is not None and counts.has_null_count and counts.null_count > 0:
                 return True
     return False
-
-
-def _hint(path: str) -> str:
-    if Path(path).suffix.lower() in {".csv", ".tsv", ".json"}:
-        return "docs/data.md shows how to turn CSV into Parquet"
-    return "look at the file"
 
 
 def listed(names: Sequence[str]) -> str:

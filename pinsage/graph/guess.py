@@ -190,7 +190,7 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
         left = [name for name in left if repeats(edges.sample(name))] or left
     if len(left) != 1:
         others = [name for name in edges.columns if name not in {*left, *taken}]
-        hint = f"; not of text or whole numbers: {edges.with_types(others)}" if others else ""
+        hint = edges.why_no_key(others)
         if edges.folder_columns():
             folders = listed(edges.folder_columns())
             hint += f"; told by names of folders, not by columns in the files: {folders}"

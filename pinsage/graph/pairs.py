@@ -130,7 +130,8 @@ def _read_splits(
         if SPLITS.index(split) not in present:
             findings.add(
                 f"{label}: no pairs of split {split!r} in {column!r}; the model learns from train "
-                "and is measured on test, so both are needed"
+                "and is measured on test, so both are needed; data.pairs.split=null with "
+                "data.split={valid: 0, test: 0} takes all pairs for training"
             )
     splits = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int8)
     return splits, good & ~unknown

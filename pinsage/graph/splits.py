@@ -139,8 +139,8 @@ def label_pairs(
         if pairs.contexts is None:
             _log.warning(
                 "data.pairs has neither a split nor a timestamp nor a context, so edges that tell "
-                "the pairs that are held out stay in the graph, and what is measured may be too "
-                "good; give data.pairs.context, unless data.edges leaves those edges out"
+                "held-out pairs, if there are any, stay in the graph, and what is measured may be "
+                "too good; give data.pairs.context, unless data.edges leaves those edges out"
             )
     return LabeledPairs(pairs.query_ids, pairs.positive_ids, splits), holdout
 

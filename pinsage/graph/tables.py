@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -206,7 +207,14 @@ def _settings(columns: Mapping[str, Wanted], where: Sequence[Filter]) -> dict[st
 
 
 def _unreadable(label: str, error: Exception) -> str:
-    return f"{label}: cannot be read as Parquet ({error}); write the file anew"
+    return f"{label}: cannot be read as Parquet ({error}); {how_to_mend(label)}"
+
+
+def how_to_mend(path: str) -> str:
+    """Say what to do about a file that is not Parquet."""
+    if Path(path).suffix.lower() in {".csv", ".tsv", ".json"}:
+        return "docs/data.md shows how to turn CSV into Parquet"
+    return "write the file anew"
 
 
 def _passing(

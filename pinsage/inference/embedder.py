@@ -50,6 +50,9 @@ class EmbedSpec:
     previous: Path | None = None
 
 
+_READ_BYTES = 2**20
+
+
 class Embedder:
     """All that the passes read and write, opened: the `LayerwiseEncoder`, and files of results."""
 
@@ -178,14 +181,15 @@ class Embedder:
 
         Returns:
             Its receipt: `rows`, `convolutions`, `digests`, CRC-32 of every block of rows that it
-            made, and `hidden`, the sum of the hidden rows' bytes beside them, four at a time.
+            made, `hidden`, the sum of the hidden rows' bytes beside them, four at a time, and
+            `part`, CRC-32 of the Parquet file that it wrote.
         """
         receipt: dict[str, Any] = {"rows": stop - start, "convolutions": 0}
         if name == "contexts":
-            self._write(name, CONTEXT_KEY, rows, start, stop)
+            receipt["part"] = self._write(name, CONTEXT_KEY, rows, start, stop)
             return receipt
         if name == self._convolutions[-1]:
-            self._write(name, ITEM_KEY, rows, start, stop)
+            receipt["part"] = self._write(name, ITEM_KEY, rows, start, stop)
         for file in self.written_by(name):
             if file is self._embeddings:
                 file.write(start, rows)
@@ -218,14 +222,29 @@ class Embedder:
             receipt: what `settle` gave.
             may_lack_files: files of rows that were dropped since count as whole.
         """
-        part = self.part_of(name, start, stop)
-        if part is not None and not part.exists():
+        if not self.holds_part(name, start, stop, receipt):
             return False
         checks = ((_digests, receipt.get("digests")), (_total, receipt.get("hidden")))
         return all(
             check(file.read()[start:stop]) == wanted if file.path.exists() else may_lack_files
             for file, (check, wanted) in zip(self.written_by(name), checks, strict=False)
         )
+
+    def holds_part(
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        receipt: Mapping[str, Any],
+        *,
+        may_lack_files: bool = False,
+    ) -> bool:
+        """Tell whether what a chunk has made to be published is what its receipt says.
+
+        Of chunks that are not published themselves nothing is looked at; else as `holds`.
+        """
+        part = self.part_of(name, start, stop)
+        return part is None or (part.exists() and _sum_of(part) == receipt.get("part"))
 
     def _require_finite(self, start: int, embeddings: Float32[np.ndarray, "chunk width"]) -> None:
         # Their sum is not finite either, and quicker to see.
@@ -244,13 +263,22 @@ class Embedder:
 
     def _write(
         self, name: str, key_name: str, rows: npt.NDArray[np.float32], start: int, stop: int
-    ) -> None:
+    ) -> str:
         path = self.part_of(name, start, stop)
         assert path is not None
         keys = self._keys[key_name].take(start, stop)
         written = rows.astype(self._spec.config.dtype, copy=False)
         with whole_file(path) as temporary:
             write_part(temporary, keys, written, key_name=key_name)
+            return _sum_of(temporary)
+
+
+def _sum_of(file: Path) -> str:
+    total = 0
+    with file.open("rb") as opened:
+        while some := opened.read(_READ_BYTES):
+            total = zlib.crc32(some, total)
+    return f"{total:08x}"
 
 
 def _digests(rows: npt.NDArray[np.float32]) -> list[str]:

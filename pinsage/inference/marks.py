@@ -87,6 +87,20 @@ class Marks:
     def _place(self) -> str:
         return str(self._folder.stat().st_ino)
 
+    def drop_damaged(self) -> bool:
+        """Drop all marks if one of them cannot be read.
+
+        Returns:
+            Whether there was one.
+        """
+        try:
+            for path in self._folder.glob("*.done"):
+                _load(path)
+        except ValueError:
+            self.drop_all()
+            return True
+        return False
+
     def drop_all(self) -> None:
         """Drop the marks of all passes."""
         for mark in self._folder.glob("*.done"):

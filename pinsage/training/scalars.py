@@ -1,6 +1,7 @@
 """The numbers of a training, written where people look at them: JSON lines, TensorBoard, MLflow."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,9 +51,10 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, int | float]) -> None:
-        """Append one line; it is with the system when this returns."""
+        """Append one line; it is on the disk when this returns, so before a checkpoint of it."""
         self._file.write(_line({"step": step, **values}))
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -138,15 +140,18 @@ def open_scalars(
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a training log up to the first line that was cut, if one was."""
+    """Read a training log up to the first line that was cut or damaged, if one was."""
     found: list[dict[str, Any]] = []
     if not path.exists():
         return found
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(json.loads(line))
+            values = json.loads(line)
         except ValueError:
             break
+        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+            break
+        found.append(values)
     return found
 
 

@@ -334,6 +334,33 @@ def test_a_part_that_a_copy_of_a_running_job_lacks_is_made_again(
     assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut", "a bit"])
+@pytest.mark.parametrize("kind", ["part", "contexts"])
+def test_a_part_that_was_lost_or_damaged_since_a_run_was_killed_is_made_again(
+    unbroken: Path, inputs: Inputs, tmp_path: Path, kind: str, damage: str
+) -> None:
+    settings = {"contexts": True, "keep_rows": True}
+    draft = Draft(tmp_path / ".out.partial")
+    embed_all(inputs.spec(draft, **settings), draft, RayConfig())
+    part = max(draft.path.glob(f"{kind}-*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        part.unlink()
+    else:
+        part.write_bytes(content if damage == "a bit" else content[:1_000])
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
+def test_a_damaged_note_of_what_was_done_makes_all_anew(
+    unbroken: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    settings = {"contexts": True, "keep_rows": True, "items_per_chunk": 1}
+    scratch = break_off(inputs, tmp_path / "out", ("pass-2", 0), {}, is_copied=False, **settings)
+    (scratch / "pass-1.done").write_text('{"rows": 3', encoding="utf-8")
+    assert_same(inputs.embed(tmp_path / "out", **settings), unbroken)
+
+
 def test_only_chunks_that_lack_rows_are_made_again_of_a_pass_that_is_not_done(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pinsage.base.arrays import write_summed
 from pinsage.base.artifacts import Draft
 from pinsage.cluster.walkers import join_parts, part_path
 
@@ -17,10 +18,10 @@ def write_parts(folder: Path, whole: np.ndarray) -> None:
     """The first chunk by one process, the second by two shards."""
     ids = np.arange(5, 12)
     for name in ("neighbor_ids", "weights", "hard_negatives"):
-        np.save(part_path(folder, name, CHUNKS[0]), whole[:5])
+        write_summed(part_path(folder, name, CHUNKS[0]), whole[:5])
         for shard in range(2):
             rows = whole[ids[ids % 2 == shard]]
-            np.save(part_path(folder, name, CHUNKS[1], shard, 2), rows)
+            write_summed(part_path(folder, name, CHUNKS[1], shard, 2), rows)
 
 
 @pytest.mark.parametrize("width", [3, 0])

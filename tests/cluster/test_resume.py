@@ -47,3 +47,20 @@ def test_a_walk_goes_on_without_repeating_whole_chunks(run: Run, tmp_path: Path)
     after = {path: path.stat().st_mtime_ns for path in draft.scratch.iterdir()}
     assert {path for path in parts if after[path] != parts[path]} == set(lost)
     assert np.load(tmp_path / "neighbor_ids.npy").shape == (300, 10)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "empty"])
+def test_a_part_that_was_damaged_since_a_walk_was_killed_is_walked_again(
+    run: Run, tmp_path: Path, damage: str
+) -> None:
+    draft, hard = Draft(tmp_path), run.config.hard_negatives
+    walk = run.config.walk.model_copy(update={"items_per_chunk": 100})
+    walk_all(run.graph.directory, draft, walk=walk, hard=hard, seed=0)
+    part = min(draft.scratch.glob("neighbor_ids-*"))
+    content = bytearray(part.read_bytes())
+    content[500] ^= 1
+    part.write_bytes({"a bit": content, "cut": content[:500], "empty": b""}[damage])
+    walk_all(run.graph.directory, draft, walk=walk, hard=hard, seed=0)
+    for name in ("neighbor_ids", "weights", "hard_negatives"):
+        found = (tmp_path / f"{name}.npy").read_bytes()
+        assert found == (run.neighborhoods.directory / f"{name}.npy").read_bytes()

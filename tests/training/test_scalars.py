@@ -62,3 +62,16 @@ def test_the_pace_forgets_how_slow_the_start_was() -> None:
         pace.mark(float(second), 10 + 50 * (second - 100), 90.0)
     assert pace.pairs_per_s == 50
     assert pace.wait_share == 0
+
+
+@pytest.mark.parametrize("damaged", [b'{"step": 20, "loss": \xff}', b"5", b'{"loss": 1}', b'{"st'])
+def test_a_damaged_line_and_what_follows_it_count_for_nothing(
+    tmp_path: Path, damaged: bytes
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'{"step": 10, "loss": 0.9}\n' + damaged + b'\n{"step": 30, "loss": 0.7}\n')
+    assert [line["step"] for line in read_lines(path)] == [10]
+    resumed = JsonLines(path, first_step=30)
+    resumed.write(40, {"loss": 0.6})
+    resumed.close()
+    assert [line["step"] for line in read_lines(path)] == [10, 40]
