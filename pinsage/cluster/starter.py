@@ -135,6 +135,7 @@ def recipe_text(name: str, guess: Guess) -> str:
         comments["model"] = "Two convolutions: they pay where items have few edges."
     if settings["train"]["minibatch"]["fresh_pairs"] is None:
         comments["train"] = "Pairs are those of the table: no context has two items to draw from."
+        comments["hard_negatives"] = "None: walks reach no other item."
     elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [
@@ -159,7 +160,9 @@ def write_recipe(path: Path, text: str) -> None:
         whole.write_text(text, encoding="utf-8")
 
 
-def _section(name: str, content: dict[str, Any]) -> str:
+def _section(name: str, content: dict[str, Any] | None) -> str:
+    if content is None:
+        return f"{name}: null\n"
     return yaml.safe_dump(
         {name: content}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
     )

@@ -175,7 +175,7 @@ class Glance:
         the ones named like a time, if any is.
         """
         texts = (name for name in self.names("text") if _are_iso(self.sample(name, _FEW_ROWS)))
-        by_type = self.names("time") or list(texts)
+        by_type = [name for name in self.names("time") if not _is_birth(name)] or list(texts)
         named = [name for name in by_type or self.names("integer", "float") if _is_time(name)]
         return named or by_type
 
@@ -250,9 +250,14 @@ def _kind(found: pa.DataType) -> str:
 
 def _is_time(name: str) -> bool:
     words = _words(name)
-    if names_a_key(name) or _is_duration(words) or "birth" in words:
+    if names_a_key(name) or _is_duration(words) or _is_birth(name):
         return False
     return words[-1:] == ["at"] or any(_TIMES.fullmatch(word) for word in words)
+
+
+def _is_birth(name: str) -> bool:
+    """Tell of a person's time, which is not one of an edge."""
+    return any(word.startswith("birth") for word in _words(name))
 
 
 def _is_duration(words: Sequence[str]) -> bool:

@@ -68,3 +68,13 @@ def test_runs_without_a_name_get_one_each_and_keep_it() -> None:
     one, other = LogConfig().resolved(), LogConfig().resolved()
     assert one.run_id != other.run_id
     assert one.resolved() == one
+
+
+def test_a_reader_that_has_gone_does_not_end_the_work() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with Progress("walk", 10, "items", out=Closed()) as progress:
+        progress.advance(10)
+    assert progress.done == 10

@@ -151,13 +151,19 @@ def test_sigterm_is_heard_when_ray_has_ended(monkeypatch: pytest.MonkeyPatch) ->
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+@pytest.mark.parametrize(
+    ("command", "imported"),
+    [("ray_jobs.walk", "pinsage.cluster.drivers"), ("serve", "pinsage.cluster.generations")],
+)
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback(
+    command: str, imported: str
+) -> None:
     # The first module of ours that imports much: no command is ready before it.
-    script = """
+    script = f"""
 import os, runpy, signal, sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
-        if name == "pinsage.cluster.drivers":
+        if name == "{imported}":
             try:
                 os.kill(os.getpid(), signal.SIGINT)
             except BaseException:
@@ -165,7 +171,7 @@ class Interrupt:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["-m", "--help"]
-runpy.run_module("ray_jobs.walk", run_name="__main__")
+runpy.run_module("{command}", run_name="__main__")
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT

@@ -65,6 +65,8 @@ def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
     guess = replace(tables(9, 9, num_pairs=90), has_shared_contexts=False)
     config = RunConfig.model_validate(yaml.safe_load(recipe_text("mine", guess)))
     assert config.train.minibatch.fresh_pairs is None
+    assert config.hard_negatives is None
+    assert config.train.minibatch.max_hard_negatives == 0
 
 
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:

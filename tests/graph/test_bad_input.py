@@ -237,14 +237,14 @@ CASES = {
         {"edges": EDGES | {"weight": [1.0, 0.0, -2.0, NAN, None, float("inf")]}},
         {"edges.0.weight": "weight"},
         [
-            "edges.parquet: 'weight' is null, or not a finite number above 0 in 5 of 6 rows, "
-            "first at row 1 ('0.0'); fill in positive numbers",
+            "edges.parquet: 'weight' is null, or not a finite number above 0 that float32 can "
+            "hold in 5 of 6 rows, first at row 1 ('0.0'); fill in numbers from 1e-45 to 3.4e38",
         ],
     ),
     "weights that float32 cannot hold": (
         {"edges": EDGES | {"weight": [1.0, 1e300, 1e-300, 1.0, 1.0, 1.0]}},
         {"edges.0.weight": "weight"},
-        ["edges.parquet: 'weight' is null, or not a finite number above 0 in 2 of 6 rows"],
+        ["edges.parquet: 'weight' is null, or not a finite number above 0 that float32 can hold"],
     ),
     "weights that are text": (
         {"edges": EDGES | {"weight": ["1"] * 6}},

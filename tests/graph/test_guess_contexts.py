@@ -68,7 +68,10 @@ def test_times_as_text_are_refused_unless_they_are_not_wanted(guess, time) -> No
     assert guess({"id": keys}, edges, timestamp="").data.edges[0].timestamp is None
 
 
-@pytest.mark.parametrize("name", ["playtime", "play_time", "watchTime", "time_spent_ms"])
+@pytest.mark.parametrize(
+    "name",
+    ["playtime", "play_time", "watchTime", "time_spent_ms", "activeTime", "reading_time"],
+)
 def test_how_long_something_took_is_neither_a_time_nor_a_context(guess, name) -> None:
     edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS, name: [7, 8] * NUM_ITEMS}
     (found,) = guess({"id": text_keys()}, edges).data.edges
@@ -160,3 +163,17 @@ def test_a_context_whose_key_is_of_a_wrong_type_is_not_passed_over(guess, users)
         guess({"id": text_keys()}, edges)
     found = guess({"id": text_keys()}, edges, context="position").data.edges[0]
     assert found.context == "position"
+
+
+def test_what_happened_once_in_a_life_or_over_it_is_no_time_of_an_edge(guess) -> None:
+    edges = {"id": text_keys(), "board": ["x", "y"] * (NUM_ITEMS // 2)}
+    born = pa.array(range(NUM_ITEMS), pa.date32())
+    for more in ({"lifetime_value": np.linspace(0, 1, NUM_ITEMS)}, {"birthdate": born}):
+        assert guess({"id": text_keys()}, edges | more).data.edges[0].timestamp is None
+
+
+def test_why_a_column_is_no_context_is_told(guess, tmp_path) -> None:
+    edges = {"id": text_keys(), "Weight": [1] * NUM_ITEMS, "flag": [True] * NUM_ITEMS}
+    message = r"amounts by their names: Weight .*; not of text or whole numbers: flag \(bool\)"
+    with pytest.raises(DataError, match=message):
+        guess({"id": text_keys()}, edges)

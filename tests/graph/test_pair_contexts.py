@@ -14,7 +14,7 @@ PAIRS = {
 }
 """Contexts of the edges beside them: x, y and z."""
 
-KEEPS_EDGES = "edges that tell the pairs that are held out stay in the graph"
+KEEPS_EDGES = "edges that tell held-out pairs, if there are any, stay in the graph"
 
 
 @pytest.fixture

@@ -129,3 +129,19 @@ def append_many(folder: Path, name: str) -> None:
     log = WriteLog(folder)
     for number in range(20):
         log.append({"key": f"{name}{number}"})
+
+
+def test_a_torn_end_that_the_disk_has_no_room_for_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path, LINES[0] + LINES[1][:-3])
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr("serve.log.os.fsync", full)
+        WriteLog(tmp_path).append({"key": "new"})
+    assert saved(tmp_path) == []
+    assert WriteLog(tmp_path).append({"key": "new"}) == RECORDS[:1]
+    assert saved(tmp_path) == [LINES[1][:-3]]

@@ -1,6 +1,8 @@
 """`python -m serve.switch`, as a user calls it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,15 @@ def test_a_damaged_decision_is_mended(output: Path, capsys: pytest.CaptureFixtur
 def test_nothing_published_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run(tmp_path, "--newest") == 1
     assert "ray_jobs.pipeline" in capsys.readouterr().err
+
+
+def test_a_decision_that_nobody_reads_is_made_and_no_error(output: Path):
+    first = str(newest_digest(output))
+    write_further(output, 3)
+    command = f"{sys.executable} -m serve.switch --config {RECIPE} --set output={output}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} --to {first} | true"],
+        capture_output=True, text=True, check=False, cwd=RECIPE.parents[2],
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_pointer(output).generation == first
