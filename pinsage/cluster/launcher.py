@@ -335,6 +335,11 @@ def explained(error: BaseException, task: TrainTask) -> PinsageError:
             f"the training workers could not be started or brought together: "
             f"{error.controller_failure}; mend that, and run the same command again"
         )
+    if isinstance(error, ray.exceptions.RayActorError):
+        return TrainingError(
+            "the process of Ray Train that leads the workers was lost (out of memory, or killed); run "
+            "the same command again to go on from the newest checkpoint"
+        )
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
         if isinstance(failure, WorkerTimeoutError):

@@ -79,3 +79,6 @@ def test_workers_that_were_not_brought_together_are_not_called_lost() -> None:
     lost = explained(ray.train.WorkerGroupError("it died", {0: ValueError("it died")}), task)
     assert "more than train.max_failures=3 times" in str(lost)
     assert "it died" in str(lost)
+    leader = explained(ray.exceptions.ActorDiedError(), task)
+    assert "that leads the workers was lost" in str(leader)
+    assert "max_failures" not in str(leader)

@@ -242,9 +242,7 @@ def test_finished_steps_are_not_done_again(tmp_path, timed_rows, monkeypatch):
 def test_unusable_tables_leave_nothing_behind(tmp_path, timed_rows):
     config = tables(tmp_path / "tables", [*timed_rows, (0, 0, -1.0, 0)])
     draft = Draft(tmp_path / "draft")
-    with pytest.raises(
-        DataError, match=r"'weight' is null, or not a finite number .* in 1"
-    ):
+    with pytest.raises(DataError, match=r"'weight' is null, or not a finite number .* in 1"):
         ingest(config, draft, num_shards=1, seed=0, build=SMALL)
     assert not draft.path.exists()
 
