@@ -337,8 +337,8 @@ def explained(error: BaseException, task: TrainTask) -> PinsageError:
         )
     if isinstance(error, ray.exceptions.RayActorError):
         return TrainingError(
-            "the process of Ray Train that leads the workers was lost (out of memory, or killed); run "
-            "the same command again to go on from the newest checkpoint"
+            "the process of Ray Train that leads the workers was lost (out of memory, or killed); "
+            "run the same command again to go on from the newest checkpoint"
         )
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
