@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from pinsage.base.addresses import shown
@@ -54,9 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: the decision can't be written down: {error}", file=sys.stderr)
         return 1
-    # Whoever does not read it to its end has decided all the same.
-    with suppress(BrokenPipeError):
+    try:
         print(told, flush=True)
+    except BrokenPipeError:
+        # Whoever does not read it to its end has decided all the same.
+        pass
+    except OSError as error:
+        print(f"done, but it can't be told: {error}", file=sys.stderr)
     return 0
 
 

@@ -71,7 +71,8 @@ def top_visited(visits, seed, num_neighbors):
     salt = _splitmix((int(seed) + 1) * 0x9E3779B97F4A7C15 % 2**64)
 
     def last_to_first(pair):
-        return -pair[1], (pair[0] ^ salt) * 0x9E3779B97F4A7C15 % 2**40
+        mixed = (pair[0] ^ salt) * 0x9E3779B97F4A7C15 % 2**40
+        return -pair[1], (mixed ^ mixed >> 20) * 0x9E3779B97F4A7C15 % 2**40
 
     return sorted(visit_counts.items(), key=last_to_first)[:num_neighbors]
 

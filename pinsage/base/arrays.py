@@ -2,6 +2,7 @@
 
 import threading
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -13,6 +14,7 @@ from pinsage.base.files import whole_file
 # NumPy parses a header with Python's own parser, whose depth counter all threads share before
 # Python 3.11.8 (gh-106905): two headers parsed at once could end in a SystemError.
 _HEADER = threading.Lock()
+_SUM_BYTES = 4
 
 
 def read_array(file: Path | BinaryIO) -> np.ndarray:
@@ -29,10 +31,12 @@ def read_array(file: Path | BinaryIO) -> np.ndarray:
 
 
 def write_summed(path: Path, array: np.ndarray) -> None:
-    """Write an array with its CRC-32 behind it: a file that is whole and right, or not there."""
+    """Write an array, and behind it the CRC-32 of all that is before."""
+    content = BytesIO()
+    np.save(content, array, allow_pickle=False)
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.write(_sum_of(array))
+        file.write(content.getbuffer())
+        file.write(_sum_of(content.getbuffer()))
 
 
 def read_summed(path: Path) -> np.ndarray:
@@ -40,21 +44,19 @@ def read_summed(path: Path) -> np.ndarray:
 
     Raises:
         OSError: the file cannot be opened or read.
-        ArtifactError: it is not what was written.
+        ArtifactError: it is not what was written, or an earlier version wrote it without a sum.
     """
-    try:
-        with path.open("rb") as file:
-            array, found = read_array(file), file.read()
-    except ValueError as error:
-        raise ArtifactError(f"{path}: damaged ({error}); run the same command again") from error
-    if found != _sum_of(array):
-        raise ArtifactError(f"{path}: damaged; run the same command again")
-    return array
+    content = memoryview(path.read_bytes())
+    before, found = content[:-_SUM_BYTES], content[-_SUM_BYTES:]
+    if _sum_of(before) != found:
+        raise ArtifactError(
+            f"{path}: damaged, or of an earlier version; run the same command again"
+        )
+    return read_array(BytesIO(before))
 
 
-def _sum_of(array: np.ndarray) -> bytes:
-    numbers = np.ascontiguousarray(array).reshape(-1)
-    return zlib.crc32(numbers.view(np.uint8).data).to_bytes(4, "little")
+def _sum_of(content: memoryview) -> bytes:
+    return zlib.crc32(content).to_bytes(_SUM_BYTES, "little")
 
 
 def map_array(path: Path, *, changeable: bool = False) -> np.memmap:

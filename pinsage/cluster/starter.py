@@ -97,7 +97,7 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
             },
         },
     }
-    if not guess.has_shared_contexts:
+    if guess.is_seen_whole and not guess.has_shared_contexts:
         # Walks reach nobody.
         settings["hard_negatives"], minibatch["max_hard_negatives"] = None, 0
     held_out = guess.num_pairs if guess.num_pairs is not None else edges
@@ -133,9 +133,10 @@ def recipe_text(name: str, guess: Guess) -> str:
     comments = dict(_COMMENTS)
     if settings["model"]["num_layers"] > 1:
         comments["model"] = "Two convolutions: they pay where items have few edges."
+    if settings["hard_negatives"] is None:
+        comments["hard_negatives"] = "None: walks reach no other item."
     if settings["train"]["minibatch"]["fresh_pairs"] is None:
         comments["train"] = "Pairs are those of the table: no context has two items to draw from."
-        comments["hard_negatives"] = "None: walks reach no other item."
     elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [

@@ -98,6 +98,8 @@ def _set_feature_scale(model: PinSage, graph: Graph, by: ScaleBy, *, seed: int) 
     count = min(num_seen, _SCALE_SAMPLE)
     chosen = stream(seed, Stream.SAMPLE).choice(num_seen, count, replace=False)
     if made_cold is not None:
-        chosen = np.setdiff1d(np.arange(graph.num_items), made_cold.ids)[chosen]
+        # The n-th item that is seen is behind as many cold ones as begin before it.
+        seen_before = made_cold.ids - np.arange(len(made_cold.ids))
+        chosen += np.searchsorted(seen_before, chosen, side="right")
     mean, deviation = feature_scale(graph.features(), np.sort(chosen), graph.feature_columns, by)
     model.set_feature_scale(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())

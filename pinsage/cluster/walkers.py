@@ -12,7 +12,7 @@ import ray
 from numba import get_num_threads, set_num_threads
 
 from pinsage.base import shared
-from pinsage.base.arrays import map_array, read_summed, write_summed
+from pinsage.base.arrays import read_summed, write_summed
 from pinsage.base.artifacts import Draft
 from pinsage.base.errors import ArtifactError, ResourceError, WorkerTimeoutError
 from pinsage.base.logs import Progress
@@ -141,16 +141,18 @@ def walk_all(
     # In a bucket, nodes that are lost may have left parts there.
     shared.pull(folder)
     todo = [chunk for chunk in chunks if not _is_done(folder, chunk, num_shards)]
-    walk_chunks = _walk_here
+    cuts = {chunk: _cuts(folder, chunk, num_shards) for chunk in chunks}
+    walk_chunks, cuts_here = _walk_here, 1
     if not is_local(config.mode, packed_bytes(opened, walk.choice), config.local_memory_share):
-        walk_chunks = _walk_by_rounds
+        walk_chunks, cuts_here = _walk_by_rounds, num_shards
+    cuts |= dict.fromkeys(todo, cuts_here)
     with Progress("walk", num_items, "items") as progress:
         progress.resume_at(num_items - sum(stop - start for start, stop in todo))
         if todo:
             walk_chunks(task, config, todo, folder, progress.advance)
     shared.pull(folder)
     for name in _ARRAYS:
-        join_parts(folder, chunks, num_shards, draft, name)
+        join_parts(folder, cuts, draft, name)
 
 
 def is_local(mode: str, graph_bytes: int, memory_share: float) -> bool:
@@ -291,34 +293,39 @@ def _is_done(folder: Path, chunk: Chunk, num_shards: int) -> bool:
         for part in _parts(folder, chunk, shard, cuts).values():
             try:
                 read_summed(part)
-            except ArtifactError:
-                _log.warning("%s: damaged; items %d to %d are walked from again", part, *chunk)
+            except ArtifactError as error:
+                _log.warning("%s (items %d to %d are walked from again)", error, *chunk)
                 part.unlink()
                 is_whole = False
     return cuts > 0 and is_whole
 
 
-def join_parts(folder: Path, chunks: list[Chunk], num_shards: int, draft: Draft, name: str) -> None:
+def join_parts(folder: Path, cuts: Mapping[Chunk, int], draft: Draft, name: str) -> None:
     """Write the rows of all parts as one array, a chunk at a time.
+
+    Args:
+        folder: where the parts are.
+        cuts: all chunks in order, and in how many shards' parts each was written.
+        draft: where the array goes.
+        name: of the array.
 
     Raises:
         OSError: a part is gone, or the disk is full. A map of the file would end the process there
             without a word.
         ArtifactError: a part is damaged.
     """
-    first = part_path(folder, name, chunks[0], 0, _cuts(folder, chunks[0], num_shards))
-    like = map_array(first)
-    shape = (chunks[-1][1], *like.shape[1:])
+    first, last = min(cuts), max(cuts)
+    like = read_summed(part_path(folder, name, first, 0, cuts[first]))
+    shape = (last[1], *like.shape[1:])
     about = {"descr": like.dtype.str, "fortran_order": False, "shape": shape}
     with draft.file(f"{name}.npy") as path, path.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, about)
-        for start, stop in chunks:
+        for (start, stop), num_parts in cuts.items():
             rows = np.empty((stop - start, *like.shape[1:]), like.dtype)
-            cuts = _cuts(folder, (start, stop), num_shards) or 1
-            for shard in range(cuts):
-                part = part_path(folder, name, (start, stop), shard, cuts)
-                # Item id % cuts is the shard.
-                rows[(shard - start) % cuts :: cuts] = read_summed(part)
+            for shard in range(num_parts):
+                part = part_path(folder, name, (start, stop), shard, num_parts)
+                # Item id % num_parts is the shard.
+                rows[(shard - start) % num_parts :: num_parts] = read_summed(part)
             out.write(rows.data)
 
 

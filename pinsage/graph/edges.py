@@ -371,7 +371,7 @@ def _read_weights(
         bad,
         reason="bad_weight",
         what="is null, or not a finite number above 0 that float32 can hold",
-        fix="fill in numbers from 1e-45 to 3.4e38",
+        fix="fill in positive numbers, up to 3.4e38",
         values=table.column(column),
     )
     return weights, good & ~bad

@@ -23,6 +23,8 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
 """A date in any order, or seconds since 1970."""
+_LATE = 1e8
+"""Seconds from 1970 to 1973: no duration is as long."""
 _KEY_KINDS = ("text", "integer", "float")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _TIMES = re.compile(r"(?!life)\w*time(stamp)?|(?!birth|candi|man|up|vali)\w*date|ts")
@@ -152,7 +154,8 @@ class Glance:
             kinds: of such kinds; none stands for those that keys can be of, text and integer.
         """
         names = self.names(*(kinds or ("text", "integer")))
-        return [name for name in names if not _is_time(name) and not _is_amount(name)]
+        others = (_is_time, _is_amount, _is_birth)
+        return [name for name in names if not any(tells(name) for tells in others)]
 
     def why_no_key(self, columns: Sequence[str]) -> str:
         """Write why some columns cannot be keys, for an error; empty if there are none."""
@@ -175,9 +178,17 @@ class Glance:
         the ones named like a time, if any is.
         """
         texts = (name for name in self.names("text") if _are_iso(self.sample(name, _FEW_ROWS)))
-        by_type = [name for name in self.names("time") if not _is_birth(name)] or list(texts)
-        named = [name for name in by_type or self.names("integer", "float") if _is_time(name)]
+        by_type = [n for n in self.names("time") or list(texts) if not _is_birth(n)]
+        numbers = self.names("integer", "float")
+        named = [n for n in by_type or numbers if _is_time(n) or self._is_late_duration(n)]
         return named or by_type
+
+    def _is_late_duration(self, name: str) -> bool:
+        """Tell of a column named like a duration that holds seconds since 1970, or their parts."""
+        if not _is_duration(_words(name)) or name not in self.names("integer", "float"):
+            return False
+        least = pc.min(self.sample(name, _FEW_ROWS).cast(pa.float64())).as_py()
+        return least is not None and least >= _LATE
 
     @property
     def is_sampled_whole(self) -> bool:

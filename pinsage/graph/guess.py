@@ -66,6 +66,7 @@ class Guess:
         num_edges: rows of the edges table.
         num_pairs: rows of the pairs table; None if there is none.
         has_shared_contexts: a context has more than one edge, as far as was looked.
+        is_seen_whole: all edges were looked at.
         unused: a text for every table that has columns which are not used, naming them.
     """
 
@@ -74,6 +75,7 @@ class Guess:
     num_edges: int
     num_pairs: int | None
     has_shared_contexts: bool = True
+    is_seen_whole: bool = True
     unused: tuple[str, ...] = ()
 
 
@@ -129,6 +131,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
         num_edges=edges_table.num_rows,
         num_pairs=pairs_table.num_rows if pairs_table else None,
         has_shared_contexts=has_shared_contexts,
+        is_seen_whole=edges_table.is_sampled_whole,
         unused=tuple(text for text in unused if text),
     )
 
@@ -201,9 +204,9 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
     odd = [n for n in edges.key_like("float", "scalar") if n not in taken and names_a_key(n)]
     if odd and not names_a_key(left[0]):
         raise DataError(
-            f"{edges.path}: {edges.with_types(odd)} is named like a context's key, but not of text "
-            f"or whole numbers; cast it (pandas turns integers to floats where some are missing: "
-            f"use Int64), or say with --context that it is {left[0]!r}"
+            f"{edges.path}: named like a context's key, but not of text or whole numbers: "
+            f"{edges.with_types(odd)}; cast it (pandas turns integers to floats where some are "
+            f"missing: use Int64), or say with --context that it is {left[0]!r}"
         )
     return left[0]
 
@@ -242,7 +245,8 @@ def _require_rows(name: str, path: str, table: Glance) -> None:
             f"--npy {name}={path}: cannot be read as an .npy file ({error}); write it with "
             "numpy.save"
         ) from error
-    if values.ndim != 2 or values.dtype.kind != "f" or len(values) != table.num_rows:
+    fits = values.ndim == 2 and values.dtype.kind == "f" and len(values) == table.num_rows
+    if not fits or not values.shape[1]:
         raise DataError(
             f"--npy {name}={path}: {values.dtype} of shape {values.shape}, wanted floats of shape "
             f"({table.num_rows}, width), a row for every row of {table.path}, in its order"

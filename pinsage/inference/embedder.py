@@ -26,6 +26,8 @@ from pinsage.inference.update import Update
 from pinsage.model.checkpoint import load_model
 from pinsage.sampling.neighborhood import Neighborhoods
 
+_READ_BYTES = 2**20
+
 
 @dataclass(frozen=True)
 class EmbedSpec:
@@ -48,9 +50,6 @@ class EmbedSpec:
     parts: Path
     config: EmbedConfig
     previous: Path | None = None
-
-
-_READ_BYTES = 2**20
 
 
 class Embedder:

@@ -44,9 +44,10 @@ _THREE = np.uint64(3)
 _HALF_WORD = np.uint64(32)
 
 # A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending. Most items of a
-# neighborhood are met equally often: each seed puts those in an order of its own, by
-# `(item ^ salt) * _SPREAD` in the item's place, or a catalog's first rows would be near everything.
+# neighborhood are met equally often: each seed puts those in an order of its own, by a hash in the
+# item's place that can be undone, or a catalog's first items would be near everything.
 _ITEM_BITS = np.uint64(40)
+_HALF_ITEM = np.uint64(20)
 _ITEM_MASK = np.uint64(2**40 - 1)
 _ONCE_MORE = np.uint64(1 << 40)
 _NEVER = np.uint64((2**24 - 1) << 40)
@@ -322,7 +323,9 @@ def _salt(seed):  # type: ignore[no-untyped-def]
 def _spread_ties(cells, end, salt):  # type: ignore[no-untyped-def]
     for place in range(_FIRST_PLACE, end):
         cell = cells[place]
-        cells[place] = (cell & ~_ITEM_MASK) | (((cell ^ salt) * _SPREAD) & _ITEM_MASK)
+        mixed = ((cell ^ salt) * _SPREAD) & _ITEM_MASK
+        mixed = ((mixed ^ (mixed >> _HALF_ITEM)) * _SPREAD) & _ITEM_MASK
+        cells[place] = (cell & ~_ITEM_MASK) | mixed
 
 
 @njit(cache=True, nogil=True)
@@ -401,7 +404,8 @@ def _keep_top(seed, tally, end, scratch, ids, counts):  # type: ignore[no-untype
             size = wanted
         keys[:size].sort()
     for place in range(size):
-        ids[place] = ((keys[place] * _GATHER) & _ITEM_MASK) ^ salt
+        mixed = (keys[place] * _GATHER) & _ITEM_MASK
+        ids[place] = (((mixed ^ (mixed >> _HALF_ITEM)) * _GATHER) & _ITEM_MASK) ^ salt
         counts[place] = (_LAST - keys[place]) >> _ITEM_BITS
     ids[size:] = -1
     counts[size:] = 0

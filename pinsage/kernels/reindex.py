@@ -27,7 +27,8 @@ class Scratch:
     """Where one thread notes slots while it gives them out, kept from call to call.
 
     Sets of items are bits, which stay in the near caches where a number an item would not. Between
-    calls all sets are empty, and no call pays for more than the items that it met.
+    calls all sets are empty. A call pays for the items that it met, and for looking at a bit for
+    every 64 items there are, 64 of them at a time.
 
     Attributes:
         slots: The slot of each item met; anything for others, and 0 in one place more, which stands

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pinsage.base.arrays import map_array, read_array
+from pinsage.base.arrays import map_array, read_array, read_summed, write_summed
+from pinsage.base.errors import ArtifactError
 
 
 @pytest.fixture
@@ -74,3 +75,26 @@ def test_python_objects_are_refused(tmp_path: Path):
     for open_array in (read_array, map_array):
         with pytest.raises(ValueError, match=r"[Oo]bject"):
             open_array(path)
+
+
+def test_no_flipped_bit_of_a_summed_file_is_read(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.npy", np.arange(60, dtype=np.int32).reshape(20, 3)
+    write_summed(path, rows)
+    np.testing.assert_array_equal(read_summed(path), rows)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"rows\.npy: damaged"):
+            read_summed(path)
+    for cut in (0, 3, 4, 100, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ArtifactError, match="damaged"):
+            read_summed(path)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,)])
+def test_an_empty_array_is_summed_too(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write_summed(tmp_path / "rows.npy", np.zeros(shape, np.float32))
+    assert read_summed(tmp_path / "rows.npy").shape == shape

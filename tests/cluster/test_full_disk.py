@@ -12,6 +12,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.cluster.walkers import join_parts, part_path
 
 CHUNKS = [(0, 5), (5, 12)]
+CUTS = dict(zip(CHUNKS, (1, 2), strict=True))
 
 
 def write_parts(folder: Path, whole: np.ndarray) -> None:
@@ -30,7 +31,7 @@ def test_parts_of_processes_and_of_shards_are_joined_in_the_order_of_items(
 ) -> None:
     whole = np.arange(12 * width, dtype=np.int32).reshape(12, width)
     write_parts(tmp_path, whole)
-    join_parts(tmp_path, CHUNKS, 2, Draft(tmp_path), "neighbor_ids")
+    join_parts(tmp_path, CUTS, Draft(tmp_path), "neighbor_ids")
     np.save(tmp_path / "plain.npy", whole)
     assert (tmp_path / "neighbor_ids.npy").read_bytes() == (tmp_path / "plain.npy").read_bytes()
 
@@ -39,7 +40,7 @@ def test_a_part_that_is_gone_is_an_error(tmp_path: Path) -> None:
     write_parts(tmp_path, np.ones((12, 3), np.float32))
     part_path(tmp_path, "weights", CHUNKS[1], 1, 2).unlink()
     with pytest.raises(FileNotFoundError, match="weights-"):
-        join_parts(tmp_path, CHUNKS, 2, Draft(tmp_path), "weights")
+        join_parts(tmp_path, CUTS, Draft(tmp_path), "weights")
     assert not (tmp_path / "weights.npy").exists()
 
 
@@ -54,7 +55,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.cluster.walkers import join_parts
 parts, small = map(pathlib.Path, sys.argv[1:])
 try:
-    join_parts(parts, [(0, 5), (5, 12)], 2, Draft(small), "neighbor_ids")
+    join_parts(parts, {(0, 5): 1, (5, 12): 2}, Draft(small), "neighbor_ids")
 except OSError as error:
     print(error, list(small.iterdir()))
 """

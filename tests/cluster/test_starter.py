@@ -67,6 +67,9 @@ def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
     assert config.train.minibatch.fresh_pairs is None
     assert config.hard_negatives is None
     assert config.train.minibatch.max_hard_negatives == 0
+    seen_in_part = starter_settings(replace(guess, is_seen_whole=False))
+    assert seen_in_part["hard_negatives"]
+    assert seen_in_part["train"]["minibatch"]["max_hard_negatives"] == 6
 
 
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:

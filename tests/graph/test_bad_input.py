@@ -238,13 +238,16 @@ CASES = {
         {"edges.0.weight": "weight"},
         [
             "edges.parquet: 'weight' is null, or not a finite number above 0 that float32 can "
-            "hold in 5 of 6 rows, first at row 1 ('0.0'); fill in numbers from 1e-45 to 3.4e38",
+            "hold in 5 of 6 rows, first at row 1 ('0.0'); fill in positive numbers, up to 3.4e38",
         ],
     ),
     "weights that float32 cannot hold": (
         {"edges": EDGES | {"weight": [1.0, 1e300, 1e-300, 1.0, 1.0, 1.0]}},
         {"edges.0.weight": "weight"},
-        ["edges.parquet: 'weight' is null, or not a finite number above 0 that float32 can hold"],
+        [
+            "edges.parquet: 'weight' is null, or not a finite number above 0 that float32 can hold "
+            "in 2 of 6 rows"
+        ],
     ),
     "weights that are text": (
         {"edges": EDGES | {"weight": ["1"] * 6}},

@@ -159,7 +159,7 @@ def test_pairs_are_split_by_time_only_where_edges_have_times(guess, edges_have_t
 )
 def test_a_context_whose_key_is_of_a_wrong_type_is_not_passed_over(guess, users) -> None:
     edges = {"id": text_keys() * 2, "user_id": users, "position": [1, 2] * NUM_ITEMS}
-    with pytest.raises(DataError, match=r"user_id \(.* not of text or whole numbers; .*'position'"):
+    with pytest.raises(DataError, match=r"not of text or whole numbers: user_id \(.*'position'"):
         guess({"id": text_keys()}, edges)
     found = guess({"id": text_keys()}, edges, context="position").data.edges[0]
     assert found.context == "position"
@@ -168,8 +168,22 @@ def test_a_context_whose_key_is_of_a_wrong_type_is_not_passed_over(guess, users)
 def test_what_happened_once_in_a_life_or_over_it_is_no_time_of_an_edge(guess) -> None:
     edges = {"id": text_keys(), "board": ["x", "y"] * (NUM_ITEMS // 2)}
     born = pa.array(range(NUM_ITEMS), pa.date32())
-    for more in ({"lifetime_value": np.linspace(0, 1, NUM_ITEMS)}, {"birthdate": born}):
-        assert guess({"id": text_keys()}, edges | more).data.edges[0].timestamp is None
+    for more in (
+        {"lifetime_value": np.linspace(0, 1, NUM_ITEMS)},
+        {"birthdate": born},
+        {"date_of_birth": ["1990-05-01"] * NUM_ITEMS},
+        {"birth_year": [1990] * NUM_ITEMS},
+    ):
+        (found,) = guess({"id": text_keys()}, edges | more).data.edges
+        assert (found.context, found.timestamp) == ("board", None)
+
+
+@pytest.mark.parametrize("name", ["view_time", "lastReadTime", "session_time"])
+def test_a_name_of_a_duration_may_be_one_of_times_by_its_values(guess, name) -> None:
+    edges = {"id": text_keys(), "board": ["x", "y"] * (NUM_ITEMS // 2)}
+    for least, timestamp in ((0, None), (1_700_000_000, name)):
+        times = {name: np.arange(NUM_ITEMS) + least}
+        assert guess({"id": text_keys()}, edges | times).data.edges[0].timestamp == timestamp
 
 
 def test_why_a_column_is_no_context_is_told(guess, tmp_path) -> None:

@@ -50,19 +50,18 @@ def test_top_visited_of_many_items_equals_counting_and_sorting(num_neighbors, or
     assert (counts[0, len(expected) :] == 0).all()
 
 
-def test_equal_counts_favour_no_item():
-    # 64 items are met once each: a neighborhood of 8 is a fair draw of them, seed by seed.
-    num_seeds, num_items = 20_000, 64
+def test_equal_counts_favor_no_item_and_no_pair():
+    # 1,024 items are met once each: a neighborhood of 64 is a fair draw of them, seed by seed.
+    num_seeds, num_items, kept = 4_000, 1_024, 64
     visited = np.tile(np.arange(100, 100 + num_items, dtype=np.int32), (num_seeds, 1))
-    ids, _ = top_visited(visited, np.arange(1_000, 1_000 + num_seeds), 8)
-    drawn = np.bincount(ids.ravel() - 100, minlength=num_items)
-    expected = num_seeds * 8 / num_items
-    assert np.abs(drawn / expected - 1).max() < 0.1
-    together = np.zeros((num_items, num_items))
-    for row in ids - 100:
-        together[np.ix_(row, row)] += 1
-    pairs = together[np.triu_indices(num_items, 1)]
-    assert pairs.max() < 4 * num_seeds * 8 * 7 / (num_items * (num_items - 1))
+    ids, _ = top_visited(visited, np.arange(5_000, 5_000 + num_seeds), kept)
+    is_drawn = np.zeros((num_seeds, num_items))
+    np.put_along_axis(is_drawn, ids - 100, 1, axis=1)
+    assert np.abs(is_drawn.mean(axis=0) * num_items / kept - 1).max() < 0.3
+    chance = kept * (kept - 1) / (num_items * (num_items - 1))
+    for distance in (1, 2, 3, 16, 255, 256, 512, 513):
+        together = (is_drawn * np.roll(is_drawn, distance, axis=1)).mean()
+        assert together == pytest.approx(chance, rel=0.06), distance
 
 
 def test_rows_of_one_call_do_not_leak_into_each_other():
