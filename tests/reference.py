@@ -68,11 +68,12 @@ def walk_neighborhoods(
 def top_visited(visits, seed, num_neighbors):
     """(item, count) by count descending, then in the seed's own order, without the seed."""
     visit_counts = Counter(item for item in visits if item != seed)
-    salt = _splitmix((int(seed) + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    salt = _splitmix((int(seed) + 1) * 0x9E3779B97F4A7C15 % 2**64) % 2**32
 
     def last_to_first(pair):
-        mixed = (pair[0] ^ salt) * 0x9E3779B97F4A7C15 % 2**40
-        return -pair[1], (mixed ^ mixed >> 20) * 0x9E3779B97F4A7C15 % 2**40
+        high, low = divmod(pair[0], 2**32)
+        mixed = (low ^ salt) * 0x9E3779B1 % 2**32
+        return -pair[1], high, (mixed ^ mixed >> 16) * 0x9E3779B1 % 2**32
 
     return sorted(visit_counts.items(), key=last_to_first)[:num_neighbors]
 

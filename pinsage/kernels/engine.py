@@ -44,18 +44,19 @@ _THREE = np.uint64(3)
 _HALF_WORD = np.uint64(32)
 
 # A cell is `(2**24 - 1 - count) << 40 | item`: ascending, by count descending. Most items of a
-# neighborhood are met equally often: each seed puts those in an order of its own, by a hash in the
-# item's place that can be undone, or a catalog's first items would be near everything.
+# neighborhood are met equally often: each seed puts those in an order of its own, by a hash of the
+# lower 32 bits that can be undone, or a catalog's first items would be near everything.
 _ITEM_BITS = np.uint64(40)
-_HALF_ITEM = np.uint64(20)
+_LOW_MASK = np.uint64(2**32 - 1)
+_HALF_LOW = np.uint64(16)
 _ITEM_MASK = np.uint64(2**40 - 1)
 _ONCE_MORE = np.uint64(1 << 40)
 _NEVER = np.uint64((2**24 - 1) << 40)
 _ONCE = np.uint64((2**24 - 2) << 40)
 _LAST = np.uint64(2**64 - 1)
-_SPREAD = np.uint64(0xB97F4A7C15)
-_GATHER = np.uint64(0xE19937733D)
-"""What undoes it: their product is 1 modulo 2**40."""
+_SPREAD = np.uint64(0x9E3779B1)
+_GATHER = np.uint64(0xE8B2F51)
+"""What undoes it: their product is 1 modulo 2**32."""
 # Place 0 of the cells is that of free slots, place 1 is the seed's own.
 _FIRST_PLACE = np.uint64(2)
 
@@ -316,32 +317,35 @@ def _count_below(cells, end, limit):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _salt(seed):  # type: ignore[no-untyped-def]
-    return _mix((np.uint64(seed) + _ONE) * ITEM_STRIDE) & _ITEM_MASK
+    return _mix((np.uint64(seed) + _ONE) * ITEM_STRIDE) & _LOW_MASK
 
 
 @njit(cache=True, nogil=True)
 def _spread_ties(cells, end, salt):  # type: ignore[no-untyped-def]
+    """Put ties in the seed's order; give the number of items met more than once."""
+    often = _ZERO
     for place in range(_FIRST_PLACE, end):
         cell = cells[place]
-        mixed = ((cell ^ salt) * _SPREAD) & _ITEM_MASK
-        mixed = ((mixed ^ (mixed >> _HALF_ITEM)) * _SPREAD) & _ITEM_MASK
-        cells[place] = (cell & ~_ITEM_MASK) | mixed
+        mixed = (((cell ^ salt) & _LOW_MASK) * _SPREAD) & _LOW_MASK
+        mixed = ((mixed ^ (mixed >> _HALF_LOW)) * _SPREAD) & _LOW_MASK
+        cells[place] = (cell & ~_LOW_MASK) | mixed
+        often += np.uint64(cell < _ONCE)
+    return often
 
 
 @njit(cache=True, nogil=True)
-def _limit_of_top(cells, end, wanted):  # type: ignore[no-untyped-def]
+def _limit_of_top(cells, end, often, wanted):  # type: ignore[no-untyped-def]
     """Find a limit that the `wanted` smallest cells, and not many others, lie below."""
-    often = _count_below(cells, end, _ONCE)
     if often >= wanted:
         return _ONCE
     distinct = end - _FIRST_PLACE
     if distinct <= wanted + _SLACK:
         return _NEVER
-    # Most items are visited once, and only the smallest of them are wanted. They are spread evenly,
-    # so the first guess at the largest of them is right; else it is bisected.
+    # Most items are visited once, and only the smallest of them are wanted. They are spread evenly
+    # over 32 bits, so the first guess at the largest of them is right; else it is bisected.
     more = wanted - often
     low, high = _ZERO, _ITEM_MASK
-    guess = high // (distinct - often) * (more + more // np.uint64(4) + np.uint64(8))
+    guess = _LOW_MASK // (distinct - often) * (more + more // np.uint64(4) + np.uint64(8))
     guess = min(guess, high)
     while True:
         found = _count_below(cells, end, _ONCE | guess)
@@ -389,8 +393,8 @@ def _keep_top(seed, tally, end, scratch, ids, counts):  # type: ignore[no-untype
     cells = tally[1]
     keys, ranks, ordered = scratch
     wanted, salt = np.uint64(ids.size), _salt(seed)
-    _spread_ties(cells, end, salt)
-    limit = _limit_of_top(cells, end, wanted)
+    often = _spread_ties(cells, end, salt)
+    limit = _limit_of_top(cells, end, often, wanted)
     size = _ZERO
     for place in range(_FIRST_PLACE, end):
         keys[size] = cells[place]
@@ -404,8 +408,10 @@ def _keep_top(seed, tally, end, scratch, ids, counts):  # type: ignore[no-untype
             size = wanted
         keys[:size].sort()
     for place in range(size):
-        mixed = (keys[place] * _GATHER) & _ITEM_MASK
-        ids[place] = (((mixed ^ (mixed >> _HALF_ITEM)) * _GATHER) & _ITEM_MASK) ^ salt
+        key = keys[place]
+        mixed = ((key & _LOW_MASK) * _GATHER) & _LOW_MASK
+        mixed = ((mixed ^ (mixed >> _HALF_LOW)) * _GATHER) & _LOW_MASK
+        ids[place] = (key & _ITEM_MASK & ~_LOW_MASK) | (mixed ^ salt)
         counts[place] = (_LAST - keys[place]) >> _ITEM_BITS
     ids[size:] = -1
     counts[size:] = 0
