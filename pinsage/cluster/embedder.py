@@ -8,7 +8,7 @@ ends with the same bytes as one that was not.
 import logging
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -199,8 +199,7 @@ def _run_passes(
     exchange = Exchange(spec.folder)
     passes = embedder.passes()
     if not exchange.is_open:
-        holds = embedder.holds if marks.may_be_copied else embedder.holds_part
-        _drop_marks_without_rows(marks, holds, passes)
+        _drop_marks_without_rows(marks, embedder, passes)
     marks.note_place()
     if not here:
         exchange.keep_only_shared_marks()
@@ -230,19 +229,23 @@ def _run_passes(
     return receipts
 
 
-def _drop_marks_without_rows(
-    marks: Marks, holds: Callable[..., bool], passes: Sequence[Pass]
-) -> None:
+def _drop_marks_without_rows(marks: Marks, embedder: Embedder, passes: Sequence[Pass]) -> None:
     """Drop the marks of chunks that are not there as their receipts say.
 
+    Files to be published are always looked at; rows between passes only in what may be a copy.
     Where a pass lacks rows that is done as a whole, so are those gone that it was made from: all
     begins anew then.
     """
+    looks_at_rows = marks.may_be_copied
     done = [each.name for each in passes if marks.receipt(each.name) is not None]
     for number, name in enumerate(each.name for each in passes[: len(done) + 1]):
         for chunk, receipt in marks.chunks(name):
             # Of what a pass before the last one that is done has made, files are dropped.
-            if holds(name, *chunk, receipt, may_lack_files=number + 1 < len(done)):
+            may_lack_files = number + 1 < len(done)
+            if embedder.holds_part(name, *chunk, receipt) and (
+                not looks_at_rows
+                or embedder.holds(name, *chunk, receipt, may_lack_files=may_lack_files)
+            ):
                 continue
             _log.warning(
                 "embed: %s: rows %d to %d were lost or damaged, and are made again", name, *chunk

@@ -210,7 +210,7 @@ class Embedder:
         *,
         may_lack_files: bool = False,
     ) -> bool:
-        """Tell whether what a chunk has made is there, as its receipt says.
+        """Tell whether the rows that a chunk has made are there, as its receipt says.
 
         In a copy that was taken while a job ran, marks may be newer than rows.
 
@@ -221,27 +221,14 @@ class Embedder:
             receipt: what `settle` gave.
             may_lack_files: files of rows that were dropped since count as whole.
         """
-        if not self.holds_part(name, start, stop, receipt):
-            return False
         checks = ((_digests, receipt.get("digests")), (_total, receipt.get("hidden")))
         return all(
             check(file.read()[start:stop]) == wanted if file.path.exists() else may_lack_files
             for file, (check, wanted) in zip(self.written_by(name), checks, strict=False)
         )
 
-    def holds_part(
-        self,
-        name: str,
-        start: int,
-        stop: int,
-        receipt: Mapping[str, Any],
-        *,
-        may_lack_files: bool = False,
-    ) -> bool:
-        """Tell whether what a chunk has made to be published is what its receipt says.
-
-        Of chunks that are not published themselves nothing is looked at; else as `holds`.
-        """
+    def holds_part(self, name: str, start: int, stop: int, receipt: Mapping[str, Any]) -> bool:
+        """Tell the same of the file that a chunk has made to be published, if it makes one."""
         part = self.part_of(name, start, stop)
         return part is None or (part.exists() and _sum_of(part) == receipt.get("part"))
 
