@@ -346,7 +346,6 @@ def _limit_of_top(cells, end, often, wanted):  # type: ignore[no-untyped-def]
     more = wanted - often
     low, high = _ZERO, _ITEM_MASK
     guess = _LOW_MASK // (distinct - often) * (more + more // np.uint64(4) + np.uint64(8))
-    guess = min(guess, high)
     while True:
         found = _count_below(cells, end, _ONCE | guess)
         if found < wanted:
