@@ -33,6 +33,7 @@ _DURATION = re.compile(
     r"|_(spent|elapsed|active|session|total|response)_?time_|_time_(spent|elapsed)_|_duration_"
 )
 """How long something took, not when it was."""
+_DATE_PARTS = {"year", "month", "week", "weekday", "day", "hour", "minute", "second"}
 _AMOUNTS = re.compile(r"(?!account)\w*(weight|count|quantity|rating|score|price|amount)s?")
 
 
@@ -150,12 +151,18 @@ class Glance:
     def key_like(self, *kinds: str) -> list[str]:
         """List the columns that may hold keys: neither times nor amounts by their names.
 
+        Nor are numbers that are a part of a date; as text, days may be contexts.
+
         Args:
             kinds: of such kinds; none stands for those that keys can be of, text and integer.
         """
         names = self.names(*(kinds or ("text", "integer")))
-        others = (_is_time, _is_amount, _is_birth)
+        others = (_is_time, _is_amount, _is_birth, self._is_date_part)
         return [name for name in names if not any(tells(name) for tells in others)]
+
+    def _is_date_part(self, name: str) -> bool:
+        words = set(_words(name))
+        return name in self.names("integer") and words != set() and words <= _DATE_PARTS
 
     def why_no_key(self, columns: Sequence[str]) -> str:
         """Write why some columns cannot be keys, for an error; empty if there are none."""
@@ -166,7 +173,7 @@ class Glance:
                 reason = "not in all files"
             elif " and " in self.type_of(name):
                 reason = "not of one type in all files"
-            elif _is_time(name) or _is_amount(name):
+            elif _is_time(name) or _is_amount(name) or self._is_date_part(name):
                 reason = "times or amounts by their names"
             reasons.setdefault(reason, []).append(name)
         return "".join(f"; {why}: {self.with_types(names)}" for why, names in reasons.items())
@@ -257,6 +264,11 @@ def _kind(found: pa.DataType) -> str:
     if (is_list or types.is_fixed_size_list(found)) and types.is_floating(found.value_type):
         return "vector"
     return "other" if types.is_nested(found) else "scalar"
+
+
+def has_word(column: str, word: str) -> bool:
+    """Tell whether a word is one of those that a column's name is made of."""
+    return word in _words(column)
 
 
 def _is_time(name: str) -> bool:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinsage.base.errors import DataError
-from pinsage.graph.glance import Glance, listed, names_a_key
+from pinsage.graph.glance import Glance, has_word, listed, names_a_key
 from pinsage.graph.guess_keys import is_text, matching_keys, repeats, share_of
 from pinsage.graph.schema import (
     ITEM_KEY,
@@ -34,7 +34,7 @@ _MOST_METADATA = 12
 _SHOWN = 5
 
 _TITLES = ("title", "name", "label")
-_IMAGES = ("image_url", "image", "picture", "thumbnail", "cover")
+_IMAGES = ("image_url", "image", "picture", "thumbnail", "cover", "poster", "img")
 
 
 @dataclass(frozen=True)
@@ -330,13 +330,21 @@ def _split(table: Glance) -> str | None:
 
 
 def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """Find the column that is called one of some names, else whose name begins with one."""
+    """Find the column that is called one of some names, else begins with one, else has its word."""
     for name in names:
-        for fits in (str.__eq__, str.startswith):
+        for fits in (_is_called, _begins_with, has_word):
             for column in columns:
-                if fits(column.lower(), name):
+                if fits(column, name):
                     return column
     return None
+
+
+def _is_called(column: str, name: str) -> bool:
+    return column.lower() == name
+
+
+def _begins_with(column: str, name: str) -> bool:
+    return column.lower().startswith(name)
 
 
 def _group_names(columns: Sequence[str], used: Iterable[str]) -> dict[str, str]:

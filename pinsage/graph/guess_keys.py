@@ -7,6 +7,8 @@ from pinsage.base.errors import DataError
 from pinsage.graph.glance import Glance, listed
 
 _MOST = 0.5
+_NEARLY = 0.1
+"""Of columns none of which holds keys alone, how far the runner-up must be behind."""
 
 
 def matching_keys(
@@ -55,8 +57,9 @@ def matching_keys(
             f"{items.path} ({items.with_types(items.columns)}){why}; say with --key and --item "
             "which they are: text or whole numbers"
         )
-    if len(best) > 1 and best[0][0] == best[1][0]:
-        fitting = [f"--key {k} --item {c}" for share, k, c in best if share == best[0][0]]
+    least = best[0][0] - (_NEARLY if best[0][0] < 1 else 0)
+    fitting = [f"--key {key} --item {column}" for share, key, column in best if share >= least]
+    if len(fitting) > 1:
         raise DataError(
             f"several columns of {edges.path} could be the items of {items.path}; say which with "
             f"one of: {' | '.join(fitting)}"

@@ -281,3 +281,24 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"items.parquet: cannot be read as Parquet"):
         guess_tables(str(path), str(path), None, Told())
+
+
+def test_columns_that_nearly_fit_are_asked_for(guess) -> None:
+    # Numbers of users and of items overlap, and some items are in the edges alone.
+    numbers = np.arange(NUM_ITEMS)
+    edges = {
+        "artistID": np.append(numbers, 1_000_000),
+        "userID": np.append(numbers // 2, 1_000_000),
+        "day": np.append(numbers % 2, 1),
+    }
+    with pytest.raises(DataError, match=r"--key id --item userID \| --key id --item artistID$"):
+        guess({"id": numbers}, edges)
+    (found,) = guess({"id": numbers}, edges, item="artistID").data.edges
+    assert (found.item, found.context) == ("artistID", "userID")
+
+
+@pytest.mark.parametrize("name", ["movie_title", "productName", "TITLE", "name of it", "label_en"])
+def test_a_title_is_found_by_a_word_of_its_name(guess, name) -> None:
+    items = {"id": text_keys(), "colour": text_keys(), name: text_keys()}
+    edges = {"id": text_keys() * 2, "board": ["a", "b"] * NUM_ITEMS}
+    assert guess(items, edges).data.items.title == name
