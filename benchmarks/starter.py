@@ -119,6 +119,23 @@ def _dense(folder: Path) -> Guess:
     )
 
 
+def _sessions(folder: Path) -> Guess:
+    """Texts and times: 800 users who come to five places each of a hidden circle of 1,000 items.
+
+    From each place they take eight steps to items near the last one.
+    """
+    rng = np.random.default_rng(0)
+    circle = rng.permutation(1000)
+    steps = rng.integers(1, 6, (800, 5, 8)) * rng.choice([-1, 1], (800, 5, 8))
+    places = (rng.integers(0, 1000, (800, 5, 1)) + np.cumsum(steps, axis=2)).reshape(800, 40)
+    keys = np.array([f"page {number}" for number in range(1000)])
+    users = np.repeat(np.arange(800), 40)
+    starts = rng.integers(1_600_000_000, 1_700_000_000, (800, 1))
+    times = (starts + np.arange(40) * 60).ravel()
+    taken = keys[circle[places % 1000]].ravel()
+    return _written(folder, {"page": keys}, {"page": taken, "user": users, "viewed_at": times})
+
+
 def _written(folder: Path, items: dict[str, object], edges: dict[str, object]) -> Guess:
     pq.write_table(pa.table(items), folder / "items.parquet")
     pq.write_table(pa.table(edges), folder / "edges.parquet")
@@ -129,6 +146,7 @@ DATA_SETS: dict[str, Callable[[Path], Guess]] = {
     "smoke": _bundled("smoke", pairs=True),
     "sparse": _sparse,
     "dense": _dense,
+    "sessions": _sessions,
     "openclipart": _bundled("openclipart", pairs=True, npy=("visual", "text_384")),
     "openclipart, no pairs": _bundled("openclipart", pairs=False, npy=("visual", "text_384")),
     "awesome, no text": _bundled("awesome", pairs=False),

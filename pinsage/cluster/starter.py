@@ -27,6 +27,10 @@ _STEPS_AN_EPOCH = 30
 _FEWEST_STEPS = 60
 """Few edges are gone through more often, until there are so many."""
 
+_ENOUGH_IN_A_ROW = 10_000
+"""Edges with times, from which on an item and the next one of its context teach more than any two
+items of one context do; of fewer, or of few an item, these are too few different pairs."""
+
 _MANY_EDGES = 50_000_000
 _MANY_PAIRS = 1_000_000
 _HELD_OUT_SHARE = 0.1
@@ -62,22 +66,23 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
     layers = 2 if edges < _SPARSE * items else 1
     minibatch: dict[str, Any] = {
         "size": size,
-        "shared_negatives": _between(items // 4, 50, 1000),
+        "shared_negatives": _between(items // 4, min(items, 500), 1000),
         "max_hard_negatives": 6,
         "fresh_pairs": "",
     }
-    if guess.num_pairs is not None and not guess.has_shared_contexts:
-        # There is nothing to draw pairs from.
+    if _takes_train_pairs(guess, is_sparse=layers > 1):
         minibatch["fresh_pairs"] = None
-    pairs = guess.num_pairs if minibatch["fresh_pairs"] is None else edges
-    steps_an_epoch = max(int((pairs or 0) * (1 - 2 * _HELD_OUT_SHARE)) // size, 1)
+    pairs = edges
+    if minibatch["fresh_pairs"] is None and guess.num_pairs is not None:
+        pairs = guess.num_pairs
+    steps_an_epoch = max(int(pairs * (1 - 2 * _HELD_OUT_SHARE)) // size, 1)
     if layers > 1 and edges > _MANY_PAIRS:
         minibatch["num_neighbors"] = 10
     widest = 512 if edges <= _MANY_EDGES else 128
     settings: dict[str, Any] = {
         "graph": {
             "structure": {
-                "width": _between(_power_of_two(items / 4), 8, widest),
+                "width": _between(_power_of_two(items), 8, widest),
                 "item_power": 0.3,
                 "context_power": 0.3,
             }
@@ -104,6 +109,15 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
     if held_out * _HELD_OUT_SHARE > _ENOUGH_HELD_OUT:
         settings["evaluate"] = {"max_pairs": _ENOUGH_HELD_OUT}
     return settings
+
+
+def _takes_train_pairs(guess: Guess, *, is_sparse: bool) -> bool:
+    """Tell whether to train on the train pairs, not on any two items of one context."""
+    if guess.num_pairs is not None:
+        # Contexts of one item give none.
+        return not guess.has_shared_contexts
+    has_times = guess.data.edges[0].timestamp is not None
+    return has_times and not is_sparse and guess.num_edges >= _ENOUGH_IN_A_ROW
 
 
 def recipe_text(name: str, guess: Guess) -> str:
@@ -136,7 +150,11 @@ def recipe_text(name: str, guess: Guess) -> str:
     if settings["hard_negatives"] is None:
         comments["hard_negatives"] = "None: walks reach no other item."
     if settings["train"]["minibatch"]["fresh_pairs"] is None:
-        comments["train"] = "Pairs are those of the table: no context has two items to draw from."
+        comments["train"] = (
+            "Pairs are an item and the next one of its context, by time."
+            if guess.num_pairs is None
+            else "Pairs are those of the table: no context has two items to draw from."
+        )
     elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [

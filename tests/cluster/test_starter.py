@@ -72,6 +72,30 @@ def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
     assert seen_in_part["train"]["minibatch"]["max_hard_negatives"] == 6
 
 
+@pytest.mark.parametrize(
+    ("num_items", "timestamp", "num_pairs", "fresh"),
+    [
+        (300, "at", None, None),
+        (300, None, None, ""),
+        (300, "at", 90, ""),
+        (15_000, "at", None, ""),
+        (299, "at", None, ""),
+    ],
+)
+def test_next_items_are_trained_on_where_many_edges_have_times(
+    num_items, timestamp, num_pairs, fresh
+) -> None:
+    guess = tables(num_items, 20_000 if num_items != 299 else 9_999, num_pairs)
+    (edges,) = guess.data.edges
+    timed = edges.model_copy(update={"timestamp": timestamp})
+    guess = replace(guess, data=guess.data.model_copy(update={"edges": (timed,)}))
+    text = recipe_text("mine", guess)
+    assert yaml.safe_load(text)["train"]["minibatch"]["fresh_pairs"] == fresh
+    assert ("# Pairs are an item and the next one of its context, by time.\n" in text) == (
+        fresh is None
+    )
+
+
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
     sizes = [starter_settings(tables(items, items * 20)) for items in (100, 10_000, 10_000_000)]
     ranks = [one["hard_negatives"]["last_rank"] for one in sizes]
@@ -79,7 +103,7 @@ def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
     widths = [one["graph"]["structure"]["width"] for one in sizes]
     assert ranks == [20, 200, 5000]
     assert batches == [256, 4096, 8192]
-    assert widths == [16, 512, 128]
+    assert widths == [64, 512, 128]
 
 
 def test_a_recipe_that_is_there_stays(tmp_path) -> None:
