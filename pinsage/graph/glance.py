@@ -204,10 +204,15 @@ class Glance:
 
     def weight(self) -> str | None:
         """Find a column called a weight, of numbers above 0."""
-        for name in self.names("integer", "float", "scalar"):
-            if _words(name) in (["weight"], ["weights"]) and self._are_positive(name):
-                return name
-        return None
+        return next(filter(self._are_positive, self._called_weights()), None)
+
+    def odd_weight(self) -> str | None:
+        """Find a column called a weight that cannot be one: null, 0 or below in some row."""
+        return next((n for n in self._called_weights() if not self._are_positive(n)), None)
+
+    def _called_weights(self) -> list[str]:
+        numbers = self.names("integer", "float", "scalar")
+        return [name for name in numbers if _words(name) in (["weight"], ["weights"])]
 
     def _are_positive(self, column: str) -> bool:
         try:

@@ -120,7 +120,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     )
     unused = [
         _unused(items_table, _used_of_items(data.items)),
-        _unused(edges_table, {item, context, timestamp, weight}),
+        _unused(edges_table, {item, context, timestamp, weight}) + _why_no_weight(edges_table),
     ]
     if pairs_table and described:
         used = {described.query, described.positive, described.split, described.timestamp}
@@ -154,6 +154,11 @@ def _unused(table: Glance, used: Collection[str | None]) -> str:
     left = [name for name in table.columns if name not in used]
     more = ", ..." if len(left) > _MOST_METADATA else ""
     return f"{table.path}: {table.with_types(left[:_MOST_METADATA])}{more}" if left else ""
+
+
+def _why_no_weight(edges: Glance) -> str:
+    odd = edges.odd_weight()
+    return f"; {odd} is no weight, since not every row has a number above 0" if odd else ""
 
 
 def _filled(path: str) -> Glance:

@@ -180,8 +180,9 @@ def test_a_column_of_weights_is_taken_if_it_can_be(guess, weights) -> None:
     edges = {"id": text_keys() * 2, "board": ["x", "y"] * NUM_ITEMS}
     (found,) = guess({"id": text_keys()}, edges | {"weight": weights * NUM_ITEMS}).data.edges
     assert (found.context, found.weight) == ("board", "weight")
-    (found,) = guess({"id": text_keys()}, edges | {"weight": [0, 1] * NUM_ITEMS}).data.edges
-    assert found.weight is None
+    refused = guess({"id": text_keys()}, edges | {"weight": [0, 1] * NUM_ITEMS})
+    assert refused.data.edges[0].weight is None
+    assert "weight is no weight, since not every row has a number above 0" in refused.unused[0]
 
 
 def test_pairs_of_whole_floats_are_pairs_of_keys(guess) -> None:
