@@ -114,10 +114,19 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
 def _takes_train_pairs(guess: Guess, *, is_sparse: bool) -> bool:
     """Tell whether to train on the train pairs, not on any two items of one context."""
     if guess.num_pairs is not None:
-        # Contexts of one item give none.
-        return not guess.has_shared_contexts
+        # Contexts of one item give none; a few pairs are soon known by heart.
+        return not guess.has_shared_contexts or guess.num_pairs > guess.num_edges
     has_times = guess.data.edges[0].timestamp is not None
     return has_times and not is_sparse and guess.num_edges >= _ENOUGH_IN_A_ROW
+
+
+def _whose_pairs(guess: Guess) -> str:
+    """Say which train pairs there are, and why they are taken."""
+    if guess.num_pairs is None:
+        return "an item and the next one of its context, by time"
+    if guess.has_shared_contexts:
+        return "those of the table: they are more than the edges"
+    return "those of the table: no context has two items to draw from"
 
 
 def recipe_text(name: str, guess: Guess) -> str:
@@ -150,11 +159,7 @@ def recipe_text(name: str, guess: Guess) -> str:
     if settings["hard_negatives"] is None:
         comments["hard_negatives"] = "None: walks reach no other item."
     if settings["train"]["minibatch"]["fresh_pairs"] is None:
-        comments["train"] = (
-            "Pairs are an item and the next one of its context, by time."
-            if guess.num_pairs is None
-            else "Pairs are those of the table: no context has two items to draw from."
-        )
+        comments["train"] = f"Pairs are {_whose_pairs(guess)}."
     elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
     parts += [

@@ -77,12 +77,13 @@ def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:
     [
         (300, "at", None, None),
         (300, None, None, ""),
-        (300, "at", 90, ""),
+        (300, "at", 20_000, ""),
+        (300, "at", 20_001, None),
         (15_000, "at", None, ""),
         (299, "at", None, ""),
     ],
 )
-def test_next_items_are_trained_on_where_many_edges_have_times(
+def test_train_pairs_are_trained_on_where_there_are_enough(
     num_items, timestamp, num_pairs, fresh
 ) -> None:
     guess = tables(num_items, 20_000 if num_items != 299 else 9_999, num_pairs)
@@ -91,9 +92,8 @@ def test_next_items_are_trained_on_where_many_edges_have_times(
     guess = replace(guess, data=guess.data.model_copy(update={"edges": (timed,)}))
     text = recipe_text("mine", guess)
     assert yaml.safe_load(text)["train"]["minibatch"]["fresh_pairs"] == fresh
-    assert ("# Pairs are an item and the next one of its context, by time.\n" in text) == (
-        fresh is None
-    )
+    by_time = "# Pairs are an item and the next one of its context, by time.\n" in text
+    assert by_time == (fresh is None and num_pairs is None)
 
 
 def test_settings_grow_with_the_tables_up_to_a_bound() -> None:
