@@ -335,13 +335,13 @@ def _split(table: Glance) -> str | None:
 
 
 def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """Find the column that is called one of some names, else begins with one, else has its word."""
-    for name in names:
-        for fits in (_is_called, _begins_with, has_word):
-            for column in columns:
-                if fits(column, name):
-                    return column
-    return None
+    """Find the column that is called one of some names or begins with one, else has one as a word.
+
+    Earlier names go before later ones.
+    """
+    ways = [(name, fits) for name in names for fits in (_is_called, _begins_with)]
+    ways += [(name, has_word) for name in names]
+    return next((column for name, fits in ways for column in columns if fits(column, name)), None)
 
 
 def _is_called(column: str, name: str) -> bool:

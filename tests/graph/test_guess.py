@@ -303,3 +303,9 @@ def test_a_title_is_found_by_a_word_of_its_name(guess, name) -> None:
     items = {"id": text_keys(), "colour": text_keys(), name: text_keys()}
     edges = {"id": text_keys() * 2, "board": ["a", "b"] * NUM_ITEMS}
     assert guess(items, edges).data.items.title == name
+
+
+def test_a_word_of_a_name_counts_after_the_names_themselves(guess) -> None:
+    items = {"id": text_keys(), "job_title": text_keys(), "name": text_keys()}
+    edges = {"id": text_keys() * 2, "board": ["a", "b"] * NUM_ITEMS}
+    assert guess(items, edges).data.items.title == "name"
