@@ -339,8 +339,8 @@ def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
     Earlier names go before later ones.
     """
-    ways = [(name, fits) for name in names for fits in (_is_called, _begins_with)]
-    ways += [(name, has_word) for name in names]
+    by_name = [(name, fits) for name in names for fits in (_is_called, _begins_with)]
+    ways = [*by_name, *((name, has_word) for name in names)]
     return next((column for name, fits in ways for column in columns if fits(column, name)), None)
 
 
