@@ -18,8 +18,8 @@ _MOST_ITEMS = 2**32 - 1
 _NUMBERS_PER_LINE = np.uint64(16)
 _WORD = 64
 
-_ROWS_AHEAD = np.uint64(16)
-_NOTES_AHEAD = np.uint64(64)
+_LINES_AHEAD = np.uint64(96)
+"""Cache lines of table rows that are under way at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Scratch:
             raise ValueError(
                 f"minibatches are of at most {_MOST_ITEMS:,} items; found {num_items:,}"
             )
-        words = num_items // _WORD + 1
+        words_of_words = num_items // _WORD**2 + 1
         return cls(
             slots=np.zeros(num_items + 1, np.int32),
-            known=np.zeros(words, np.uint64),
-            met=np.zeros(words, np.uint64),
-            words_met=np.zeros(words // _WORD + 1, np.uint64),
+            known=np.zeros(words_of_words * _WORD, np.uint64),
+            met=np.zeros(words_of_words * _WORD, np.uint64),
+            words_met=np.zeros(words_of_words, np.uint64),
         )
 
     @property
@@ -160,12 +160,13 @@ def layers_from_table(
         raise ValueError("seeds must not repeat an id; found otherwise")
     sets = (scratch.known, scratch.met, scratch.words_met)
     rows_of_ids, rows_of_weights = table_ids.reshape(-1), table_weights.reshape(-1)
+    last = table_ids.dtype.type(min(scratch.num_items - 1, np.iinfo(table_ids.dtype).max))
     layers: list[Layer] = []
     count = seeds.size
     for _ in range(num_layers):
         neighbors = np.empty((count, table_ids.shape[1]), np.int32)
         weights = np.empty(neighbors.shape, np.float32)
-        if not _meet_neighbors(ids, rows_of_ids, neighbors, *sets[1:], scratch.num_items):
+        if not _meet_neighbors(ids, rows_of_ids, neighbors, last, *sets[1:]):
             scratch.clear()
             _explain_neighbors(ids[:count], table_ids)
         num_sources = _number(ids, count, *sets, scratch.slots)
@@ -237,6 +238,11 @@ def _meet(ids, met, words_met):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _rows_ahead(width):  # type: ignore[no-untyped-def]
+    return _LINES_AHEAD // (width // _NUMBERS_PER_LINE + np.uint64(2))
+
+
+@njit(cache=True, nogil=True)
 def _ask_for_row(table, at, width):  # type: ignore[no-untyped-def]
     for column in range(np.uint64(0), width, _NUMBERS_PER_LINE):
         prefetch_far(table, at + column)
@@ -244,31 +250,38 @@ def _ask_for_row(table, at, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _meet_neighbors(ids, table_ids, neighbors, met, words_met, num_items):  # type: ignore[no-untyped-def]
-    """Copy the neighbors' ids, and `num_items` for none; False if some are of no item.
+def _meet_neighbors(ids, table_ids, neighbors, last, met, words_met):  # type: ignore[no-untyped-def]
+    """Meet the neighbors of the first ids; False if one is above the `last` item, or below -1.
 
     The table's rows are asked for some rows ahead. Nothing branches on what a neighbor is, which
-    nobody can predict.
+    nobody can predict. Where there are fewer words than neighbors, all of them are looked at later.
     """
     num_rows, width = np.uint64(neighbors.shape[0]), np.uint64(neighbors.shape[1])
-    copied, limit = neighbors.reshape(-1), np.uint64(num_items)
-    strangers = False
+    copied, none = neighbors.reshape(-1), np.uint64(last) + np.uint64(1)
+    ahead = _rows_ahead(width)
+    few = num_rows * width < np.uint64(met.size)
+    if not few:
+        words_met[:] = ~np.uint64(0)
     for row in range(num_rows):
-        if row + _ROWS_AHEAD < num_rows:
-            _ask_for_row(table_ids, np.uint64(ids[row + _ROWS_AHEAD]) * width, width)
+        if row + ahead < num_rows:
+            _ask_for_row(table_ids, np.uint64(ids[row + ahead]) * width, width)
         start, at = row * width, np.uint64(ids[row]) * width
+        strangers = False
         for column in range(width):
-            told = np.int64(table_ids[at + column])
-            is_item = np.uint64(told) < limit
-            strangers |= (not is_item) & (told != -1)
-            item = np.uint64(told) if is_item else limit
+            told = table_ids[at + column]
+            strangers |= (told > last) | (told < -1)
             # Ids of up to 32 bits, whatever a signed one of them stands for.
-            copied[start + column] = np.int32(item)
-            word = item >> np.uint64(6)
-            met[word] |= np.uint64(1) << (item & np.uint64(63))
-            words_met[word >> np.uint64(6)] |= np.uint64(1) << (word & np.uint64(63))
-    met[limit >> np.uint64(6)] &= ~(np.uint64(1) << (limit & np.uint64(63)))
-    return not strangers
+            copied[start + column] = np.int32(min(np.uint64(np.int64(told)), none))
+        if strangers:
+            return False
+        for column in range(width):
+            item = np.uint64(np.uint32(copied[start + column]))
+            met[item >> np.uint64(6)] |= np.uint64(1) << (item & np.uint64(63))
+            if few:
+                word = item >> np.uint64(6)
+                words_met[word >> np.uint64(6)] |= np.uint64(1) << (word & np.uint64(63))
+    met[none >> np.uint64(6)] &= ~(np.uint64(1) << (none & np.uint64(63)))
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -297,20 +310,17 @@ def _number(ids, count, known, met, words_met, slots):  # type: ignore[no-untype
 def _name_neighbors(neighbors, slots):  # type: ignore[no-untyped-def]
     """Put slots in the place of ids."""
     named = neighbors.reshape(-1)
-    size = np.uint64(named.size)
-    for place in range(size):
-        if place + _NOTES_AHEAD < size:
-            prefetch_far(slots, np.uint64(np.uint32(named[place + _NOTES_AHEAD])))
+    for place in range(np.uint64(named.size)):
         named[place] = slots[np.uint64(np.uint32(named[place]))]
 
 
 @njit(cache=True, nogil=True)
 def _copy_weights(ids, table_weights, weights):  # type: ignore[no-untyped-def]
     num_rows, width = np.uint64(weights.shape[0]), np.uint64(weights.shape[1])
-    copied = weights.reshape(-1)
+    copied, ahead = weights.reshape(-1), _rows_ahead(width)
     for row in range(num_rows):
-        if row + _ROWS_AHEAD < num_rows:
-            _ask_for_row(table_weights, np.uint64(ids[row + _ROWS_AHEAD]) * width, width)
+        if row + ahead < num_rows:
+            _ask_for_row(table_weights, np.uint64(ids[row + ahead]) * width, width)
         start, at = row * width, np.uint64(ids[row]) * width
         for column in range(width):
             copied[start + column] = table_weights[at + column]

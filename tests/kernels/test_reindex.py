@@ -70,19 +70,24 @@ def test_layers_from_a_table_equal_looking_each_neighbor_up(ids, table, num_laye
     assert is_clean(scratch)
 
 
-def test_more_rows_than_are_read_ahead_give_the_same_layers():
+@pytest.mark.parametrize("num_items", [300, 4_095, 4_096, 20_000])
+@pytest.mark.parametrize("num_seeds", [3, 60])
+def test_many_neighbors_and_few_give_the_same_layers_as_looking_each_up(num_items, num_seeds):
+    # Sixty rows are more than are asked for ahead; three of them have fewer neighbors than there
+    # are words of bits for 4,096 items.
     rng = np.random.default_rng(4)
-    table = rng.integers(-1, 300, (300, 17)).astype(np.int32)
+    table = rng.integers(-1, num_items, (num_items, 17)).astype(np.int32)
     weights = rng.random(table.shape).astype(np.float32)
-    scratch = Scratch.of(300)
+    scratch = Scratch.of(num_items)
     # What one call leaves in the scratch must mean nothing to the next.
-    for seeds in np.split(rng.permutation(300)[:60], 3):
+    for seeds in np.split(rng.permutation(num_items)[: 3 * num_seeds], 3):
         layers, ids = layers_from_table(seeds, table, weights, num_layers=2, scratch=scratch)
         expected, expected_ids = reference.layers_from_table(seeds, table, 2)
         np.testing.assert_array_equal(ids, expected_ids)
         for layer, (slots, _) in zip(layers, expected, strict=True):
             np.testing.assert_array_equal(layer.neighbors, slots)
             np.testing.assert_array_equal(layer.weights, weights[ids[: len(slots)]])
+        assert is_clean(scratch)
 
 
 @pytest.mark.parametrize(
