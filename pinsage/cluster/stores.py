@@ -58,7 +58,8 @@ class StoreConfig(Config):
     stores, and gives the one process all."""
     visits_per_round: PositiveInt = 2**25
     """Visits that the seeds of a shard may make in walks that go together; fewer where they would
-    fill half of Ray's object store. Each takes about 12 bytes of memory, times one more than a
+    fill half of Ray's object store, twice as many on a single node with more stores than cores,
+    where half as many go at a time. Each takes about 12 bytes of memory, times one more than a
     store's threads. Larger rounds send fewer messages, smaller ones suit the caches better."""
     max_attempts: PositiveInt = 5
     """How often to walk from the same items, if stores are lost meanwhile."""
@@ -71,7 +72,8 @@ class Share:
     Attributes:
         threads: cores that it walks with.
         under_way: walks that move at a time: one more than threads, for while all threads work,
-            another walk's messages travel.
+            another walk's messages travel. Where one node's stores outnumber its cores, one of them
+            works while another waits, and fewer and larger walks send fewer messages.
         visits: visits of its seeds in walks that go together.
     """
 
@@ -242,9 +244,11 @@ def share_of(num_shards: int, config: StoreConfig) -> Share:
     cores = int(min(node.get("CPU", 1) for node in nodes))
     threads = config.threads or max(cores // stores_a_node, 1)
     object_store_bytes = min(node["object_store_memory"] for node in nodes)
-    under_way = threads + 1
+    is_crowded = len(nodes) == 1 and stores_a_node > cores
+    under_way = threads if is_crowded else threads + 1
     fitting = int(object_store_bytes / 2 / _BYTES_A_VISIT / under_way / stores_a_node)
-    return Share(threads, under_way, max(min(fitting, config.visits_per_round), 1))
+    most = config.visits_per_round * (threads + 1) // under_way
+    return Share(threads, under_way, max(min(fitting, most), 1))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numba import njit
 from pinsage.kernels.engine import ITEM_STRIDE, NEXT_DRAW, STEP_STRIDE, WALK_STRIDE
 from pinsage.kernels.intrinsics import multiply_high, prefetch_far
 
-BLOCK = 512
+BLOCK = 1_024
 """Walkers moved together: what they ask for stays in the second-level cache until it is read."""
 
 BLOCK_OF_GROUPS = 1_024
@@ -75,28 +75,41 @@ def _hash_first_draws(origin, draw):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _has_room(num, outbox):  # type: ignore[no-untyped-def]
+    """Tell whether so many more rows fit into every shard's part of an outbox."""
+    free, ends = outbox[-2], outbox[-1]
+    fits = True
+    for shard in range(free.size):
+        fits &= ends[shard] - free[shard] >= np.uint64(num)
+    return fits
+
+
+@njit(cache=True, nogil=True)
 def depart(  # type: ignore[no-untyped-def]
-    by_chance, graph, draws, shards, shard, first_row, num_seeds, num_walks, groups, walks, totals
+    by_chance, graph, draws, shards, shard, first_row, num_seeds, num_walks, groups, walks
 ):
     """Choose the first context of every walk of a shard's seeds.
 
-    Walks of a seed that go to one context form a group. Writes groups (seed, counted from the
-    batch's first; the seed's degree; context; how many walks) and the walk numbers group by group;
-    adds to `totals` the groups and the walks of every shard. Returns how many there are of both.
+    Walks of a seed that go to one context form a group. Groups leave by the outbox `groups` (seed,
+    counted from the batch's first; the seed's degree; the context's row; how many walks), and the
+    walk numbers group by group by the outbox `walks`. Returns how many seeds it did.
     """
     words, edges = graph
-    seeds, degrees, nodes, sizes = groups
+    seeds, degrees, rows, sizes, group_free, _ = groups
+    numbers, walk_free, _ = walks
     first, key, _, _, _ = draws
     count, _ = shards
     places, drawn = np.empty(num_walks, np.uint32), np.empty(num_walks, np.uint64)
     # Even and odd walks are counted apart: fewer additions wait for the one before.
-    at = np.zeros((2, num_walks + 1), np.uint32)
-    num_groups, num_walkers = _ZERO, _ZERO
-    for row in range(first_row, first_row + num_seeds):
-        seed = row * count + shard
-        ahead = min(row + _TWO, np.uint64(words.size) - _ONE)
+    at = np.zeros((2, num_walks + 1), np.uint64)
+    for done in range(num_seeds):
+        if not (_has_room(num_walks, groups) and _has_room(num_walks, walks)):
+            return np.int64(done)
+        own_row = np.uint64(first_row + done)
+        seed = own_row * count + shard
+        ahead = min(own_row + _TWO, np.uint64(words.size) - _ONE)
         prefetch_far(edges, words[ahead] >> _DEGREE_BITS)
-        start, degree = words[row] >> _DEGREE_BITS, words[row] & _DEGREE_MASK
+        start, degree = words[own_row] >> _DEGREE_BITS, words[own_row] & _DEGREE_MASK
         if degree == _ZERO:
             continue
         origin = _mix(key + (seed + _ONE) * ITEM_STRIDE)
@@ -111,67 +124,32 @@ def depart(  # type: ignore[no-untyped-def]
                 place = place * _TWO + np.uint64(not own)
             places[walk] = place
             if not single:
-                at[walk & _ONE, place] += np.uint32(1)
+                at[walk & _ONE, place] += _ONE
         num_places = np.uint64(num_walks) if single else wanted
-        filled = _ZERO
         for place in range(num_places):
             chosen = np.uint64(places[place]) if single else place
-            evens = np.uint64(at[0, place])
-            size = _ONE if single else evens + np.uint64(at[1, place])
+            evens = at[0, place]
+            size = _ONE if single else evens + at[1, place]
             position = start + chosen
             if by_chance:
                 position = _THREE * (start + (chosen >> _ONE)) + (chosen & _ONE)
-            node = np.uint64(edges[position])
-            seeds[num_groups] = seed - first
-            degrees[num_groups] = degree
-            nodes[num_groups] = node
-            sizes[num_groups] = size
-            _, to = _place(node, shards)
-            totals[0, to] += np.int64(size > _ZERO)
-            totals[1, to] += np.int64(size)
-            num_groups += np.uint64(size > _ZERO)
+            row, shard_of_context = _place(np.uint64(edges[position]), shards)
+            group = group_free[shard_of_context]
+            seeds[group] = seed - first
+            degrees[group] = degree
+            rows[group] = row
+            sizes[group] = size
+            group_free[shard_of_context] = group + np.uint64(size > _ZERO)
+            filled = walk_free[shard_of_context]
             at[0, place] = filled
             at[1, place] = filled + evens
-            filled += size
+            walk_free[shard_of_context] = filled + size
         for walk in range(np.uint64(num_walks)):
             place = walk if single else np.uint64(places[walk])
-            walks[num_walkers + np.uint64(at[walk & _ONE, place])] = walk
-            at[walk & _ONE, place] += np.uint32(1)
+            numbers[at[walk & _ONE, place]] = walk
+            at[walk & _ONE, place] += _ONE
         at[:, :num_places] = 0
-        num_walkers += np.uint64(num_walks)
-    return num_groups, num_walkers
-
-
-@njit(cache=True, nogil=True)
-def sort_groups(num_groups, groups, walks, shards, group_at, walk_at, sorted_groups, sorted_walks):  # type: ignore[no-untyped-def]
-    """Group what departs by the shard of its context; contexts become rows of that shard.
-
-    `group_at` and `walk_at` hold where each shard's part begins; they are moved to its end.
-    """
-    seeds, degrees, nodes, sizes = groups
-    to_seeds, to_degrees, to_rows, to_sizes = sorted_groups
-    taken = _ZERO
-    for group in range(num_groups):
-        row, shard = _place(np.uint64(nodes[group]), shards)
-        to = np.uint64(group_at[shard])
-        to_seeds[to] = seeds[group]
-        to_degrees[to] = degrees[group]
-        to_rows[to] = row
-        to_sizes[to] = sizes[group]
-        group_at[shard] += 1
-        size = np.uint64(sizes[group])
-        to = np.uint64(walk_at[shard])
-        for place in range(size):
-            sorted_walks[to + place] = walks[taken + place]
-        walk_at[shard] += np.int64(size)
-        taken += size
-
-
-@njit(cache=True, nogil=True)
-def _has_room(num, outbox):  # type: ignore[no-untyped-def]
-    """Tell whether so many more rows fit into every shard's part of an outbox."""
-    free, ends = outbox[-2], outbox[-1]
-    return (ends - free).min() >= num
+    return num_seeds
 
 
 @njit(cache=True, nogil=True)

@@ -89,7 +89,7 @@ class _Outbox:
 
     def __init__(self, num: int, dtypes: Sequence[np.dtype[Any]], num_shards: int) -> None:
         """Make room for `num` rows that are spread over the shards."""
-        room = num if num_shards == 1 else min(num, num // num_shards * 9 // 8 + 4 * rounds.BLOCK)
+        room = num if num_shards == 1 else min(num, num // num_shards * 9 // 8 + 2 * rounds.BLOCK)
         self._begins = np.arange(num_shards, dtype=np.uint64) * np.uint64(room)
         self._free, self._ends = self._begins.copy(), self._begins + np.uint64(room)
         self._arrays = tuple(np.empty(room * num_shards, dtype) for dtype in dtypes)
@@ -158,44 +158,26 @@ class ShardWalk:
         small = _smallest(num_walks, np.uint8, np.uint16)
         words = packed.items.words[self._first_row : self._first_row + self._num_seeds]
         degrees = words & np.uint64(0xFFFFFF)
-        most = int(np.minimum(degrees * np.uint64(1 + packed.by_chance), num_walks).sum()) + 1
-        groups = (
-            np.empty(most, np.uint32),
-            np.empty(most, np.uint32),
-            np.empty(most, packed.items.edges.dtype),
-            np.empty(most, small),
-        )
-        walks = np.empty(int((degrees > 0).sum()) * num_walks, small)
-        totals = np.zeros((2, count), np.int64)
-        num_groups, _ = rounds.depart(
-            packed.by_chance,
-            packed.items,
-            self._draws(0),
-            self._shards,
-            np.uint64(packed.shard),
-            np.uint64(self._first_row),
-            np.uint64(self._num_seeds),
-            num_walks,
-            groups,
-            walks,
-            totals,
-        )
-        by_shard = tuple(np.empty(int(num_groups), array.dtype) for array in groups)
-        walks_by_shard = np.empty_like(walks)
-        group_ends, walk_ends = np.cumsum(totals, axis=1)
-        rounds.sort_groups(
-            num_groups,
-            groups,
-            walks,
-            self._shards,
-            group_ends - totals[0],
-            walk_ends - totals[1],
-            by_shard,
-            walks_by_shard,
-        )
-        parts = [_cut(array, group_ends) for array in by_shard]
-        parts.append(_cut(walks_by_shard, walk_ends))
-        departures = [Departures(*arrays) for arrays in zip(*parts, strict=True)]
+        most = int(np.minimum(degrees * np.uint64(1 + packed.by_chance), num_walks).sum())
+        group_types = (np.uint32, np.uint32, packed.items.edges.dtype, small)
+        groups = _Outbox(most, [np.dtype(kind) for kind in group_types], count)
+        walks = _Outbox(int((degrees > 0).sum()) * num_walks, [np.dtype(small)], count)
+        done = 0
+        while done < self._num_seeds:
+            done += rounds.depart(
+                packed.by_chance,
+                packed.items,
+                self._draws(0),
+                self._shards,
+                np.uint64(packed.shard),
+                self._first_row + done,
+                self._num_seeds - done,
+                num_walks,
+                groups.with_room(num_walks),
+                walks.with_room(num_walks),
+            )
+        parts = zip(groups.parts(), walks.parts(), strict=True)
+        departures = [Departures(*of_groups, *of_walks) for of_groups, of_walks in parts]
         self._departed = [(part.seeds, part.sizes) for part in departures]
         return departures
 
@@ -382,10 +364,6 @@ def walk_in_turn(
 def _turn(sent: list[Any]) -> list[Any]:
     """From what each shard sent to what each shard gets."""
     return [list(parts) for parts in zip(*sent, strict=True)]
-
-
-def _cut(array: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    return np.split(array, ends[:-1])
 
 
 def _smallest(most: int, *types: type[np.unsignedinteger[Any]]) -> type[np.unsignedinteger[Any]]:

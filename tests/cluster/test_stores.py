@@ -9,7 +9,7 @@ import ray
 
 from pinsage.base.errors import ArtifactError, ShardUnavailableError, WalkLostError
 from pinsage.cluster.store_actor import Kept, Store
-from pinsage.cluster.stores import RemoteFeatures, Share, StoreConfig, Stores, open_stores
+from pinsage.cluster.stores import RemoteFeatures, Share, StoreConfig, Stores, open_stores, share_of
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.features import FeatureShard
 from pinsage.sampling.messages import SeedRange
@@ -65,6 +65,39 @@ def test_an_answer_lost_with_its_node_is_asked_for_again(monkeypatch: pytest.Mon
     )
     assert stores.open() == 7
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stores", "expected"),
+    [
+        ([2], 1, Share(threads=2, under_way=3, visits=1_000)),
+        ([2], 2, Share(threads=1, under_way=2, visits=1_000)),
+        # Here one store works while another waits; twice as many visits, half as many at a time.
+        ([2], 4, Share(threads=1, under_way=1, visits=2_000)),
+        # Messages between nodes take time, which more walks fill.
+        ([2, 2], 8, Share(threads=1, under_way=2, visits=1_000)),
+        # The smallest node counts, and one without cores not at all.
+        ([16, 4, 0], 2, Share(threads=4, under_way=5, visits=1_000)),
+    ],
+)
+def test_stores_share_out_the_cores_of_the_smallest_node(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[int], stores: int, expected: Share
+) -> None:
+    alive = [
+        {"Alive": True, "Resources": {"CPU": cores, "object_store_memory": 2**32}}
+        for cores in nodes
+    ]
+    monkeypatch.setattr("pinsage.cluster.stores.ray.nodes", lambda: alive)
+    assert share_of(stores, StoreConfig(visits_per_round=1_000)) == expected
+
+
+def test_visits_under_way_fill_half_of_the_smallest_object_store_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 2, "object_store_memory": 64_000}}
+    monkeypatch.setattr("pinsage.cluster.stores.ray.nodes", lambda: [node])
+    # Eight bytes a visit, of two walks under way in each of two stores.
+    assert share_of(2, StoreConfig()).visits == 64_000 // 2 // 8 // 2 // 2
 
 
 def test_a_killed_store_comes_back_and_a_walk_it_had_a_part_in_is_known_to_be_lost(
