@@ -15,8 +15,8 @@ from pinsage.kernels.intrinsics import (
 _LINE = 16
 _LINE_FLOATS = np.uint64(_LINE)
 
-_FLOATS_AHEAD = 3_072
-"""How much is asked for ahead of what is copied: some 200 cache lines."""
+_FLOATS_AHEAD = 4_096
+"""How much is asked for ahead of what is copied: 256 cache lines."""
 
 _SMALL_BYTES = 2**20
 """Below this, threads cost more than they bring."""
