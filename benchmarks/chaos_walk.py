@@ -55,7 +55,12 @@ def _write_recipe(folder: Path, num_items: int) -> Path:
         "graph": {"num_shards": _NUM_SHARDS},
         "walk": {"num_walks": 200, "num_neighbors": 50, "items_per_chunk": _ITEMS_PER_CHUNK},
         "hard_negatives": None,
-        "stores": {"mode": "sharded", "max_attempts": 20},
+        "stores": {
+            "mode": "sharded",
+            "max_attempts": 20,
+            # One chunk goes at a time, so that most of them are done before the last kill.
+            "visits_per_round": 200 * 2 * _ITEMS_PER_CHUNK // _NUM_SHARDS,
+        },
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")

@@ -150,7 +150,11 @@ def write_recipe(scene: Scene) -> None:
         "hard_negatives": {
             "first_rank": 20, "last_rank": 60, "num_walks": 100, "num_candidates": 8,
         },
-        "stores": {"mode": "sharded", "request_timeout_s": 120, "max_attempts": 20},
+        "stores": {
+            "mode": "sharded", "request_timeout_s": 120, "max_attempts": 20,
+            # About one chunk goes at a time.
+            "visits_per_round": 100 * 8 * scene.size.items // 30 // NUM_WORKERS,
+        },
         "model": {"num_layers": 2, "projected_width": 64, "embedding_width": 32},
         "train": {
             "minibatch": {"size": 256, "shared_negatives": 64, "max_hard_negatives": 2},

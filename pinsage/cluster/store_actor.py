@@ -31,7 +31,7 @@ from pinsage.sampling.messages import Arrivals, Departures, Message, SeedRange, 
 from pinsage.sampling.rounds import PackedShard, ShardWalk
 
 Token = tuple[int, int, int]
-"""Names one walk: the first item of its chunk, the attempt at that chunk, the walk's number."""
+"""Names one walk: the first item of its batch, the attempt at that batch, the walk's number."""
 
 _MALLOC = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
@@ -48,6 +48,14 @@ class Kept:
 
     num_neighbors: int
     columns: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A store's rows of one chunk of items: how many, and the files they go to, by array."""
+
+    num_rows: int
+    paths: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -127,23 +135,28 @@ class Store:
             self._rows[token] = rows
             return len(ids)
 
-    def write(self, tokens: Sequence[Token], paths: Mapping[str, Path]) -> None:
-        """Write the rows of some walks, one file a name, and forget them.
+    def write(self, tokens: Sequence[Token], parts: Sequence[Part]) -> None:
+        """Write the rows of some walks, chunk after chunk, and forget them.
 
         Args:
             tokens: the walks in order of their seeds.
-            paths: names of arrays to the files they go to.
+            parts: the chunks that the seeds are of, in order.
         """
         if any(token not in self._rows for token in tokens):
             raise self._lost()
         rows = [self._rows[token] for token in tokens]
-        num_rows = sum(len(part["weights"]) for part in rows if "weights" in part)
-        for name, path in paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts = [part[name] for part in rows if name in part]
-            whole = np.concatenate(parts) if parts else np.empty((num_rows, 0), np.int32)
-            write_summed(path, whole)
-            shared.push(path)
+        num_rows = sum(part.num_rows for part in parts)
+        names = list(parts[0].paths)
+        found = {name: [row[name] for row in rows if name in row] for name in names}
+        nothing = [np.empty((num_rows, 0), np.int32)]
+        whole = {name: np.concatenate(found[name] or nothing) for name in names}
+        first = 0
+        for part in parts:
+            for name, path in part.paths.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_summed(path, whole[name][first : first + part.num_rows])
+                shared.push(path)
+            first += part.num_rows
         self.forget(tokens[0][0])
         shard_tag = str(self._shard)
         metrics.count("walk_items_total", num_rows)
@@ -153,7 +166,7 @@ class Store:
         metrics.tell_traffic()
 
     def forget(self, start: int) -> None:
-        """Drop what is left of walks from a chunk of items."""
+        """Drop what is left of walks from a batch of items."""
         for held in (self._walks, self._own, self._rows):
             # Listed at once: other threads of this actor put walks in meanwhile.
             for token in list(held):

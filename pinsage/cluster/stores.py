@@ -21,7 +21,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pinsage.base.config import Config
 from pinsage.base.errors import ShardUnavailableError, WalkLostError
 from pinsage.cluster.placement import place_in, spread
-from pinsage.cluster.store_actor import Kept, StoreActor, Token
+from pinsage.cluster.store_actor import Kept, Part, StoreActor, Token
 from pinsage.graph import Graph
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.features import FeatureShard
@@ -153,14 +153,14 @@ class Stores:
         del sent
         return sum(self.get(calls))
 
-    def write(self, tokens: Sequence[Token], paths: Sequence[Mapping[str, Path]]) -> None:
+    def write(self, tokens: Sequence[Token], parts: Sequence[Sequence[Part]]) -> None:
         """Have every store write its rows of some walks; see `Store.write`."""
         self.get([
-            actor.write.remote(tokens, own) for actor, own in zip(self.actors, paths, strict=True)
+            actor.write.remote(tokens, own) for actor, own in zip(self.actors, parts, strict=True)
         ])
 
     def forget(self, start: int) -> None:
-        """Drop what stores still hold of a chunk's walks."""
+        """Drop what stores still hold of a batch's walks."""
         self.get([actor.forget.remote(start) for actor in self.actors])
 
     def get(self, calls: Sequence[Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """The neighborhood table: handing out chunks of items, to one process or to the shards' stores."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from pinsage.base.machine import memory_bytes
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.cluster import metrics
 from pinsage.cluster.placement import place_beside_caller
-from pinsage.cluster.store_actor import Kept, Token
+from pinsage.cluster.store_actor import Kept, Part, Token
 from pinsage.cluster.stores import LOST, StoreConfig, Stores, open_stores
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
 from pinsage.graph.choice import ChoiceConfig
+from pinsage.graph.partition import num_ids_in
 from pinsage.kernels.packing import PackedAdjacency
 from pinsage.sampling.messages import SeedRange, ranges_of
 from pinsage.sampling.neighborhood import HardNegativeConfig, WalkConfig, pack_graph, walk_chunk
@@ -225,9 +226,10 @@ def _walk_by_rounds(
     with open_stores(task.graph, task.walk.choice, config) as stores:
         pool = ThreadPoolExecutor(stores.share.under_way)
         try:
+            batches = batches_of(todo, _most_together(task, stores))
             walks = [
-                pool.submit(_walk_again_if_lost, task, stores, chunk, folder, config.max_attempts)
-                for chunk in todo
+                pool.submit(_walk_again_if_lost, task, stores, batch, folder, config.max_attempts)
+                for batch in batches
             ]
             for walk in walks:
                 advance(walk.result())
@@ -238,39 +240,77 @@ def _walk_by_rounds(
 
 
 def _walk_again_if_lost(
-    task: WalkTask, stores: Stores, chunk: Chunk, folder: Path, max_attempts: int
+    task: WalkTask, stores: Stores, batch: Sequence[Chunk], folder: Path, max_attempts: int
 ) -> int:
-    """Walk one chunk; a store that is lost meanwhile comes back elsewhere, with the same shard."""
+    """Walk one batch; a store that is lost meanwhile comes back elsewhere, with the same shard."""
+    first, stop = batch[0][0], batch[-1][1]
     for attempt in range(max_attempts):
         try:
             if attempt:
                 stores.open()
-                stores.forget(chunk[0])
-            _walk_chunk(task, stores, chunk, folder, attempt)
+                stores.forget(first)
+            _walk_batch(task, stores, batch, folder, attempt)
         except LOST as error:
             if stores.is_stopped:
                 raise
             _log.warning(
                 "a store was lost; walking again from items %d to %d (%s)",
-                *chunk,
+                first,
+                stop,
                 type(error).__name__,
             )
         else:
-            return chunk[1] - chunk[0]
+            return stop - first
     raise ResourceError(
-        f"stores were lost in each of {max_attempts} walks from items {chunk[0]} to {chunk[1]}; "
+        f"stores were lost in each of {max_attempts} walks from items {first} to {stop}; "
         "look at their nodes' memory, lower stores.visits_per_round, or raise stores.max_attempts"
     )
 
 
-def _walk_chunk(task: WalkTask, stores: Stores, chunk: Chunk, folder: Path, attempt: int) -> None:
-    num_shards = len(stores.actors)
+def _walk_batch(
+    task: WalkTask, stores: Stores, batch: Sequence[Chunk], folder: Path, attempt: int
+) -> None:
+    num_shards, first = len(stores.actors), batch[0][0]
     tokens: list[Token] = []
-    for whole, kept in task.walks(*chunk):
+    for whole, kept in task.walks(first, batch[-1][1]):
         for seeds in ranges_of(whole, num_shards=num_shards, visits_per_shard=stores.share.visits):
-            tokens.append((chunk[0], attempt, len(tokens)))
+            tokens.append((first, attempt, len(tokens)))
             stores.walk(tokens[-1], seeds, kept)
-    stores.write(tokens, [_parts(folder, chunk, shard, num_shards) for shard in range(num_shards)])
+    parts = [
+        [
+            Part(
+                num_ids_in(shard, num_shards, stop) - num_ids_in(shard, num_shards, start),
+                _parts(folder, (start, stop), shard, num_shards),
+            )
+            for start, stop in batch
+        ]
+        for shard in range(num_shards)
+    ]
+    stores.write(tokens, parts)
+
+
+def _most_together(task: WalkTask, stores: Stores) -> int:
+    """How many items' longest walks may go together."""
+    visits = max(seeds.num_walks * seeds.walk_length for seeds, _ in task.walks(0, 0))
+    return stores.share.visits // visits * len(stores.actors)
+
+
+def batches_of(chunks: Iterable[Chunk], most_items: int) -> list[list[Chunk]]:
+    """Put chunks together that follow each other, up to so many items.
+
+    Walks by rounds send a message from every shard to every other one, and a few large ones cost
+    less than many small ones.
+
+    >>> batches_of([(0, 2), (2, 4), (4, 6), (8, 10)], 4)
+    [[(0, 2), (2, 4)], [(4, 6)], [(8, 10)]]
+    """
+    batches: list[list[Chunk]] = []
+    for start, stop in chunks:
+        if batches and batches[-1][-1][1] == start and stop - batches[-1][0][0] <= most_items:
+            batches[-1].append((start, stop))
+        else:
+            batches.append([(start, stop)])
+    return batches
 
 
 def _parts(folder: Path, chunk: Chunk, shard: int, num_shards: int) -> Mapping[str, Path]:

@@ -1,5 +1,6 @@
 """What walks by rounds are asked for, and what shards send to each other."""
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -34,7 +35,7 @@ class SeedRange:
 
 
 def ranges_of(seeds: SeedRange, *, num_shards: int, visits_per_shard: int) -> list[SeedRange]:
-    """Cut a range so that the walks of each part can be numbered and held in memory.
+    """Cut a range into equal parts whose walks can be numbered and held in memory.
 
     Args:
         seeds: the whole range.
@@ -44,6 +45,8 @@ def ranges_of(seeds: SeedRange, *, num_shards: int, visits_per_shard: int) -> li
     most_visits = seeds.num_walks * seeds.walk_length
     size = max(visits_per_shard // most_visits, 1) * num_shards
     size = max(min(size, MAX_WALKERS >> seeds.walk_bits), 1)
+    num_seeds = seeds.stop - seeds.first
+    size = math.ceil(num_seeds / max(math.ceil(num_seeds / size), 1)) or 1
     return [
         replace(seeds, first=first, stop=min(first + size, seeds.stop))
         for first in range(seeds.first, seeds.stop, size)

@@ -53,7 +53,8 @@ class WalkConfig(Config):
     choice: ChoiceConfig = ChoiceConfig()
     """How walks, the long ones for hard negatives too, choose among a node's edges."""
     items_per_chunk: PositiveInt = 65_536
-    """Items walked by one call; a killed run repeats at most one chunk."""
+    """Items walked by one call; a killed run repeats at most one chunk, or, where stores walk by
+    rounds, what goes together by `stores.visits_per_round`."""
 
     @model_validator(mode="after")
     def _walks_can_be_counted(self) -> "WalkConfig":

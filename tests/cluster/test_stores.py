@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from pinsage.base.errors import ArtifactError, ShardUnavailableError, WalkLostError
-from pinsage.cluster.store_actor import Kept, Store
+from pinsage.cluster.store_actor import Kept, Part, Store
 from pinsage.cluster.stores import RemoteFeatures, Share, StoreConfig, Stores, open_stores, share_of
 from pinsage.graph.choice import ChoiceConfig
 from pinsage.graph.features import FeatureShard
@@ -108,7 +108,7 @@ def test_a_killed_store_comes_back_and_a_walk_it_had_a_part_in_is_known_to_be_lo
     os.kill(ray.get(stores.actors[1].process_id.remote()), signal.SIGKILL)
     stores.open()
     with pytest.raises(WalkLostError, match="shard 1 was started again while walks were"):
-        stores.write([(0, 0, 0)], [{}, {}])
+        stores.write([(0, 0, 0)], [[Part(0, {})], [Part(0, {})]])
     assert stores.walk((0, 1, 0), SEEDS, KEPT) == NUM_ITEMS
 
 
