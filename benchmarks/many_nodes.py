@@ -24,6 +24,7 @@ again. `--quick` is a small catalog, which one process walks and embeds on the o
 
 import json
 import logging
+import math
 import signal
 import sys
 import tempfile
@@ -152,8 +153,8 @@ def write_recipe(scene: Scene) -> None:
         },
         "stores": {
             "mode": "sharded", "request_timeout_s": 120, "max_attempts": 20,
-            # About one chunk goes at a time.
-            "visits_per_round": 100 * 8 * scene.size.items // 30 // NUM_WORKERS,
+            # One chunk goes at a time.
+            "visits_per_round": 100 * 8 * math.ceil(scene.size.items / 30 / NUM_WORKERS),
         },
         "model": {"num_layers": 2, "projected_width": 64, "embedding_width": 32},
         "train": {

@@ -58,8 +58,8 @@ class StoreConfig(Config):
     stores, and gives the one process all."""
     visits_per_round: PositiveInt = 2**25
     """Visits that the seeds of a shard may make in walks that go together; fewer where they would
-    fill half of Ray's object store, twice as many on a single node with more stores than cores,
-    where half as many go at a time. Each takes about 12 bytes of memory, times one more than a
+    fill half of Ray's object store, and more on a single node with more stores than cores, where
+    fewer walks go at a time. Each takes about 12 bytes of memory, times one more than a
     store's threads. Larger rounds send fewer messages, smaller ones suit the caches better."""
     max_attempts: PositiveInt = 5
     """How often to walk from the same items, if stores are lost meanwhile."""

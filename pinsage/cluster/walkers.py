@@ -1,6 +1,7 @@
 """The neighborhood table: handing out chunks of items, to one process or to the shards' stores."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 3_600.0
 _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_negatives"}
+_MOST_CHUNKS_TOGETHER = 16
 _UNIFORM_EDGE_BYTES = 12
 _CHANCE_EDGE_BYTES = 36
 
@@ -184,7 +186,7 @@ def packed_bytes(graph: Graph, choice: ChoiceConfig) -> int:
 def _walk_here(
     task: WalkTask,
     config: StoreConfig,
-    todo: Iterable[Chunk],
+    todo: Sequence[Chunk],
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
@@ -219,14 +221,14 @@ def _get(call: Any, start: int, stop: int) -> int:
 def _walk_by_rounds(
     task: WalkTask,
     config: StoreConfig,
-    todo: Iterable[Chunk],
+    todo: Sequence[Chunk],
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
     with open_stores(task.graph, task.walk.choice, config) as stores:
         pool = ThreadPoolExecutor(stores.share.under_way)
         try:
-            batches = batches_of(todo, _most_together(task, stores))
+            batches = batches_of(todo, _most_together(task, stores, todo))
             walks = [
                 pool.submit(_walk_again_if_lost, task, stores, batch, folder, config.max_attempts)
                 for batch in batches
@@ -289,10 +291,16 @@ def _walk_batch(
     stores.write(tokens, parts)
 
 
-def _most_together(task: WalkTask, stores: Stores) -> int:
-    """How many items' longest walks may go together."""
+def _most_together(task: WalkTask, stores: Stores, todo: Sequence[Chunk]) -> int:
+    """How many items go together: what a round holds of their longest walks.
+
+    But no more than leave all threads of a store something to do, nor than it can hold the rows of,
+    and write in time.
+    """
     visits = max(seeds.num_walks * seeds.walk_length for seeds, _ in task.walks(0, 0))
-    return stores.share.visits // visits * len(stores.actors)
+    a_round = stores.share.visits // visits * len(stores.actors)
+    a_thread = math.ceil(sum(stop - start for start, stop in todo) / stores.share.under_way)
+    return min(a_round, a_thread, _MOST_CHUNKS_TOGETHER * task.walk.items_per_chunk)
 
 
 def batches_of(chunks: Iterable[Chunk], most_items: int) -> list[list[Chunk]]:

@@ -28,14 +28,14 @@ class Scratch:
 
     Sets of items are bits, which stay in the near caches where a number an item would not. Between
     calls all sets are empty. A call pays for the items that it met, and for looking at a bit for
-    every 64 items there are, 64 of them at a time.
+    every 64 items there are, 64 of them at a time; with many neighbors, a word instead of a bit.
 
     Attributes:
         slots: The slot of each item met; anything for others, and 0 in one place more, which stands
             for a neighbor that is not there.
         known: The items that have a slot.
         met: The items met since slots were last given out.
-        words_met: Which words of `met` have a bit set.
+        words_met: Which words of `met` may have a bit set.
     """
 
     slots: Int32[np.ndarray, " items+1"]
@@ -161,12 +161,13 @@ def layers_from_table(
     sets = (scratch.known, scratch.met, scratch.words_met)
     rows_of_ids, rows_of_weights = table_ids.reshape(-1), table_weights.reshape(-1)
     last = table_ids.dtype.type(min(scratch.num_items - 1, np.iinfo(table_ids.dtype).max))
+    none = np.uint64(scratch.num_items)
     layers: list[Layer] = []
     count = seeds.size
     for _ in range(num_layers):
         neighbors = np.empty((count, table_ids.shape[1]), np.int32)
         weights = np.empty(neighbors.shape, np.float32)
-        if not _meet_neighbors(ids, rows_of_ids, neighbors, last, *sets[1:]):
+        if not _meet_neighbors(ids, rows_of_ids, neighbors, last, none, *sets[1:]):
             scratch.clear()
             _explain_neighbors(ids[:count], table_ids)
         num_sources = _number(ids, count, *sets, scratch.slots)
@@ -184,9 +185,9 @@ def _require_table(ids: np.ndarray, weights: np.ndarray, num_items: int) -> None
             f"the table must have a row of neighbors for each of the {num_items} items, and as many"
             f" weights; found ids of shape {ids.shape} and weights of shape {weights.shape}"
         )
-    if not np.issubdtype(ids.dtype, np.integer) or weights.dtype != np.float32:
+    if ids.dtype not in (np.int32, np.int64) or weights.dtype != np.float32:
         raise ValueError(
-            f"the table must be of integer ids and float32 weights; found {ids.dtype} and"
+            f"the table must be of int32 or int64 ids and float32 weights; found {ids.dtype} and"
             f" {weights.dtype}"
         )
     for name, array in (("ids", ids), ("weights", weights)):
@@ -250,15 +251,15 @@ def _ask_for_row(table, at, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _meet_neighbors(ids, table_ids, neighbors, last, met, words_met):  # type: ignore[no-untyped-def]
-    """Meet the neighbors of the first ids; False if one is above the `last` item, or below -1.
+def _meet_neighbors(ids, table_ids, neighbors, last, none, met, words_met):  # type: ignore[no-untyped-def]
+    """Meet the neighbors of the first ids, and copy their ids, `none` where there is no neighbor.
 
-    The table's rows are asked for some rows ahead. Nothing branches on what a neighbor is, which
-    nobody can predict. Where there are fewer words than neighbors, all of them are looked at later.
+    False if one is above the `last` item, or below -1. The table's rows are asked for some rows
+    ahead. Nothing branches on what a neighbor is, which nobody can predict. Where there are fewer
+    words than neighbors, all of them are looked at later.
     """
     num_rows, width = np.uint64(neighbors.shape[0]), np.uint64(neighbors.shape[1])
-    copied, none = neighbors.reshape(-1), np.uint64(last) + np.uint64(1)
-    ahead = _rows_ahead(width)
+    copied, ahead = neighbors.reshape(-1), _rows_ahead(width)
     few = num_rows * width < np.uint64(met.size)
     if not few:
         words_met[:] = ~np.uint64(0)

@@ -103,8 +103,6 @@ def depart(  # type: ignore[no-untyped-def]
     # Even and odd walks are counted apart: fewer additions wait for the one before.
     at = np.zeros((2, num_walks + 1), np.uint64)
     for done in range(num_seeds):
-        if not (_has_room(num_walks, groups) and _has_room(num_walks, walks)):
-            return np.int64(done)
         own_row = np.uint64(first_row + done)
         seed = own_row * count + shard
         ahead = min(own_row + _TWO, np.uint64(words.size) - _ONE)
@@ -112,6 +110,8 @@ def depart(  # type: ignore[no-untyped-def]
         start, degree = words[own_row] >> _DEGREE_BITS, words[own_row] & _DEGREE_MASK
         if degree == _ZERO:
             continue
+        if not (_has_room(num_walks, groups) and _has_room(num_walks, walks)):
+            return np.int64(done)
         origin = _mix(key + (seed + _ONE) * ITEM_STRIDE)
         wanted = degree * _TWO if by_chance else degree
         single = wanted > np.uint64(num_walks)

@@ -35,7 +35,7 @@ class SeedRange:
 
 
 def ranges_of(seeds: SeedRange, *, num_shards: int, visits_per_shard: int) -> list[SeedRange]:
-    """Cut a range into equal parts whose walks can be numbered and held in memory.
+    """Cut a range into nearly equal parts whose walks can be numbered and held in memory.
 
     Args:
         seeds: the whole range.

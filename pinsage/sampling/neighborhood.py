@@ -53,8 +53,9 @@ class WalkConfig(Config):
     choice: ChoiceConfig = ChoiceConfig()
     """How walks, the long ones for hard negatives too, choose among a node's edges."""
     items_per_chunk: PositiveInt = 65_536
-    """Items walked by one call; a killed run repeats at most one chunk, or, where stores walk by
-    rounds, what goes together by `stores.visits_per_round`."""
+    """Items walked by one call; a killed run repeats at most one chunk. Where stores walk by
+    rounds, as many chunks go together as `stores.visits_per_round` allows, up to 16, and a killed
+    run repeats what was under way."""
 
     @model_validator(mode="after")
     def _walks_can_be_counted(self) -> "WalkConfig":

@@ -119,6 +119,7 @@ TABLE = (np.full((NUM_ITEMS, 1), 3, np.int32), np.ones((NUM_ITEMS, 1), np.float3
         ([1], (TABLE[0][1:], TABLE[1][1:]), r"each of the 15 items.*ids of shape \(14, 1\)"),
         ([1], (TABLE[0], TABLE[1].T), r"weights of shape \(1, 15\)"),
         ([1], (TABLE[0], TABLE[1].astype(float)), "found int32 and float64"),
+        ([1], (TABLE[0].astype(np.uint8), TABLE[1]), "int32 or int64 ids.*found uint8 and float32"),
         ([1], tuple(np.tile(part, 2)[:, ::2] for part in TABLE), "row after row in memory"),
     ],
 )
