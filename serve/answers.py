@@ -380,20 +380,14 @@ class Answers:
         mask[list(live)] = self._filters.mask_of(rows, conditions)
         return mask
 
-    def _items_texts(self, item_ids: Sequence[int]) -> list[bytes]:
-        """The JSON objects of some items."""
-        live = self.items.live
-        if not live:
-            return self._texts.texts(item_ids)
-        found = [live.get(item_id) for item_id in item_ids]
-        return [
-            self._texts.text(item_id) if one is None else one.text
-            for item_id, one in zip(item_ids, found, strict=True)
-        ]
+    def _text(self, item_id: int) -> bytes:
+        """An item's JSON object."""
+        live = self.items.live.get(item_id)
+        return self._texts.text(item_id) if live is None else live.text
 
     def _similar_text(self, item_id: int, method: str, related: Related) -> bytes:
-        query, *others = self._items_texts([item_id, *related.item_ids])
-        return similar_text(query, method, scored_text(others, related.scores))
+        items = scored_text([self._text(other) for other in related.item_ids], related.scores)
+        return similar_text(self._text(item_id), method, items)
 
 
 def _is_quick(index: Index) -> bool:

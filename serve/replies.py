@@ -44,11 +44,6 @@ class ItemTexts:
             self._texts[item_id] = text
         return text
 
-    def texts(self, item_ids: Sequence[int]) -> list[bytes]:
-        """Give the JSON objects of some items."""
-        known = self._texts
-        return [known.get(item_id) or self.text(item_id) for item_id in item_ids]
-
 
 def scored_text(texts: Sequence[bytes], scores: Sequence[float]) -> bytes:
     """Write a JSON list of `ScoredItem` from the items' JSON objects and their scores."""
