@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_S = 3_600.0
 _ARRAYS = {"neighbor_ids": "ids", "weights": "weights", "hard_negatives": "hard_negatives"}
 _MOST_CHUNKS_TOGETHER = 16
+"""A store holds the rows of all of them, and writes three files for each in one call."""
+
 _UNIFORM_EDGE_BYTES = 12
 _CHANCE_EDGE_BYTES = 36
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import UInt, UInt32
@@ -46,11 +47,9 @@ def ranges_of(seeds: SeedRange, *, num_shards: int, visits_per_shard: int) -> li
     size = max(visits_per_shard // most_visits, 1) * num_shards
     size = max(min(size, MAX_WALKERS >> seeds.walk_bits), 1)
     num_seeds = seeds.stop - seeds.first
-    size = math.ceil(num_seeds / max(math.ceil(num_seeds / size), 1)) or 1
-    return [
-        replace(seeds, first=first, stop=min(first + size, seeds.stop))
-        for first in range(seeds.first, seeds.stop, size)
-    ]
+    num_parts = math.ceil(num_seeds / size)
+    cuts = [seeds.first + num_seeds * part // num_parts for part in range(num_parts)]
+    return [replace(seeds, first=first, stop=stop) for first, stop in pairwise([*cuts, seeds.stop])]
 
 
 class Message:
