@@ -11,6 +11,7 @@ from jaxtyping import Bool
 
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.retrieval import Index
+from pinsage.retrieval.approximate import FaissIndex
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
 from serve.describing import description
@@ -67,7 +68,7 @@ class Answers:
         self._evidence = Evidence(generation.graph, generation.neighborhoods, self.items)
         self.embedder = Embedder(generation)
         self.maker = Maker(catalog, self._filters, self.embedder)
-        self._is_quick = _is_quick(generation.index)
+        self._is_quick = is_quick(generation.index)
         self._methods = methods_of(generation, max_feature_bytes=config.max_feature_bytes)
         self._watched: WatchedIndex | None = None
         if metrics is not None:
@@ -103,7 +104,7 @@ class Answers:
         }
         index = other._by_embedding.index
         is_long = isinstance(index, LiveIndex) and index.fresh_bytes > _QUICK_BYTES
-        other._is_quick = _is_quick(self._generation.index) and not is_long
+        other._is_quick = is_quick(self._generation.index) and not is_long
         return other
 
     @property
@@ -390,6 +391,9 @@ class Answers:
         return similar_text(self._text(item_id), method, items)
 
 
-def _is_quick(index: Index) -> bool:
+def is_quick(index: Index) -> bool:
     """Say whether a search takes a moment: it looks at few vectors, or there are few."""
+    if isinstance(index, FaissIndex):
+        # A GPU may be searching already, and does one search at a time.
+        return not index.on_gpu and index.share_read * index.vectors.nbytes <= _QUICK_BYTES
     return not isinstance(index, ExactIndex) or index.vectors.nbytes <= _QUICK_BYTES

@@ -110,14 +110,15 @@ class WriteLog:
             try:
                 if torn:
                     self._cut(handle, torn)
+                if self._read_bytes == 0:
+                    # The file's name must outlive a loss of power as its records do.
+                    sync_directory(self._folder)
                 _append(handle, line, at=self._read_bytes)
             except OSError:
                 # Nobody is given what others have added, so it is still to be read.
                 self._inode, self._read_bytes, self.num_records = before
                 self._seen_bytes = -1
                 raise
-            if self._read_bytes == 0:
-                sync_directory(self._folder)
             self._read_bytes += len(line)
             self._seen_bytes = self._read_bytes
             self.num_records += 1

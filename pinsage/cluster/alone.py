@@ -14,6 +14,7 @@ from pinsage.cluster.trainer import log_values, open_validator
 from pinsage.model.threads import kernels_run_side_by_side
 from pinsage.sampling.minibatch import Minibatch
 from pinsage.training import (
+    BackgroundSaver,
     Hooks,
     Snapshot,
     TrainingState,
@@ -23,7 +24,6 @@ from pinsage.training import (
 )
 from pinsage.training.pace import Pace
 from pinsage.training.scalars import LOG, JsonLines
-from pinsage.training.validation import best_of
 
 
 def train_alone(task: TrainTask, *, num_threads: int) -> None:
@@ -45,7 +45,9 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
     device = torch.device("cuda" if _uses_gpu(task) else "cpu")
     model, optimizer, state = begin(task, task.folder.find().path, device)
     shared.pull_file(task.checkpoints / LOG)
-    snapshot = Snapshot(model, optimizer)
+    saver = BackgroundSaver(
+        task.folder, Snapshot(model, optimizer), resumed_at=state.step if state.step else -1
+    )
     validator = open_validator(task, device)
     log = JsonLines(task.checkpoints / LOG, first_step=state.step)
     pace, first = Pace(), state.step
@@ -56,11 +58,6 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
         values = log_values(task, state, learning_rate, pace)
         if values:
             log.write(state.step, values)
-
-    def save(state: TrainingState) -> None:
-        snapshot.take(state)
-        best = best_of(state.validations)
-        task.folder.save(state.step, snapshot.write, best_step=None if best is None else best.step)
 
     def keep_failed(state: TrainingState) -> str:
         directory = task.checkpoints / f"failed-{state.step + 1:09d}"
@@ -81,9 +78,10 @@ def train_alone(task: TrainTask, *, num_threads: int) -> None:
             steps_per_epoch=task.steps_per_epoch,
             pairs_per_step=task.pairs_per_step,
             config=task.train.model_copy(update={"accumulate": 1}),
-            hooks=Hooks(observe, save, keep_failed, validate, wants_to_stop=lambda: False),
+            hooks=Hooks(observe, saver.save, keep_failed, validate, wants_to_stop=lambda: False),
         )
-        save(state)
+        saver.save(state)
+        saver.finish()
     finally:
         log.close()
         shared.push(task.checkpoints / LOG)

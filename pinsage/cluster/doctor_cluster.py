@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from packaging.version import Version
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 
@@ -46,7 +47,7 @@ def wanted_by(config: RunConfig) -> Wanted:
         locks=disk.is_writable and _can_lock(Path(disk.path)),
         listens_on=(host, port),
         port_is_free=_is_free(host, port),
-        trains_on_gpu=config.train.device == "cuda",
+        trains_on_gpu=config.train.device == "cuda" and cluster_address(config.ray) == "local",
     )
 
 
@@ -62,7 +63,7 @@ def cluster_findings(config: RunConfig) -> list[Finding]:
         return [Finding("cluster", Level.FAIL, f"{address}: {silent}", cure)]
     try:
         with session(config.ray):
-            return list(_cluster(address, config.output))
+            return list(_cluster(address, config))
     except ResourceError as error:
         cure = "a cluster with tokens wants RAY_AUTH_MODE=token and its ~/.ray/auth_token here"
         return [Finding("cluster", Level.FAIL, str(error), cure)]
@@ -104,7 +105,7 @@ def _silence(address: str) -> str:
     return ""
 
 
-def _cluster(address: str, output: Path) -> Iterator[Finding]:
+def _cluster(address: str, config: RunConfig) -> Iterator[Finding]:
     nodes = ray.nodes()
     alive = [node for node in nodes if node["Alive"]]
     resources = ray.cluster_resources()
@@ -122,7 +123,10 @@ def _cluster(address: str, output: Path) -> Iterator[Finding]:
     if len(alive) < len(nodes):
         cure = "look at `ray status`; work that was there has gone on elsewhere or waits"
         yield Finding("lost nodes", Level.WARN, f"{len(nodes) - len(alive)} of {len(nodes)}", cure)
-    yield from _nodes(alive, output)
+    if config.train.device == "cuda" and not resources.get("GPU"):
+        cure = "training waits for a node with one: let the autoscaler add it, or start it"
+        yield Finding("gpu", Level.WARN, "none in the cluster, and train.device is cuda", cure)
+    yield from _nodes(alive, config.output)
     yield actors_finding(_listed())
 
 
@@ -145,7 +149,7 @@ def node_finding(address: str, answer: NodeAnswer, here: MachineFacts, output: P
     others = [
         f"{package.name} {package.found}, here {versions.get(package.name)}"
         for package in facts.packages
-        if package.found != versions.get(package.name)
+        if _release(package.found) != _release(versions.get(package.name))
     ]
     if others:
         cure = "install the same constraints.txt on all nodes"
@@ -155,6 +159,11 @@ def node_finding(address: str, answer: NodeAnswer, here: MachineFacts, output: P
         return Finding(check, Level.FAIL, f"does not see what is written to {output}", cure)
     told = f"{facts.cpus} cores, {size_text(facts.memory_bytes)}, {len(facts.gpus)} GPUs"
     return Finding(check, Level.OK, f"{told}; sees the output")
+
+
+def _release(version: str | None) -> str | None:
+    """Leave out of a version what it was built for: `2.13.0` of `2.13.0+cpu`."""
+    return version and Version(version).public
 
 
 def _ask(alive: list[dict[str, Any]], output: Path) -> Iterator[tuple[str, NodeAnswer | None]]:

@@ -6,9 +6,10 @@ ends with the same bytes as one that was not.
 """
 
 import logging
+import math
 import pickle
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -60,10 +61,23 @@ Batch = dict[str, npt.NDArray[Any]]
 def _opened(spec: EmbedSpec, run: str) -> Embedder:
     """Open everything once a process and run, not once a pass."""
     del run
-    workers = spec.config.num_workers or 1
-    torch.set_num_threads(threads_for(spec.config.threads_per_worker, workers))
+    beside = workers_a_node(
+        spec.config.num_workers or 1, ray.nodes() if ray.is_initialized() else []
+    )
+    torch.set_num_threads(threads_for(spec.config.threads_per_worker, beside))
     Exchange(spec.folder).begin()
-    return Embedder(spec, _load_update(spec))
+    return Embedder(spec, _load_update(spec), on_gpu=True)
+
+
+def workers_a_node(num_workers: int, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many workers share a machine's cores, as Ray spreads them over the nodes it has.
+
+    >>> node = {"Alive": True, "Resources": {"CPU": 16.0}}
+    >>> workers_a_node(4, [node, node, node, node | {"Alive": False}])
+    2
+    """
+    num_nodes = sum(node["Alive"] and "CPU" in node["Resources"] for node in nodes)
+    return math.ceil(num_workers / max(num_nodes, 1))
 
 
 def do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:
@@ -115,6 +129,8 @@ def _make_ready(embedder: Embedder, exchange: Exchange, name: str) -> None:
             for file in embedder.written_by(before):
                 exchange.take(file)
         embedder.begin(name)
+    if before is not None:
+        embedder.see_rows_of(before)
 
 
 class ChunkActor:
@@ -150,9 +166,11 @@ def embed_all(
         draft.write_array(PRINTS_FILE, _prints(spec, embedder))
     if spec.previous is not None:
         _plan_update(spec, embedder)
-        embedder = Embedder(spec, _load_update(spec))
     if here is None:
         here = embeds_here(spec.config.num_workers, embedder.graph.num_items, embedder.model)
+    # Where workers compute, a GPU is theirs.
+    if spec.previous is not None or (here and torch.cuda.is_available()):
+        embedder = Embedder(spec, _load_update(spec), on_gpu=here)
     if here:
         torch.set_num_threads(threads_for(spec.config.threads_per_worker, 1))
     with nullcontext() if here else session(cluster):

@@ -11,7 +11,13 @@ from pinsage.cluster.run_config import RunConfig
 from pinsage.inference.export import PART_ROWS
 from pinsage.inference.layerwise import BLOCK
 from pinsage.sampling.pairs import steps_per_epoch
-from pinsage.training.memory import TrainingFacts, num_weights, plan_memory, slots_of_layers
+from pinsage.training.memory import (
+    TrainingFacts,
+    num_weights,
+    parts_of_step,
+    plan_memory,
+    slots_of_layers,
+)
 
 MIB = 2**20
 
@@ -35,7 +41,6 @@ class GraphSize:
         pairs: labelled pairs.
         content_width: numbers that come with an item; log degree and structure come on top.
         key_bytes: bytes of a key on average.
-        weighted: whether edges have weights or ages that walks follow.
     """
 
     items: int
@@ -44,7 +49,6 @@ class GraphSize:
     pairs: int
     content_width: int
     key_bytes: int = 8
-    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,13 @@ class _Part:
         row = self.config.walk.num_neighbors * (self.id_bytes + _FLOAT) + candidates * self.id_bytes
         return self.size.items * row
 
+    @property
+    def _edge_columns(self) -> tuple[bool, bool]:
+        """Whether the graph's edges have weights, and times."""
+        tables = self.config.data.edges
+        has_weights = any(table.weight is not None for table in tables)
+        return has_weights, all(table.timestamp is not None for table in tables)
+
     def ingest(self) -> Need:
         size, build = self.size, self.config.graph.build
         workers = build.workers or self.cores
@@ -184,7 +195,8 @@ class _Part:
         content = size.items * size.content_width * _FLOAT
         keys = size.items * (size.key_bytes + self.costs.item_bytes)
         keys += size.contexts * (2 * size.key_bytes + _LONG)
-        edge = 2 * (self.id_bytes + (_FLOAT * 2 if size.weighted else 0))
+        has_weights, has_times = self._edge_columns
+        edge = 2 * (self.id_bytes + _FLOAT * (has_weights + has_times))
         features = size.items * self.feature_width * _FLOAT
         disk = size.edges * edge + _LONG * (size.items + size.contexts)
         disk += features + (size.items + size.contexts) * size.key_bytes + size.pairs * 2 * _LONG
@@ -196,7 +208,7 @@ class _Part:
             + 2 * content
             + 3 * min(size.items, _WRITE_ROWS) * self.feature_width * _FLOAT
             + keys
-            + in_hand * (100 if size.weighted else 40)
+            + in_hand * (100 if has_weights or has_times else 40)
             + size.pairs * 4 * _LONG,
             disk_bytes=disk,
             scratch_bytes=size.edges * 32,
@@ -205,7 +217,10 @@ class _Part:
 
     def walk(self) -> Need:
         size, walk, hard = self.size, self.config.walk, self.config.hard_negatives
-        by_chance = size.weighted or walk.choice.degree_power != 0
+        has_weights, _ = self._edge_columns
+        choice = walk.choice
+        by_chance = (choice.by_weight and has_weights) or choice.half_life is not None
+        by_chance |= choice.degree_power != 0
         packed = size.edges * (36 if by_chance else 12) + _LONG * (size.items + size.contexts)
         chunk = min(walk.items_per_chunk, size.items)
         rows = self.table_bytes / max(size.items, 1) * chunk
@@ -270,7 +285,8 @@ class _Part:
             inner = facts.feature_width if place == model.num_layers - 1 else model.embedding_width
             flops += 2.0 * sources * inner * model.projected_width
             flops += 2.0 * made * (inner + model.projected_width) * model.embedding_width
-        return 3 * flops, layers[-1][0] * facts.feature_width * _FLOAT
+        parts = parts_of_step(train)
+        return 3 * flops * parts, layers[-1][0] * facts.feature_width * _FLOAT * parts
 
     def embed(self) -> Need:
         config, size, costs = self.config, self.size, self.costs

@@ -120,15 +120,15 @@ def cold_items_of(
         ids: the items made cold, ascending, those without a kept edge included.
         edges: their edges.
         features_of: makes the feature rows.
-        ages_of: turns times into ages; None if edges have none.
+        ages_of: turns times into ages, of 0 where newer than all of the graph's; None if edges
+            have none.
     """
     order = np.lexsort((edges.context_ids, edges.item_ids))
     degrees = np.bincount(np.searchsorted(ids, edges.item_ids), minlength=len(ids))
     rows = ColdRows(ids, np.concatenate([[0], np.cumsum(degrees)]), edges.context_ids[order])
     ages = None
     if edges.times is not None and ages_of is not None:
-        # An edge may be newer than any that the graph has.
-        ages = np.maximum(ages_of(edges.times[order]), np.float32(0))
+        ages = ages_of(edges.times[order])
     weights = None
     if edges.weights is not None:
         weights = np.minimum(edges.weights[order], MOST_WEIGHT).astype(np.float32)

@@ -15,8 +15,8 @@ class RowFile:
     """A `.npy` matrix of float32, in bounded memory whatever its size.
 
     Rows are written through the file and read through a map of it. On one machine the two see the
-    same bytes at once; machines that share a folder see them once the writer has closed the file,
-    which `write` does.
+    same bytes at once. Machines that share a folder see what others have written once those have
+    closed the file, which `write` does, and they themselves have opened it anew: `forget_map`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +44,10 @@ class RowFile:
             mapped = map_array(self.path)
             self._mapped = np.asarray(mapped)
         return self._mapped
+
+    def forget_map(self) -> None:
+        """Have the next `read` open the file anew."""
+        self._mapped = None
 
     def write(self, start: int, rows: Float32[np.ndarray, "chunk width"]) -> None:
         """Write some rows from `start` on.

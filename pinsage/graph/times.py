@@ -51,14 +51,21 @@ class TimeScale:
         return np.where(bits < 0, bits ^ _SIGN_KEPT, bits)
 
     def ages(self, newest: int, codes: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        """Tell how much older than the newest one times are: in seconds, or in their own unit."""
+        """Tell how much older than the newest one times are: in seconds, or in their own unit.
+
+        A time that is newer still has an age of 0.
+
+        >>> TimeScale("integer").ages(10, np.array([7, 10, 11])).tolist()
+        [3.0, 0.0, 0.0]
+        """
         if self.kind == "float":
             values = np.where(codes < 0, codes ^ _SIGN_KEPT, codes).view(np.float64)
             top = self._float(newest)
-            return (top - values).astype(np.float32)
+            return np.maximum(top - values, 0.0).astype(np.float32)
         unit = _SECONDS_PER_STEP if self.kind == "timestamp" else 1.0
         # Far apart, two times differ by more than int64 holds, and by no more than uint64 does.
-        return ((newest - codes).view(np.uint64) * unit).astype(np.float32)
+        steps = (newest - np.minimum(codes, newest)).view(np.uint64)
+        return (steps * unit).astype(np.float32)
 
     def _float(self, code: int) -> float:
         bits = np.int64(code)

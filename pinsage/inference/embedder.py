@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float32
 
-from pinsage.base.errors import ArtifactError, NotFiniteError
+from pinsage.base.errors import ArtifactError, NotFiniteError, ResourceError
 from pinsage.base.files import whole_file
 from pinsage.graph import Graph
 from pinsage.graph.adjacency import AdjacencyShard
@@ -55,8 +55,15 @@ class EmbedSpec:
 class Embedder:
     """All that the passes read and write, opened: the `LayerwiseEncoder`, and files of results."""
 
-    def __init__(self, spec: EmbedSpec, update: Update | None = None) -> None:
+    def __init__(
+        self, spec: EmbedSpec, update: Update | None = None, *, on_gpu: bool = False
+    ) -> None:
         """Open the model and the tables.
+
+        Args:
+            spec: what to embed, and where the files go.
+            update: what to compute; none means everything.
+            on_gpu: compute on a GPU if this process sees one.
 
         Raises:
             ArtifactError: a directory is unfinished or damaged, or the model is not for the graph.
@@ -77,10 +84,11 @@ class Embedder:
             self.neighborhoods,
             spec.folder,
             num_neighbors=spec.config.num_neighbors,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            device=torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu"),
             update=update,
         )
         self._embeddings = RowFile(spec.folder / "embeddings.npy")
+        self._seen: str | None = None
         self._convolutions = [f"pass-{number}" for number in range(self.encoder.num_passes)]
 
     @cached_property
@@ -108,6 +116,13 @@ class Embedder:
             self.encoder.allocate(self._convolutions.index(name))
         if name == self._convolutions[-1] and self._spec.config.contexts:
             self._embeddings.make(self.graph.num_items, self.model.config.embedding_width)
+
+    def see_rows_of(self, name: str) -> None:
+        """Have a pass's rows read as they are now: other machines may have written some of them."""
+        if name != self._seen:
+            self._seen = name
+            for file in self.written_by(name):
+                file.forget_map()
 
     def end(self, name: str) -> None:
         """Drop what no later pass reads."""
@@ -150,11 +165,19 @@ class Embedder:
 
         Raises:
             NotFiniteError: an embedding is not.
+            ResourceError: a GPU has too little memory.
         """
         if name == "contexts":
             return context_embeddings(self._shards, self._embeddings.read(), start, stop)
         number = self._convolutions.index(name)
-        embeddings = self.encoder.run(number, start, stop)
+        try:
+            embeddings = self.encoder.run(number, start, stop)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"a GPU has too little memory for embedding ({error}); end what else runs on it, "
+                "or have the CPU embed with CUDA_VISIBLE_DEVICES= in the environment, and run the "
+                "same command again"
+            ) from error
         if embeddings is None:
             return self.encoder.made(number, start, stop)
         self._require_finite(start, embeddings)

@@ -192,6 +192,13 @@ class FaissIndex:
         return ids, scores
 
     @property
+    def share_read(self) -> float:
+        """The share of all vectors that a search looks at, about; of a graph's, hardly any."""
+        if self.kind == "hnsw":
+            return 0.0
+        return 1.0 if self.kind == "flat" else min(self.width / self.structure.nlist, 1.0)
+
+    @property
     def _most_cells(self) -> int:
         """The most cells that a search may look at."""
         cells: int = self.structure.nlist

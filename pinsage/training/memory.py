@@ -208,11 +208,19 @@ def _smaller(
         )
 
 
+def parts_of_step(train: TrainConfig) -> int:
+    """Into how many parts a minibatch is cut, each computed by itself."""
+    return train.fewest_workers * train.accumulate
+
+
 def slots_of_layers(
     model: ModelConfig, train: TrainConfig, facts: TrainingFacts, width: int
 ) -> Iterator[tuple[int, int]]:
-    """Give (source slots, destination slots) from the seeds down; first the seeds themselves."""
-    pairs = math.ceil(train.minibatch.size / train.fewest_workers)
+    """Give (source slots, destination slots) of one part of a minibatch, from its seeds down.
+
+    First the seeds themselves.
+    """
+    pairs = math.ceil(train.minibatch.size / parts_of_step(train))
     drawn = pairs * (2 + train.minibatch.max_hard_negatives) + train.minibatch.shared_negatives
     slots = _distinct(drawn, facts.num_items)
     yield slots, slots

@@ -177,6 +177,25 @@ def test_a_node_of_other_versions_or_without_the_output_fails(tmp_path: Path) ->
     assert "ray 2.61.0, here 2.60.0" in old.found
 
 
+def test_a_node_whose_torch_is_built_for_gpus_is_of_the_same_version(tmp_path: Path) -> None:
+    def with_torch(version: str) -> MachineFacts:
+        return replace(GOOD, packages=(Package("torch", ">=2.13", version, fits=True),))
+
+    here = with_torch("2.13.0+cpu")
+    answer = NodeAnswer(with_torch("2.13.0+cu130"), sees_output=True)
+    assert node_finding("n", answer, here, tmp_path).level is Level.OK
+    newer = NodeAnswer(with_torch("2.14.0+cpu"), sees_output=True)
+    assert node_finding("n", newer, here, tmp_path).level is Level.FAIL
+
+
+def test_a_gpu_is_wanted_of_the_machines_that_train(tmp_path: Path) -> None:
+    here, there = (
+        wanted_by(smoke_run(tmp_path, "train.device=cuda", f"ray.address={address}").config)
+        for address in ("local", "10.0.0.1:6379")
+    )
+    assert (here.trains_on_gpu, there.trains_on_gpu) == (True, False)
+
+
 def test_actors_that_start_again_are_told_and_those_of_others_are_not() -> None:
     assert actors_finding([("Stranger", "RESTARTING"), ("Store", "DEAD")]).level is Level.OK
     found = actors_finding([("Store", "ALIVE"), ("Store", "ALIVE"), ("Store", "RESTARTING")])
@@ -196,7 +215,7 @@ def test_a_cluster_that_is_not_there_is_told_without_waiting_for_ray(tmp_path: P
 def test_every_node_of_a_cluster_answers_and_sees_the_output(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = smoke_run(tmp_path / "output", "ray.address=joined-before").config
+    config = smoke_run(tmp_path / "output", "ray.address=joined-before", "train.device=cuda").config
     asked: list[str | None] = []
 
     def listed(*, address: str | None = None, **settings: Any) -> list[Any]:
@@ -205,6 +224,9 @@ def test_every_node_of_a_cluster_answers_and_sees_the_output(
 
     monkeypatch.setattr("pinsage.cluster.doctor_cluster.list_actors", listed)
     findings = cluster_findings(config)
+    without_gpu = named(findings, "gpu")
+    assert without_gpu.level is Level.WARN
+    findings.remove(without_gpu)
     assert {one.level for one in findings} == {Level.OK}, findings_text(findings)
     assert any("sees the output" in one.found for one in findings)
     assert asked == [ray.get_runtime_context().gcs_address], "not what was started last here"

@@ -10,7 +10,7 @@ import torch
 from pinsage.base import shared
 from pinsage.base.addresses import folder_of
 from pinsage.base.artifacts import Draft, publish
-from pinsage.base.errors import ArtifactError, NotFiniteError
+from pinsage.base.errors import ArtifactError, NotFiniteError, ResourceError
 from pinsage.cluster.embedder import do_chunks, embeds_here
 from pinsage.graph import Graph
 from pinsage.graph.rows import RowFile
@@ -88,6 +88,34 @@ def test_a_model_of_other_features_is_refused(inputs: Inputs, tmp_path: Path) ->
     other = Inputs(tmp_path, inputs.graph, inputs.neighborhoods, tmp_path / "model")
     with pytest.raises(ArtifactError, match="wants 3 features an item, found 17"):
         other.embed(tmp_path / "out")
+
+
+def test_a_gpu_without_room_is_told_of_with_what_to_do(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pinsage.inference.embedder.LayerwiseEncoder.run", full)
+    with pytest.raises(ResourceError, match=r"CUDA out of memory.*CUDA_VISIBLE_DEVICES="):
+        inputs.embed(tmp_path / "out")
+
+
+def test_rows_of_the_pass_before_are_read_from_the_file_as_it_is_now(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    # On some shared folders an older map never shows what other machines have written since.
+    embedder = Embedder(inputs.spec(Draft(tmp_path)))
+    embedder.begin("pass-0")
+    (file,) = embedder.written_by("pass-0")
+    before = file.read()
+    other = RowFile(tmp_path / "other.npy")
+    other.make(*before.shape)
+    other.write(0, np.ones((1, before.shape[1]), np.float32))
+    other.path.replace(file.path)
+    assert file.read()[0, 0] == 0
+    embedder.see_rows_of("pass-0")
+    assert file.read()[0, 0] == 1
 
 
 def with_features_of_item_7(inputs: Inputs, folder: Path, value: float) -> Inputs:

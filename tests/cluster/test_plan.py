@@ -44,6 +44,28 @@ def test_the_table_takes_what_its_columns_take() -> None:
     assert made.disk_bytes == 10**6 * 10 * 8
 
 
+def test_edges_that_walks_choose_by_chance_take_more_memory_and_disk() -> None:
+    size = replace(SIZE, edges=10**9)
+    plain, weighted = needs(size), needs(size, "data.edges.0.weight=w")
+    faded = needs(size, "data.edges.0.timestamp=t", "walk.choice.half_life=1")
+    biased = needs(size, "walk.choice.degree_power=0.5")
+    for chosen in (weighted, faded, biased):
+        assert chosen["walk"].own_bytes - plain["walk"].own_bytes == 24 * 10**9
+    blind = needs(size, "data.edges.0.weight=w", "walk.choice.by_weight=false")
+    assert blind["walk"] == plain["walk"]
+    for told in (weighted, faded):
+        assert told["ingest"].disk_bytes - plain["ingest"].disk_bytes == 8 * 10**9
+        assert told["ingest"].own_bytes > plain["ingest"].own_bytes
+    assert biased["ingest"] == plain["ingest"]
+
+
+def test_cutting_minibatches_into_parts_takes_less_memory_and_no_less_work() -> None:
+    whole, cut = needs(SIZE)["train"], needs(SIZE, "train.accumulate=4")["train"]
+    assert cut.shared_bytes < whole.shared_bytes
+    assert cut.own_bytes < whole.own_bytes
+    assert cut.flops >= whole.flops
+
+
 def test_walks_are_shared_out_and_other_stages_are_not() -> None:
     price = NodePrice(cores=8, memory_gib=1, gbit=10, dollars=1)
     node = NodeType("stores", "small", 3, price)

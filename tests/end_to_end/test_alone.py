@@ -27,5 +27,9 @@ def test_training_alone_gives_the_same_model_in_every_byte(
     run = smoke_run(copy_of_graph)
     task = drivers.train_task(run)
     train_alone(task, num_threads=threads_for(None, 1))
+    (last,) = task.folder.published()[-1:]
+    written = last.stat()
+    train_alone(task, num_threads=threads_for(None, 1))
+    assert last.stat() == written, "what is trained to its end is not written again"
     drivers.train(run)
     assert run.model.open().manifest.files == finished.run.model.open().manifest.files

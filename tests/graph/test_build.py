@@ -272,9 +272,12 @@ def test_ages_of_timestamps_are_seconds_and_of_numbers_their_own_unit():
     scale = TimeScale("timestamp")
     code = int(scale.encode(np.array([newest]))[0])
     assert scale.ages(code, scale.encode(times)).tolist() == [86_400.0, 0.0]
+    # Cold items may have edges that are newer than all of the graph's.
+    assert scale.ages(code - 10**6, scale.encode(times)).tolist() == [86_399.0, 0.0]
     days = TimeScale("float")
     codes = days.encode(np.array([-1.5, 3.0]))
     assert days.ages(int(codes[1]), codes).tolist() == [4.5, 0.0]
+    assert days.ages(int(codes[0]), codes).tolist() == [0.0, 0.0]
 
 
 def test_ages_of_times_further_apart_than_int64_holds_are_their_true_ones():

@@ -110,6 +110,22 @@ def test_what_others_have_added_is_still_read_after_a_write_that_fails(
     assert not log.has_changed
 
 
+def test_a_first_record_whose_file_may_not_outlive_a_loss_of_power_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def failing(_folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    log, other = WriteLog(tmp_path), WriteLog(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("serve.log.sync_directory", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            log.append(RECORDS[0])
+    assert other.read() == []
+    assert log.append(RECORDS[1]) == []
+    assert other.read() == [RECORDS[1]]
+
+
 def test_what_many_processes_append_at_once_is_all_there_and_whole(tmp_path: Path):
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=append_many, args=(tmp_path, name)) for name in "abc"]

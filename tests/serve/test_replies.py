@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pinsage.cluster.run_config import ServeConfig
+from pinsage.retrieval.approximate import FaissIndex
+from pinsage.retrieval.index import IndexConfig, build_index
+from serve.answers import is_quick
 from serve.api import build_api
 from serve.generation import Generation
 from serve.replies import ItemTexts, score_texts, scored_text
@@ -39,6 +43,24 @@ def test_the_quick_way_and_the_framework_answer_byte_for_byte_alike(
     assert quick.content == framework.content
     assert quick.headers["content-type"] == framework.headers["content-type"]
     SimilarReply.model_validate_json(quick.content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "quick"),
+    [("exact", False), ("flat", False), ("hnsw", True), ("ivf", True), ("lsh", True)],
+)
+def test_only_searches_that_read_few_vectors_run_where_requests_are_taken(
+    kind: str, *, quick: bool
+):
+    vectors = np.random.default_rng(0).standard_normal((3_000, 800)).astype(np.float32)
+    settings = {"kind": kind, "recall_target": 0.01, "faiss": {"build_width": 8}}
+    index = build_index(vectors, IndexConfig.model_validate(settings))
+    assert is_quick(index) == quick
+    assert is_quick(build_index(vectors[:300], IndexConfig(kind=kind)))
+    if isinstance(index, FaissIndex):
+        assert not is_quick(replace(index, on_gpu=True))
+    if kind == "ivf":
+        assert not is_quick(replace(index, width=10**6))
 
 
 def test_many_answers_are_as_their_schema_says(client: TestClient):

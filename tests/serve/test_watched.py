@@ -99,3 +99,24 @@ def test_a_search_that_ends_after_the_index_was_closed_starts_no_thread(monkeypa
     monkeypatch.setattr(watched, "_offer", lambda sample: (watched.close(), offer(sample)))
     watched.search(watched.vectors[:1], 3)
     assert watched._thread is None
+
+
+def test_a_comparison_that_fails_is_logged_and_the_next_one_is_made(monkeypatch, caplog):
+    index, metrics = ExactIndex(vectors()), Metrics()
+    truth, failures = ExactIndex.search, iter([MemoryError("no room")])
+
+    class Failing(ExactIndex):
+        """Fails once."""
+
+        def search(self, *arguments):
+            for failure in failures:
+                raise failure
+            return truth(self, *arguments)
+
+    monkeypatch.setattr("serve.watched.ExactIndex", Failing)
+    watched = WatchedIndex(index, metrics, recheck_every=1, clock=lambda: 0.0)
+    for told in (0, 1):
+        watched.search(index.vectors[:1], 5)
+        watched.stop()
+        assert value(metrics, "pinsage_rechecks_total") == told
+    assert "no room" in caplog.text

@@ -110,3 +110,9 @@ def test_a_step_that_may_not_fit_on_a_gpu_is_a_warning() -> None:
     assert doubts(plan, **enough) == []
     (told,) = doubts(plan, **enough, gpu_bytes=plan.gpu - 1)
     assert "train.accumulate" in told
+    parts = plan_memory(
+        MODEL,
+        TRAIN.model_copy(update={"accumulate": 8}),
+        facts(on_gpu=True, workers_per_node=4),
+    )
+    assert parts.gpu < plan.gpu
