@@ -287,10 +287,6 @@ def _add_health(app: FastAPI) -> None:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
 
-    # Monitors ask by HEAD, too.
-    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)
-    app.add_api_route("/readyz", readyz, methods=["HEAD"], include_in_schema=False)
-
 
 def filter_of(text: str | None) -> dict[str, Any] | None:
     """Read the filter of a query string.

@@ -210,7 +210,7 @@ class Gate:
             raise ProblemError(
                 Code.TOO_MANY_REQUESTS,
                 f"You may make {rate:g} requests a second, {burst} at once; try again in "
-                f"{wait_s:.1f} s.",
+                f"{max(wait_s, 0.1):.1f} s.",
                 headers=retry_after(wait_s),
             )
 

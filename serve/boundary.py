@@ -87,13 +87,17 @@ class Boundary:
             return
         exchange = _Exchange(scope, send, names_requests=self._names_requests)
         routed = _with_encoded_key(scope)
+        if scope["method"] == "HEAD":
+            # As GET, but that the server before us leaves the body out.
+            routed["method"] = "GET"
         try:
             path = routed["path"][len(scope.get("root_path", "")) :]
             exchange.caller = self._admitted(scope, path, exchange.headers)
             exchange.is_write = changes_something(scope["method"], path)
             with exchange.within(self._config.boundary.request_timeout_s):
                 if scope["method"] not in _WITHOUT_BODY and role_needed(scope["method"], path):
-                    receive = await self._arrived(receive)
+                    with exchange.arriving():
+                        receive = await self._arrived(receive)
                 with self._place(scope["method"], path):
                     await self._app(routed, receive, exchange.send)
         except ProblemError as error:
@@ -196,6 +200,7 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = frozenset({*_WITHOUT_BODY, "POST", "PUT", "DELETE", "PATCH"})
 
 
+_LATE_BODY = "The body did not come whole in %g s; nothing was done. Send it again, all at once."
 _LATE_QUESTION = "This took too long; ask for less at a time."
 _LATE_WRITE = (
     "This took too long: it isn't known whether it was done, or will be; look before you send it "
@@ -225,6 +230,8 @@ class _Exchange:
         self.sent_bytes = 0
         self.has_given_up = False
         self.is_write = False
+        self._is_arriving = False
+        self._timeout_s = 0.0
         self._send = send
         self._waiting: CancelScope | None = None
         self._last_word: asyncio.Task[None] | None = None
@@ -256,6 +263,7 @@ class _Exchange:
         What comes without a body waits for neither, and goes without the scope that would end it,
         which costs a third of everything else here.
         """
+        self._timeout_s = timeout_s
         timer = asyncio.get_running_loop().call_later(timeout_s, self._give_up)
         try:
             if self.scope["method"] in _WITHOUT_BODY:
@@ -265,6 +273,15 @@ class _Exchange:
                     yield
         finally:
             timer.cancel()
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Know that it is the client who is waited for: nothing is done yet."""
+        self._is_arriving = True
+        try:
+            yield
+        finally:
+            self._is_arriving = False
 
     async def end(self) -> None:
         """Wait until the last word is said."""
@@ -276,14 +293,21 @@ class _Exchange:
         if self.status:
             return
         self.has_given_up = True
+        late = self._late()
         if self._waiting is not None:
             self._waiting.cancel()
-        late = ProblemError(Code.TIMED_OUT, _LATE_WRITE if self.is_write else _LATE_QUESTION)
         answer = problem_response(late, self.instance)
+        self._last_word = asyncio.ensure_future(answer(self.scope, _nothing_more, self._send_on))
+
+    def _late(self) -> ProblemError:
+        if self._is_arriving:
+            # What still comes is no next request.
+            headers = {"connection": "close"}
+            return ProblemError(Code.BODY_TOO_SLOW, _LATE_BODY % self._timeout_s, headers=headers)
         logger.warning(
             "request %s: %s %s took too long", self.request_id, self.scope["method"], self.instance
         )
-        self._last_word = asyncio.ensure_future(answer(self.scope, _nothing_more, self._send_on))
+        return ProblemError(Code.TIMED_OUT, _LATE_WRITE if self.is_write else _LATE_QUESTION)
 
     async def _send_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -30,6 +30,7 @@ from serve.api import build_api
 from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
+from serve.patience import patient
 
 logger = logging.getLogger("pinsage.serve")
 
@@ -258,6 +259,7 @@ def _work(
     settle()
     config = uvicorn.Config(
         api,
+        http=patient(section.boundary.request_timeout_s),
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -41,6 +41,8 @@ _MEMBERS = {"eq": True, "in": True, "ne": False, "not_in": False}
 
 OPERATORS = (*_MEMBERS, *_COMPARE, "exists")
 
+_LONGEST_SHOWN = 60
+
 
 class FilterError(ValueError):
     """A filter that cannot be used; says where, and what was wanted."""
@@ -183,11 +185,25 @@ def read_filter(text: str) -> dict[str, Any]:
         FilterError: it is not a JSON object.
     """
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FilterError("", f"not JSON ({type(error).__name__})") from error
+        found = json.loads(text, object_pairs_hook=_once_each)
+    except FilterError:
+        raise
+    except RecursionError as error:
+        raise FilterError("", "not JSON that can be read: nested too deep") from error
+    except ValueError as error:
+        raise FilterError("", f"not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise FilterError("", f"wanted a JSON object, found {type(found).__name__}")
+        raise FilterError("", f"wanted a JSON object, found {text[:_LONGEST_SHOWN]}")
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: the reader would keep the last one without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FilterError("", f"{twice!r} stands twice; put all tests of a column into one object")
     return found
 
 

@@ -208,14 +208,23 @@ class LiveNeighborhoods:
 
 def published_item(catalog: Catalog, item_id: int) -> Item:
     """Describe a published item."""
-    metadata = catalog.metadata(item_id)
+    said_already = {catalog.title_column, catalog.image_column}
+    metadata = {
+        name: value for name, value in catalog.metadata(item_id).items() if name not in said_already
+    }
     return described(
         catalog.keys[item_id], catalog.title(item_id), catalog.image(item_id), metadata
     )
 
 
 def described(key: str, title: str, image: str | None, metadata: Mapping[str, object]) -> Item:
-    """Describe an item; the title and the picture are said once, and what is empty not at all."""
-    said = (None, "", title, image)
-    kept = {name: value for name, value in metadata.items() if value not in said}
+    """Describe an item; what is empty is not said.
+
+    Args:
+        key: its key.
+        title: its title.
+        image: where its picture is.
+        metadata: everything else, without the columns of title and picture.
+    """
+    kept = {name: value for name, value in metadata.items() if value not in (None, "")}
     return Item(key=key, title=title, image=image, metadata=kept)

@@ -99,12 +99,12 @@ class WriteLog:
             What others had added before it, since the last time.
 
         Raises:
-            ArtifactError: there is damage; nothing is added.
+            ArtifactError: there is damage, or the log is gone; nothing is added.
             OSError: the record could not be kept; then it isn't there.
         """
         line = written_line(record)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._locked(write=True), self._opened(os.O_RDWR | os.O_CREAT) as handle:
+        with self._locked(write=True), self._opened(self._how_to_write()) as handle:
             before = self._inode, self._read_bytes, self.num_records
             others, torn = self._catch_up(handle)
             try:
@@ -123,6 +123,17 @@ class WriteLog:
             self._seen_bytes = self._read_bytes
             self.num_records += 1
             return others
+
+    def _how_to_write(self) -> int:
+        """Say how to open the file; only one that this process has seen nothing of is made."""
+        if self._read_bytes == 0:
+            return os.O_RDWR | os.O_CREAT
+        if not self._path.exists():
+            raise ArtifactError(
+                f"{self._path}: its {self.num_records} records were here, and the file is gone; "
+                "put it back, or start the server again to go on without them"
+            )
+        return os.O_RDWR
 
     def compact(self, kept: Callable[[list[Record]], list[Record]]) -> None:
         """Put a shorter log in this one's place; every process reads it anew from its beginning.

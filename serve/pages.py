@@ -59,7 +59,7 @@ def add_pages(app: FastAPI) -> None:
         app.add_api_route(
             path,
             _sender(_File(content, _media_type(path), tag)),
-            methods=["GET", "HEAD"],
+            methods=["GET"],
             include_in_schema=False,
         )
 
@@ -68,11 +68,16 @@ def _media_type(path: str) -> str:
     return _FILES[path][1] if path in _FILES else "text/javascript; charset=utf-8"
 
 
+def _names(condition: str, tag: str) -> bool:
+    """Say whether an `If-None-Match` names a tag; proxies that compress make it a weak one."""
+    return any(one.strip().removeprefix("W/") in {tag, "*"} for one in condition.split(","))
+
+
 def _sender(file: _File) -> Callable[[Request], Awaitable[Response]]:
     async def send(request: Request) -> Response:
         # A browser may keep the file, but asks each time whether it is still the same.
         headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.tag:
+        if _names(request.headers.get("if-none-match", ""), file.tag):
             return Response(status_code=304, headers=headers)
         return Response(file.content, media_type=file.media_type, headers=headers)
 

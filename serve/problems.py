@@ -40,6 +40,7 @@ class Code(Enum):
     INTERNAL_ERROR = _Kind(500, "Internal error")
     KEY_NEEDED = _Kind(401, "API key needed")
     FORBIDDEN = _Kind(403, "Forbidden")
+    BODY_TOO_SLOW = _Kind(408, "Body too slow")
     URL_TOO_LONG = _Kind(414, "Address too long")
     TOO_MANY_REQUESTS = _Kind(429, "Too many requests")
     OVERLOADED = _Kind(503, "Overloaded")
@@ -193,6 +194,9 @@ def _on_http(request: Request, error: Exception) -> Response:
     detail = {
         Code.NOT_FOUND: "There is nothing at this address; /docs lists every call.",
         Code.METHOD_NOT_ALLOWED: f"{request.method} can't be used here; /docs lists every call.",
+        # The framework tells in one word all that its reader of JSON doesn't tell apart.
+        Code.INVALID_REQUEST: "body: wanted JSON in UTF-8, not compressed, nested a few hundred "
+        "levels deep at most and with numbers of at most 4,300 digits; found something else",
     }.get(code, str(error.detail))
     response = problem_response(ProblemError(code, detail), instance_of(request.scope))
     for name, value in (error.headers or {}).items():
@@ -204,12 +208,13 @@ def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods_at(request: Request) -> set[str]:
     """List the methods of an address, whose calls are routes of their own."""
-    return {
+    methods = {
         method
         for route in request.app.routes
         if route.matches(request.scope)[0] is not Match.NONE
         for method in getattr(route, "methods", None) or ()
     }
+    return methods | ({"HEAD"} if "GET" in methods else set())
 
 
 def _reason(found: Mapping[str, Any]) -> str:
@@ -237,6 +242,7 @@ def with_refusals(replies: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, 
         Code.KEY_NEEDED,
         Code.FORBIDDEN,
         Code.BODY_TOO_LARGE,
+        Code.BODY_TOO_SLOW,
         Code.URL_TOO_LONG,
         Code.TOO_MANY_REQUESTS,
         Code.OVERLOADED,

@@ -32,7 +32,7 @@ Image = Annotated[
     str,
     StringConstraints(
         max_length=10_000,
-        pattern=r"^((https?://|data:image/)[^\s]([^\x00-\x1f]*[^\s])?|[^\s:]([^:\x00-\x1f]*[^\s:])?)$",
+        pattern=r"^(([hH][tT][tT][pP][sS]?://|data:image/)[^\s]([^\x00-\x1f]*[^\s])?|[^\s:]([^:\x00-\x1f]*[^\s:])?)$",
     ),
     AfterValidator(whole),
     WrapValidator(_in_words),

@@ -1,11 +1,9 @@
 // The form that adds an item, or changes one: it is embedded and can be found at once.
 
 import { count, el, itemLink, quoted } from "./parts.js";
-import { ask, entitle } from "./session.js";
+import { apiKey, ask, entitle } from "./session.js";
 
 const EXAMPLE_CONTEXTS = 8;
-// Kept as long as this page is open, and nowhere else.
-let apiKey = "";
 
 export async function showAdd(shell) {
   const { main } = shell;
@@ -21,7 +19,7 @@ export async function showAdd(shell) {
     field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero. With neither contexts nor features, it is near nothing.', { rows: 2 }, "textarea"),
     field("api-key", "API key", "Only where the server asks for one: with the role write.", { type: "password", autocomplete: "off" }),
     el("p", { class: "actions" }, el("button", { class: "button", type: "submit" }, "Add it"), example));
-  form.elements.namedItem("api-key").value = apiKey;
+  form.elements.namedItem("api-key").value = apiKey();
   // Blanks alone are nothing: what must be filled in is looked at before it is sent.
   form.addEventListener("change", ({ target }) => {
     target.value = target.value.trim();
@@ -44,10 +42,9 @@ async function add(form, told, shell) {
   if (submit.ariaDisabled) return;
   submit.ariaDisabled = "true";
   for (const wrong of form.querySelectorAll("[aria-invalid]")) wrong.removeAttribute("aria-invalid");
-  apiKey = value(form, "api-key");
   const started = performance.now();
   try {
-    const reply = await ask(path(value(form, "key")), shell.signal, { method: "PUT", body: read(form), key: apiKey });
+    const reply = await ask(path(value(form, "key")), shell.signal, { method: "PUT", body: read(form), key: value(form, "api-key") });
     const elapsed = Math.round(performance.now() - started);
     const unknown = reply.unknown_contexts.length
       ? ` The graph has no context called ${reply.unknown_contexts.slice(0, 5).join(", ")}.` : "";
@@ -69,7 +66,7 @@ async function add(form, told, shell) {
 
 async function remove(key, told, shell) {
   try {
-    await ask(path(key), shell.signal, { method: "DELETE", key: apiKey });
+    await ask(path(key), shell.signal, { method: "DELETE" });
     told.replaceChildren(el("p", {}, "Deleted: no answer has it any more."));
     told.focus();
   } catch (error) {

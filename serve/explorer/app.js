@@ -78,11 +78,34 @@ function showError(error, key) {
   if (error.code === "unknown_item" && key !== null) {
     const text = `Nothing in this catalog has the key "${quoted(key)}". Search for it by title instead.`;
     main.replaceChildren(notice("There is no such item", text, home));
+  } else if (error.status === 401) {
+    askForKey("It answers nobody without one. Whoever runs it gives them out.");
   } else {
     const title = error.code === "unreachable" ? "The server can't be reached" : "That didn't work";
     main.replaceChildren(notice(title, error.message, again, home));
   }
   say(error.message);
+}
+
+/** Asks for the key without which this server answers nothing. */
+function askForKey(text) {
+  const input = el("input", { type: "password", id: "key", autocomplete: "off" });
+  const form = el("form", { class: "keyed" }, el("label", { for: "key" }, "API key with the role read"), input,
+    el("button", { class: "button", type: "submit" }, "Go on"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      state.generation = await ask("v1/generation", null, { key: input.value.trim() });
+      await tryAgain();
+    } catch (error) {
+      if (error.status === 401) askForKey(error.message);
+      else showError(error, null);
+    }
+  });
+  const box = notice("This server wants a key", text);
+  box.append(form);
+  main.replaceChildren(box);
+  input.focus();
 }
 
 function footer(latency) {
@@ -96,7 +119,7 @@ function footer(latency) {
     el("span", {}, `${count(counts.items, "item")}, ${count(counts.edges, "edge")}`),
     figures.length ? el("span", { title: "Share of held-out pairs whose item is among the best 100" },
       `hit-rate@100: ${figures.join(", ")}`) : null,
-    el("span", { "data-latency": "" }, latency),
+    latency ? el("span", { "data-latency": "" }, latency) : null,
     el("a", { href: "docs" }, "API"),
   ];
   foot.replaceChildren(...facts.filter(Boolean));

@@ -1,7 +1,7 @@
 // Renders the API's own description, openapi.json, and lets one try the calls.
 
 import { el, notice } from "./parts.js";
-import { startTheme } from "./session.js";
+import { apiKey, keep, startTheme } from "./session.js";
 
 const main = document.querySelector("main");
 let schemas = {};
@@ -135,6 +135,7 @@ function address(path, parameters, values) {
 
 async function send(url, request, out) {
   const started = performance.now();
+  if (apiKey()) request.headers = { ...request.headers, authorization: `Bearer ${apiKey()}` };
   try {
     const reply = await fetch(url, request);
     const content = await reply.text();
@@ -190,6 +191,14 @@ function callList(paths) {
   return [...byTag].flatMap(([tag, boxes]) => [el("h3", {}, tag), ...boxes]);
 }
 
+/** A place for the key that is sent with what is tried here. */
+function keyField() {
+  const input = el("input", { type: "password", id: "key", autocomplete: "off", value: apiKey() });
+  input.addEventListener("input", () => keep("api-key", input.value.trim(), "sessionStorage"));
+  return el("p", { class: "keyed" },
+    el("label", { for: "key" }, "API key for what you try here, if the server wants one"), input);
+}
+
 function schemaBox(name, schema) {
   const needed = new Set(schema.required ?? []);
   const rows = Object.entries(schema.properties ?? {}).map(([field_, part]) => [
@@ -215,6 +224,7 @@ async function start() {
     el("h1", {}, `${description.info.title} API`),
     ...prose(description.info.description),
     el("h2", { id: "calls" }, "Calls"),
+    keyField(),
     ...callList(description.paths),
     el("h2", { id: "problems" }, "Problems"),
     ...prose("Errors are `application/problem+json`; the `code` tells them apart. Any call may be refused before it is looked at: for want of a key, for its size, or because there are too many."),

@@ -1,14 +1,11 @@
 // Which generations are published, which one is served, and a switch for whoever may.
 
 import { count, el, notice, skeleton } from "./parts.js";
-import { ask, entitle } from "./session.js";
+import { apiKey, ask, entitle } from "./session.js";
 
 const METRIC = "hit_rate@100";
 const LOOK_MS = 1000;
 const PATIENCE_MS = 300000;
-// Kept as long as this page is open, and nowhere else.
-let key = "";
-
 export async function showGenerations(shell) {
   const { main, signal } = shell;
   entitle("Generations");
@@ -64,6 +61,7 @@ async function serve(shell, one, button, told, keyed) {
   for (const other of buttons) other.disabled = true;
   told.textContent = `Opening generation ${one.generation} ...`;
   try {
+    const key = keyed.querySelector("input").value.trim();
     const reply = await ask("v1/generation", shell.signal, { body: { generation: one.generation }, key });
     if (reply.state === "served") {
       await shell.renew();
@@ -107,10 +105,7 @@ function failureOf(failed) {
 }
 
 function keyForm() {
-  const input = el("input", { type: "password", id: "key", autocomplete: "off", value: key });
-  input.addEventListener("input", () => {
-    key = input.value.trim();
-  });
+  const input = el("input", { type: "password", id: "key", autocomplete: "off", value: apiKey() });
   return el("p", { class: "keyed", hidden: true },
     el("label", { for: "key" }, "API key with the role admin"), input);
 }

@@ -113,7 +113,7 @@ export function notice(title, text, ...actions) {
     { class: "notice", role: "alert" },
     el("h1", {}, title),
     el("p", {}, text),
-    el("p", { class: "actions" }, ...actions),
+    actions.length ? el("p", { class: "actions" }, ...actions) : null,
   );
 }
 

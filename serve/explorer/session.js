@@ -63,9 +63,14 @@ function lookAtGeneration(reply) {
   }
 }
 
+/** The API key that this tab shows with every call: the last one that was let in; empty without one. */
+export function apiKey() {
+  return kept("api-key", "sessionStorage") ?? "";
+}
+
 /** Asks the API; an error has the problem's own words for a message. */
 export async function ask(path, signal, options = {}) {
-  const { body, key, method = body ? "POST" : "GET" } = options;
+  const { body, key = apiKey(), method = body ? "POST" : "GET" } = options;
   const headers = { accept: "application/json" };
   if (body) headers["content-type"] = "application/json";
   if (key) headers.authorization = `Bearer ${key}`;
@@ -90,6 +95,7 @@ export async function ask(path, signal, options = {}) {
       code: problem.code ?? "unexpected", status: reply.status, parts: problem.errors ?? [],
     });
   }
+  if (key !== apiKey()) keep("api-key", key, "sessionStorage");
   return content;
 }
 

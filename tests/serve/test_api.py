@@ -290,7 +290,7 @@ def test_an_unknown_page_is_a_404(client: TestClient, path: str):
 def test_a_wrong_verb_is_a_405_that_names_the_right_one(client: TestClient):
     reply = client.delete("/v1/search")
     assert_problem(reply, 405, "method_not_allowed")
-    assert reply.headers["allow"] == "GET"
+    assert reply.headers["allow"] == "GET, HEAD"
 
 
 def test_a_mistake_of_ours_is_a_500_that_shows_nothing_of_the_inside(
@@ -318,6 +318,9 @@ def test_pages_come_with_a_type_and_are_not_sent_twice(client: TestClient, path:
     assert reply.headers["content-type"].startswith(("text/", "image/svg"))
     again = client.get(path, headers={"if-none-match": reply.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    for condition in ("*", f'"other", W/{reply.headers["etag"]}'):
+        assert client.get(path, headers={"if-none-match": condition}).status_code == 304
+    assert client.get(path, headers={"if-none-match": '"other"'}).status_code == 200
     assert client.head(path).status_code == 200
 
 

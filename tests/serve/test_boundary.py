@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from serve.boundary import Boundary
 from serve.generation import Generation
 from serve.keys import Role, add_key
 from serve.metrics import Metrics
+from serve.patience import patient
 from tests.serve.fakes import KEYS
 
 SIMILAR = f"/v1/items/{KEYS[5]}/similar"
@@ -271,6 +273,55 @@ def test_bodies_that_do_not_come_hold_up_no_other_call():
         assert not any(one.done() for one in stuck)
 
     asyncio.run(scenario())
+
+
+def test_a_body_that_does_not_come_whole_in_time_is_a_408_after_which_nothing_was_done():
+    async def scenario() -> None:
+        async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+            pytest.fail("was begun without its body")
+
+        caller = Caller(app, boundary=BoundaryConfig(request_timeout_s=0.001))
+        status, headers, body = await caller.ask("DELETE", "/v1/items/a", _never)
+        assert (status, headers[b"connection"]) == (408, b"close")
+        problem = json.loads(body)
+        assert problem["code"] == "body_too_slow"
+        assert "nothing was done" in problem["detail"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nX-A: b"])
+def test_a_connection_that_never_says_what_it_wants_is_closed(sent: bytes):
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await _answer(send, b"done")
+
+    with closing(Listening(app)) as server, server.connected() as silent:
+        # One that has asked before is not taken for granted either.
+        with server.connected() as asking:
+            asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert asking.recv(1000).startswith(b"HTTP/1.1 200")
+            asking.sendall(sent or b"GET")
+            assert asking.recv(1000) == b""
+        silent.sendall(sent)
+        assert silent.recv(1000) == b""
+
+
+class Listening:
+    """An app behind the protocol of `--direct`, with little patience."""
+
+    def __init__(self, app: Any) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(app, http=patient(0.2), log_level="warning", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        self._thread.start()
+
+    def connected(self) -> socket.socket:
+        return socket.create_connection(self._socket.getsockname(), timeout=20)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
 
 
 def test_the_body_of_a_call_that_is_open_to_everyone_is_not_taken_in():

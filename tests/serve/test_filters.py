@@ -184,7 +184,7 @@ def test_the_same_filter_is_compiled_once(books: Filters):
     assert not first.flags.writeable
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "1", "nul", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "1", "nul", "[" * 100_000, '{"a": 1, "a": 2}'])
 def test_a_filter_in_a_query_string_is_a_json_object(text: str):
     with pytest.raises(FilterError):
         read_filter(text)

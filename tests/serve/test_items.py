@@ -215,7 +215,7 @@ def test_a_description_is_what_was_put_and_putting_it_again_changes_nothing(
     assert client.get(f"{path}/description").json() == told
 
 
-def test_a_description_has_what_an_answer_says_only_once(
+def test_metadata_that_is_as_the_title_is_told_and_the_title_s_own_column_is_not(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     published = Catalog.metadata
@@ -230,6 +230,8 @@ def test_a_description_has_what_an_answer_says_only_once(
             client.put("/v1/items/new", json=item)
         told = client.get(f"/v1/items/{key}/description").json()
         assert told["title"] == told["metadata"]["authors"] == title
+        answered = client.get(f"/v1/items/{key}").json()["metadata"]
+        assert (answered["authors"], "title" in answered) == (title, False)
         assert client.put(f"/v1/items/{key}", json=told).status_code == 200
         query = {"item_keys": [KEYS[0]], "k": 100, "filter": {"authors": title}}
         (reply,) = client.post("/v1/similar", json=query).json()["results"]

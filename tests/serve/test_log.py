@@ -126,6 +126,18 @@ def test_a_first_record_whose_file_may_not_outlive_a_loss_of_power_is_not_there(
     assert other.read() == [RECORDS[1]]
 
 
+def test_a_log_that_vanished_takes_nothing_more_until_it_is_back(tmp_path: Path):
+    log = WriteLog(tmp_path)
+    log.append(RECORDS[0])
+    kept = (tmp_path / LOG_FILE).rename(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="its 1 records were here, and the file is gone"):
+        log.append(RECORDS[1])
+    assert not (tmp_path / LOG_FILE).exists()
+    kept.rename(tmp_path / LOG_FILE)
+    assert log.append(RECORDS[1]) == []
+    assert WriteLog(tmp_path).read() == RECORDS[:2]
+
+
 def test_what_many_processes_append_at_once_is_all_there_and_whole(tmp_path: Path):
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=append_many, args=(tmp_path, name)) for name in "abc"]

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -129,18 +130,30 @@ def test_json_sent_as_something_else_is_told_by_its_content_type(
     )
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_monitors_may_ask_by_head(client: TestClient, path: str) -> None:
-    reply = client.head(path)
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/items", "/docs"])
+def test_whatever_can_be_read_can_be_asked_for_by_head(generation: Generation, path: str) -> None:
+    with listening(app_of(generation)) as port:
+        address = f"http://127.0.0.1:{port}{path}"
+        reply, whole = httpx.head(address), httpx.get(address)
     assert (reply.status_code, reply.content) == (200, b"")
+    assert reply.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"\x1f\x8b\x08", b"[" * 100_000, b"1" * 5_000])
+def test_a_body_that_is_no_json_we_read_is_told_what_is(client: TestClient, body: bytes) -> None:
+    kind = {"content-type": "application/json"}
+    reply = client.post("/v1/similar", content=body, headers=kind)
+    assert reply.status_code in (400, 422)
+    assert reply.json()["code"] == "invalid_request"
+    assert "JSON" in reply.json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/v1/items/1", "DELETE, GET, PUT"),
-        ("PUT", "/v1/generation", "GET, POST"),
-        ("PUT", "/v1/duel/votes", "GET, POST"),
+        ("POST", "/v1/items/1", "DELETE, GET, HEAD, PUT"),
+        ("PUT", "/v1/generation", "GET, HEAD, POST"),
+        ("PUT", "/v1/duel/votes", "GET, HEAD, POST"),
         ("POST", "/readyz", "GET, HEAD"),
     ],
 )
