@@ -31,6 +31,15 @@ def exit_code(work: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        # Compiled code that was interrupted ends in a SystemError, and says of what.
+        if not _is_interrupted(error):
+            raise
         print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
         return 130
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    return error.__cause__ is not None and _is_interrupted(error.__cause__)

@@ -56,9 +56,9 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         dependencies=[Depends(_check_address)],
     )
     async def put_item(http: Request, item_key: ItemKey, request: PutRequest) -> PutReply:
-        """Embed an item by the model, keep it durably, and let every answer have it from now on.
+        """Embed an item by the model, keep it durably, and let answers have it from now on.
 
-        The item is replaced whole. Other replicas look for it twenty times a second. It counts
+        The item is replaced whole. Other processes look for it twenty times a second. It counts
         until a generation is served whose graph has its key and was read from its tables after
         this: that batch run has taken it in. Walks from published items don't meet it before.
         """
@@ -72,7 +72,9 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         dependencies=[Depends(_check_address)],
     )
     async def delete_item(http: Request, item_key: ItemKey) -> DeleteReply:
-        """Take an item out of every answer, durably; again, or of an unknown key, changes nothing.
+        """Take an item out of answers, durably; again, or of an unknown key, changes nothing.
+
+        Other processes look for it twenty times a second.
 
         It stays out in later generations too, until its key is put again.
         """

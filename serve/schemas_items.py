@@ -116,7 +116,7 @@ class PutReply(Schema):
 
 
 class DeleteReply(Schema):
-    """The item is in no answer from now on."""
+    """The item is in no answer from now on, of other processes once they have looked."""
 
     key: str = Field(examples=["1"])
     """The key that was deleted."""

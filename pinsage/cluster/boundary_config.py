@@ -32,7 +32,8 @@ class BoundaryConfig(Config):
     """Requests allowed at once, before the steady rate applies."""
     request_timeout_s: PositiveFloat = 30.0
     """A call that takes longer is answered with a 504; what still waits for its turn then, such as
-    a write behind others, is not done."""
+    a write behind others, is not done. A body that is not in by then gets a 408, and a connection
+    that has not said by then what it wants is closed (by `--direct`)."""
     max_url_bytes: PositiveInt = 8192
     """Longer addresses are refused."""
     access_log: bool = False

@@ -264,11 +264,7 @@ def read_times(
     times = table.column(column)
     if pa.types.is_large_string(times.type):
         # The column is the contexts' too, and was read for them.
-        try:
-            times = times_of_texts(times)
-        except pa.ArrowInvalid as error:
-            findings.add(f"{table.place.label}: {column!r} has no times ({error}); mend these rows")
-            return np.zeros(len(table), np.int64), np.zeros(len(table), dtype=bool)
+        times = times_of_texts(times)
     bad = times.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_floating(times.type):
         values = times.fill_null(0.0).to_numpy(zero_copy_only=False)

@@ -154,7 +154,9 @@ class Findings:
         first = ""
         if count:
             row = int(np.argmax(bad))
-            shown = "" if values is None else f" ({str(values[row])[:60]!r})"
+            # What could not be read is null by now.
+            is_known = values is not None and values[row].is_valid
+            shown = f" ({str(values[row])[:60]!r})" if values is not None and is_known else ""
             first = f"{place.row(row)}{shown}"
         self._count(
             Tally(

@@ -21,8 +21,8 @@ _FEW_ROWS = 1_000
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 """What pandas calls the numbers of rows that it writes beside them."""
 
-_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|^\d{8,}$"
-"""A date in any order, or seconds since 1970."""
+_DATE = r"\d.*\d.*\d.*\d"
+"""Enough digits for a date in any order and any language, or for seconds since 1970."""
 _LATE = 1e8
 """Seconds from 1970 to 1973: no duration is as long."""
 _KEY_KINDS = ("text", "integer", "float")
@@ -66,8 +66,8 @@ class Glance:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the first file, but for the row numbers that pandas writes."""
-        return [name for name in self._schemas[0].names if not _PANDAS_INDEX.fullmatch(name)]
+        """The columns of the first file with rows, but for the row numbers that pandas writes."""
+        return [name for name in self._filled[0].names if not _PANDAS_INDEX.fullmatch(name)]
 
     def folder_columns(self) -> list[str]:
         """List what folders called `name=value` tell of the files in them; ingest reads files."""
@@ -133,7 +133,7 @@ class Glance:
         return self._require(column, flag, (*_KEY_KINDS, "time"), "times, numbers or text")
 
     def _require(self, column: str, flag: str, kinds: Collection[str], wanted: str) -> str:
-        known = self._schemas[0].names
+        known = self._filled[0].names
         if column not in known:
             raise DataError(f"{flag}: {self.path} has no column {column!r}; found {listed(known)}")
         if not all(column in schema.names for schema in self._filled):
@@ -226,14 +226,15 @@ class Glance:
         return [name for name in self.names("float") if _are_whole(self.sample(name, _FEW_ROWS))]
 
     def odd_time(self) -> str | None:
-        """Find a column named like a time whose values are dates as text, but not of ISO 8601."""
-        for name in self._texts_of_times():
-            if _are_dates(self.sample(name, _FEW_ROWS)):
+        """Find a column named like a time that cannot be read as one.
+
+        Dates as text but not of ISO 8601, what has another type in every file, and types that are
+        neither times nor plain numbers.
+        """
+        for name in filter(_is_time, self.names("text", "scalar", "other")):
+            if name not in self.names("text") or _are_dates(self.sample(name, _FEW_ROWS)):
                 return name
         return None
-
-    def _texts_of_times(self) -> list[str]:
-        return [name for name in self.names("text") if _is_time(name)]
 
 
 def _common_kind(column: str, schemas: Sequence[pa.Schema]) -> str:
@@ -307,10 +308,7 @@ def names_a_key(column: str) -> bool:
 def _are_iso(texts: pa.Array) -> bool:
     """Tell whether most texts are times; ingest reports the rows of the others."""
     seen = texts.filter(pc.not_equal(texts, ""))
-    try:
-        return 2 * times_of_texts(seen).null_count < len(seen)
-    except pa.ArrowInvalid:
-        return False
+    return 2 * times_of_texts(seen).null_count < len(seen)
 
 
 def _are_whole(texts: pa.Array) -> bool:

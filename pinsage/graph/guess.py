@@ -33,6 +33,10 @@ _LONG_TEXT = 200
 _MOST_METADATA = 12
 _SHOWN = 5
 
+_SPLIT_WORDS = {
+    "train", "training", "valid", "validation", "val", "dev", "eval", "evaluation", "test",
+    "testing", "holdout",
+}  # fmt: skip
 _TITLES = ("title", "name", "label")
 _IMAGES = ("image_url", "image", "picture", "thumbnail", "cover", "poster", "img")
 
@@ -99,7 +103,7 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     context = (
         edges_table.require_key(told.context, "--context")
         if told.context
-        else _context(edges_table, {item, timestamp})
+        else _context(edges_table, (item, timestamp))
     )
     keys = pc.unique(items_table.texts(key))
     described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
@@ -181,17 +185,18 @@ def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -
             "its context: pairs are made and split by it; say with --timestamp which it is, or "
             "give --timestamp '' to split without times"
         )
-    as_text = edges.odd_time() if not times else None
-    if as_text is not None:
+    odd = edges.odd_time() if not times else None
+    if odd is not None:
+        kind = "text" if odd in edges.names("text") else edges.type_of(odd)
         raise DataError(
-            f"{edges.path}: {as_text!r} holds times as text, wanted timestamps, numbers or "
-            "ISO 8601 (2024-05-01 09:30), so that pairs can be split by time; parse it to a "
-            "timestamp, or give --timestamp '' to split without times"
+            f"{edges.path}: {odd!r} holds times as {kind}, wanted timestamps, numbers or "
+            "ISO 8601 (2024-05-01 09:30), the same in all files, so that pairs can be split by "
+            "time; parse it to a timestamp, or give --timestamp '' to split without times"
         )
     return next(iter(left), None)
 
 
-def _context(edges: Glance, taken: Iterable[str | None]) -> str:
+def _context(edges: Glance, taken: Sequence[str | None]) -> str:
     left = [name for name in edges.key_like() if name not in taken]
     if len(left) > 1:
         # Numbers of the edges' own rows, or contexts of one edge each, say nothing.
@@ -204,7 +209,8 @@ def _context(edges: Glance, taken: Iterable[str | None]) -> str:
             hint += f"; told by names of folders, not by columns in the files: {folders}"
         raise DataError(
             f"{edges.path}: wanted one column that says which context (user, basket, board) an "
-            f"item was in, found {listed(left)}; say with --context which it is{hint}"
+            f"item was in, beside {listed([name for name in taken if name])}, found "
+            f"{listed(left)}; say with --context which it is{hint}"
         )
     odd = [n for n in edges.key_like("float", "scalar") if n not in taken and names_a_key(n)]
     if odd and not names_a_key(left[0]):
@@ -323,15 +329,20 @@ def _split(table: Glance) -> str | None:
         values = pc.unique(table.sample(name)).drop_null().to_pylist()
         if values and set(values) <= set(SPLITS):
             return name
-    for name in table.columns:
-        if name.lower() == "split" and name in table.names("text", "integer", "float", "bool"):
-            values = pc.unique(table.sample(name)).drop_null().to_pylist()
+    for name in table.names("text", "integer", "float", "bool"):
+        values = pc.unique(table.sample(name)).drop_null().to_pylist()
+        if has_word(name, "split") or _are_like_splits(values):
             raise DataError(
                 f"{table.path}: {name!r} holds {listed(values[:_SHOWN])}, wanted "
                 f"{listed(SPLITS)}; write these instead, or call the column something else if it "
                 "is no split"
             )
     return None
+
+
+def _are_like_splits(values: Sequence[str]) -> bool:
+    """Tell of other words for splits; one alone may mean anything."""
+    return len(values) > 1 and {value.strip().lower() for value in values} <= _SPLIT_WORDS
 
 
 def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -50,6 +50,7 @@ def matching_keys(
     best.sort(reverse=True)
     if not (told_key or told_item or any(key == column for _, key, column in best)):
         _refuse_odd_keys(items, edges)
+        _refuse_strange_namesakes(items, edges, best[0][1] if best else None)
     if not best:
         why = f"; unfit as keys: {listed(unfit)}" if unfit else ""
         raise DataError(
@@ -116,6 +117,47 @@ def _refuse_odd_keys(items: Glance, edges: Glance) -> None:
                 "name; cast it (pandas turns integers to floats where some are missing: use "
                 "Int64), or say with --key and --item which columns are the keys"
             )
+
+
+def _refuse_strange_namesakes(items: Glance, edges: Glance, found: str | None) -> None:
+    """Refuse a column that tells items apart, and edges have by the same name but not as it is.
+
+    Args:
+        items: the items table.
+        edges: the edges table.
+        found: the items' key, if another column of the edges has its values.
+    """
+    kinds = ("text", "integer", "time")
+    for column in items.key_like(*kinds):
+        if column not in edges.key_like(*kinds, "other") or _fault(items.texts(column)):
+            continue
+        # Edges may call the numbers of their rows, or their users, as items call their keys.
+        is_plain = column in edges.names(*kinds)
+        if is_plain and (column == found or not repeats(edges.sample(column))):
+            continue
+        raise DataError(
+            f"{items.path} and {edges.path} both have {column!r} ({items.type_of(column)}; "
+            f"{edges.type_of(column)}), {_why_strange(items, edges, column)}; write both alike, as "
+            "text or whole numbers, or say with --key and --item which columns are the keys"
+        )
+
+
+def _why_strange(items: Glance, edges: Glance, column: str) -> str:
+    if column in edges.names("other"):
+        return "which is not of one type in all files of the second"
+    if column in items.names("time") + edges.names("time"):
+        return "and times are no keys"
+    keys, values = items.texts(column), edges.sample(column)
+    spellings = {
+        "upper and lower case": pc.utf8_lower,
+        "Unicode's normal forms": lambda texts: pc.utf8_normalize(texts, form="NFC"),
+        "leading zeros": lambda texts: pc.utf8_ltrim(texts, characters="0"),
+        "blanks around them": pc.utf8_trim_whitespace,
+    }
+    for what, plain in spellings.items():
+        if share_of(plain(values), plain(keys)) > _MOST:
+            return f"whose values are alike but for {what}"
+    return "and none of its values is in both"
 
 
 def share_of(values: pa.Array, keys: pa.Array) -> float:

@@ -211,8 +211,9 @@ def _from_column(
         return None
     present = ~lists.is_null().to_numpy(zero_copy_only=False)
     widths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    counts = np.bincount(widths[present]) if present.any() else np.zeros(1, np.int64)
-    width = int(counts.argmax())
+    # An empty list is how some write that there is none.
+    present = present & (widths > 0)
+    width = int(np.bincount(widths[present]).argmax()) if present.any() else 0
     if width == 0:
         findings.add(f"{label}: {column!r} holds no numbers; leave the feature group out")
         return None

@@ -84,9 +84,9 @@ class FeatureConfig(Config):
     """An .npy file, float [rows, width], whose rows are those of the items table in its order."""
 
     missing: Literal["refuse", "zeros"] = "refuse"
-    """What becomes of an item whose whole row is null or NaN: `refuse` reports it as a bad row,
-    `zeros` keeps it with zeros, as of an item that has no picture. A row with some of its numbers
-    missing is a bad one either way."""
+    """What becomes of an item whose row is null, empty or all NaN: `refuse` reports it as a bad
+    row, `zeros` keeps it with zeros, as of an item that has no picture. A row with some of its
+    numbers missing is a bad one either way."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "FeatureConfig":

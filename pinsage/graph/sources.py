@@ -62,7 +62,7 @@ def find_sources(path: str) -> list[Source]:
             f"{path}: cannot be reached ({error}); check the path and access"
         ) from error
     if not infos:
-        raise DataError(f"{path}: {_none_there(path)}; check data.*.path")
+        raise DataError(f"{path}: {_none_there(path)}; check the path")
     return [
         Source(info.path, filesystem, info.size, info.mtime_ns or 0)
         for info in sorted(infos, key=lambda info: info.path)

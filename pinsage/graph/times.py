@@ -81,16 +81,28 @@ def times_of_texts(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedAr
             what is finer than a microsecond is cut off.
 
     Returns:
-        timestamp[us] in UTC; null where a text is null or written in another way.
-
-    Raises:
-        pyarrow.ArrowInvalid: a text is written so, but there is no such time, as `2024-13-01`.
+        timestamp[us] in UTC; null where a text is null, is written in another way, or where there
+        is no such time, as `2024-02-30`.
     """
+    if isinstance(texts, pa.ChunkedArray):
+        return pa.chunked_array(map(times_of_texts, texts.chunks), pa.timestamp("us"))
     is_time = pc.match_substring_regex(texts, _TIME_TEXT)
     texts = pc.if_else(is_time, texts, pa.scalar(None, texts.type))
     for pattern, replacement in _TO_PLAIN:
         texts = pc.replace_substring_regex(texts, pattern, replacement)
-    return texts.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    encoded = texts.dictionary_encode()
+    return _parsed(encoded.dictionary).take(encoded.indices)
+
+
+def _parsed(texts: pa.Array) -> pa.Array:
+    """Read times; one cast refuses all of them where one is impossible, so halves are tried."""
+    try:
+        return texts.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        if len(texts) == 1:
+            return pa.nulls(1, pa.timestamp("us"))
+        half = len(texts) // 2
+        return pa.concat_arrays([_parsed(texts[:half]), _parsed(texts[half:])])
 
 
 def in_order(parts: Callable[[], Iterable[np.ndarray]], places: Sequence[int]) -> list[int]:

@@ -180,10 +180,28 @@ runpy.run_module("{command}", run_name="__main__")
     assert done.stderr == "\nstopped before anything was done\n"
 
 
-def test_ctrl_c_in_a_command_is_told_as_what_it_is_once_the_command_has_begun() -> None:
+_IN_COMPILED_CODE = """
+import threading, time
+import numpy as np
+from pinsage.kernels.pooling import symmetric_eigen
+matrix = np.random.default_rng(0).standard_normal((300, 300))
+symmetric_eigen(matrix + matrix.T)
+threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+def work():
+    while True:
+        symmetric_eigen(matrix + matrix.T)
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["work = lambda: signal.raise_signal(signal.SIGINT) or 0", _IN_COMPILED_CODE],
+    ids=["in Python", "in compiled code"],
+)
+def test_ctrl_c_in_a_command_is_told_as_what_it_is_once_the_command_has_begun(work: str) -> None:
     code = (
-        "import signal, sys; sys.argv = ['-m']; from ray_jobs._exit import exit_code; "
-        "sys.exit(exit_code(lambda: signal.raise_signal(signal.SIGINT) or 0))"
+        "import signal, sys; sys.argv = ['-m']; from ray_jobs._exit import exit_code\n"
+        f"{work}\nsys.exit(exit_code(work))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

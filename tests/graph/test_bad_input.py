@@ -216,7 +216,7 @@ CASES = {
     "times that are text of no time": (
         {"edges": EDGES | {"day": [*["2020-01-01"] * 5, "2020-02-30"]}},
         {"edges.0.timestamp": "day"},
-        ["'day' is string, wanted a time", "2020-02-30", "mend these rows"],
+        ["'day' is null or not a finite time in 1 of 6 rows, first at row 5; write numbers"],
     ),
     "times that are missing or not finite": (
         {"edges": EDGES | {"day": [1.0, 2.0, NAN, None, float("inf"), 3.0]}},
