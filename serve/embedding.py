@@ -208,7 +208,8 @@ def _open(generation: Generation) -> tuple[FreshEncoder, pa.ChunkedArray]:
     parts = generation.parts
     if "model" not in parts.names:
         raise ProblemError(Code.NO_MODEL, "This generation was published without its model.")
-    model = load_model(open_artifact(parts.directory("model"), stage="model").path)
+    published = open_artifact(parts.directory("model"), stage="model", check_digests=True)
+    model = load_model(published.path)
     walked = open_artifact(parts.directory("neighborhoods"), stage="neighborhoods").manifest.config
     num_neighbors = None
     if "embeddings" in parts.names:

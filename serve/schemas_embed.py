@@ -40,7 +40,8 @@ class EmbedReply(Schema):
     """Whose model and graph that were; embeddings of different generations don't compare."""
 
     embedding: list[float]
-    """Of length 1, so inner products with other items' embeddings are the scores of `similar`."""
+    """Of length 1, so inner products with other items' embeddings are the scores of `similar`; all
+    zeros where nothing is known of the item."""
 
     neighbors: list[EmbedNeighbor]
     """The items that walks from its contexts meet most, most visited first."""
