@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query, Request
 from starlette.responses import Response
 
 import pinsage
@@ -86,6 +86,7 @@ def build_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(_check_parameters)],
         lifespan=_following,
         # Requests are counted and timed by `Boundary`, once.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -286,6 +287,17 @@ def _add_health(app: FastAPI) -> None:
     async def readyz(answers: Asked) -> Readiness:
         """Name the generation that is open; before there is one, nobody answers here."""
         return Readiness(generation=answers.digest)
+
+
+async def _check_parameters(http: Request) -> None:
+    """Refuse parameters of an address that a call with parameters has not, as bodies do.
+
+    A condition under a mistyped name would else be left out of the answer without a word.
+    """
+    known = [one.alias for one in http.scope["route"].dependant.query_params]
+    unknown = next((name for name in http.query_params if known and name not in known), None)
+    if unknown is not None:
+        raise invalid(f"query.{unknown}", f"no such parameter; there are: {', '.join(known)}")
 
 
 def filter_of(text: str | None) -> dict[str, Any] | None:

@@ -130,6 +130,20 @@ def test_json_sent_as_something_else_is_told_by_its_content_type(
     )
 
 
+def test_a_mistyped_parameter_is_not_left_out_of_the_answer(client: TestClient) -> None:
+    path = f"/v1/items/{KEYS[5]}/similar"
+    reply = client.get(path, params={"k": 3, "filters": "{}"})
+    assert reply.status_code == 422
+    assert reply.json()["errors"] == [
+        {
+            "where": "query.filters",
+            "message": "no such parameter; there are: k, method, filter, exclude",
+        }
+    ]
+    # What takes none is asked by monitors with whatever keeps caches out.
+    assert client.get("/healthz", params={"now": 1}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/items", "/docs"])
 def test_whatever_can_be_read_can_be_asked_for_by_head(generation: Generation, path: str) -> None:
     with listening(app_of(generation)) as port:
