@@ -74,22 +74,6 @@ def bootstrap_interval(
     return interval(resampled_means(values[None], queries, samples=samples, seed=seed)[:, 0])
 
 
-def paired_interval(
-    values: Float64[np.ndarray, " pairs"],
-    rival_values: Float64[np.ndarray, " pairs"],
-    queries: Int64[np.ndarray, " pairs"],
-    *,
-    samples: int = 200,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Give the 95% interval of how much better one method is than another on the same pairs.
-
-    Raises:
-        ValueError: as `resampled_means` does.
-    """
-    return bootstrap_interval(values - rival_values, queries, samples=samples, seed=seed)
-
-
 def sign_flip_p_values(
     differences: Float64[np.ndarray, "columns pairs"],
     queries: Int64[np.ndarray, " pairs"],
