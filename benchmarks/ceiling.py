@@ -80,9 +80,11 @@ class Mix(nn.Module):
     """A weighted sum of the methods' numbers, and what a small network makes of them."""
 
     def __init__(self, width: int, popularity: Float32[np.ndarray, " items"], *, deep: bool):
-        """Begin with nothing learned."""
+        """Begin with the first method's scores."""
         super().__init__()
         self.sum = nn.Linear(width, 1)
+        with torch.no_grad():
+            self.sum.weight.zero_()[0, 0] = 1
         self.popularity = torch.from_numpy(popularity)
         self.network = (
             nn.Sequential(
