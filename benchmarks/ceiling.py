@@ -5,8 +5,9 @@ PinSage are then scored by all methods, and two mixes of the scores are learned 
 softmax over the candidates: a weighted sum, and a small network that sees how popular query and
 candidate are too. Test pairs are ranked by both.
 
-The mixes learn from pairs that no method was given, and none of them is a recipe. They say how far
-what these methods know would carry, and so what a better method would have to find out.
+The mixes learn from pairs that no method was trained on (settings were chosen by some of them), and
+neither is a recipe. They say how far what these methods know would carry, and so what a better
+method would have to find out.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from benchmarks._timing import parser, report
-from pinsage.base.config import load_config
+from pinsage.base.config import add_set_flag, load_config
 from pinsage.cluster.drivers import JOBS
 from pinsage.cluster.methods import methods_of
 from pinsage.cluster.run import Run
@@ -155,7 +156,7 @@ def main() -> None:
     """Make the run, learn the mixes, and rank test pairs by them and by every method."""
     flags = parser(__doc__)
     flags.add_argument("--config", type=Path, default=_RECIPE, help="a recipe")
-    flags.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    add_set_flag(flags)
     arguments = flags.parse_args()
     run = Run(load_config(RunConfig, arguments.config, arguments.overrides))
     with session(run.config.ray):

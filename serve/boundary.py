@@ -9,8 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import quote
 
 from anyio import CancelScope
 from fastapi import FastAPI
@@ -20,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
 from serve.auth import Caller, Gate, changes_something, role_needed
+from serve.item_keys import with_encoded_key
 from serve.limits import Places, retry_after
 from serve.metrics import UNMATCHED, Metrics
 from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
@@ -29,7 +28,6 @@ access_logger = logging.getLogger("pinsage.serve.access")
 
 REQUEST_ID = b"x-request-id"
 
-_KEYED = re.compile(rb"/v1/items/.")
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _RETRY_S = 1.0
 
@@ -86,7 +84,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send, names_requests=self._names_requests)
-        routed = _with_encoded_key(scope)
+        routed = with_encoded_key(scope)
         if scope["method"] == "HEAD":
             # As GET, but that the server before us leaves the body out.
             routed["method"] = "GET"
@@ -377,20 +375,6 @@ def log_accesses() -> None:
     access_logger.addHandler(handler)
     access_logger.setLevel(logging.INFO)
     access_logger.propagate = False
-
-
-def _with_encoded_key(scope: Scope) -> dict[str, Any]:
-    """Route paths with an item key as they were written, so that `%2F` in a key isn't a slash.
-
-    The calls decode the key themselves.
-    """
-    root = scope.get("root_path", "")
-    path = scope["path"][len(root) :]
-    raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
-    written = raw[len(quote(root) if root else "") :] if raw else quote(path).encode()
-    if not _KEYED.match(written):
-        return dict(scope)
-    return {**scope, "path": root + written.decode("latin-1")}
 
 
 def allow_origins(app: FastAPI, config: BoundaryConfig) -> None:

@@ -29,7 +29,7 @@ def description(
         place = slice(*adjacency.item_starts[item_id : item_id + 2])
         context_ids, unknown = adjacency.item_contexts[place], []
         catalog = generation.catalog
-        own = {catalog.title_column, catalog.image_column}
+        own = catalog.own_columns
         metadata = {
             name: value
             for name, value in catalog.metadata(item_id).items()

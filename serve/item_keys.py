@@ -1,10 +1,14 @@
 """Item keys as addresses hold them."""
 
-from typing import Annotated
-from urllib.parse import unquote
+import re
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
 
 from fastapi import Path
 from pydantic import AfterValidator
+from starlette.types import Scope
+
+_KEYED = re.compile(rb"/v1/items/.")
 
 
 def decoded(written: str) -> str:
@@ -32,3 +36,17 @@ OtherKey = Annotated[
     Path(description="The other item's key, percent-encoded.", examples=["2"]),
     AfterValidator(decoded),
 ]
+
+
+def with_encoded_key(scope: Scope) -> dict[str, Any]:
+    """Route paths with an item key as they were written, so that `%2F` in a key isn't a slash.
+
+    The calls decode the key themselves.
+    """
+    root = scope.get("root_path", "")
+    path = scope["path"][len(root) :]
+    raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
+    written = raw[len(quote(root) if root else "") :] if raw else quote(path).encode()
+    if not _KEYED.match(written):
+        return dict(scope)
+    return {**scope, "path": root + written.decode("latin-1")}

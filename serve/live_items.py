@@ -208,10 +208,8 @@ class LiveNeighborhoods:
 
 def published_item(catalog: Catalog, item_id: int) -> Item:
     """Describe a published item."""
-    said_already = {catalog.title_column, catalog.image_column}
-    metadata = {
-        name: value for name, value in catalog.metadata(item_id).items() if name not in said_already
-    }
+    own = catalog.own_columns
+    metadata = {name: value for name, value in catalog.metadata(item_id).items() if name not in own}
     return described(
         catalog.keys[item_id], catalog.title(item_id), catalog.image(item_id), metadata
     )

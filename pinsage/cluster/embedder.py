@@ -6,10 +6,9 @@ ends with the same bytes as one that was not.
 """
 
 import logging
-import math
 import pickle
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -27,7 +26,7 @@ from pinsage.base.errors import PinsageError
 from pinsage.base.logs import Progress
 from pinsage.cluster import metrics
 from pinsage.cluster.gpus import find_gpu
-from pinsage.cluster.placement import require_room
+from pinsage.cluster.placement import require_room, workers_a_node
 from pinsage.cluster.run_config import RayConfig
 from pinsage.cluster.session import session, threads_for
 from pinsage.graph.schema import ITEMS_FILE
@@ -67,17 +66,6 @@ def _opened(spec: EmbedSpec, run: str) -> Embedder:
     torch.set_num_threads(threads_for(spec.config.threads_per_worker, beside))
     Exchange(spec.folder).begin()
     return Embedder(spec, _load_update(spec), on_gpu=True)
-
-
-def workers_a_node(num_workers: int, nodes: Sequence[Mapping[str, Any]]) -> int:
-    """How many workers share a machine's cores, as Ray spreads them over the nodes it has.
-
-    >>> node = {"Alive": True, "Resources": {"CPU": 16.0}}
-    >>> workers_a_node(4, [node, node, node, node | {"Alive": False}])
-    2
-    """
-    num_nodes = sum(node["Alive"] and "CPU" in node["Resources"] for node in nodes)
-    return math.ceil(num_workers / max(num_nodes, 1))
 
 
 def do_chunks(batch: Batch, spec: EmbedSpec, run: str, name: str) -> Batch:

@@ -1,8 +1,10 @@
 """Where on the cluster actors stand, and whether there is room for them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -108,3 +110,14 @@ def place_on(node: str) -> NodeAffinitySchedulingStrategy:
 def place_in(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
     """Put an actor into one place of a group."""
     return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+
+
+def workers_a_node(num_workers: int, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many workers share a machine's cores, as Ray spreads them over the nodes it has.
+
+    >>> node = {"Alive": True, "Resources": {"CPU": 16.0}}
+    >>> workers_a_node(4, [node, node, node, node | {"Alive": False}])
+    2
+    """
+    num_nodes = sum(node["Alive"] and "CPU" in node["Resources"] for node in nodes)
+    return math.ceil(num_workers / max(num_nodes, 1))

@@ -46,6 +46,11 @@ class Catalog:
         return self._image_column
 
     @property
+    def own_columns(self) -> set[str]:
+        """The columns of title and picture, which answers tell under names of their own."""
+        return {self._title_column, self._image_column}
+
+    @property
     def table(self) -> pa.Table:
         """Every column, one row an item, in id order."""
         return self._table

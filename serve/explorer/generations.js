@@ -6,6 +6,7 @@ import { apiKey, ask, entitle } from "./session.js";
 const METRIC = "hit_rate@100";
 const LOOK_MS = 1000;
 const PATIENCE_MS = 300000;
+
 export async function showGenerations(shell) {
   const { main, signal } = shell;
   entitle("Generations");
