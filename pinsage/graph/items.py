@@ -27,6 +27,8 @@ class FeatureGroup:
     values: Float[np.ndarray, "table_rows width"]
     missing_are_zeros: bool = False
     """Whether a row without any number stands for zeros."""
+    uneven: Bool[np.ndarray, " table_rows"] | None = None
+    """Rows that came in another width than most, whose values are NaN; None if there are none."""
 
     def rows(self, chosen: Int64[np.ndarray, " n"] | slice) -> Float32[np.ndarray, "n width"]:
         """Copy some rows as what is kept; what float32 cannot hold becomes infinite."""
@@ -92,7 +94,8 @@ def read_items(config: ItemsConfig, findings: Findings) -> Items | None:
     good = _good_keys(table, config.key, findings)
     for group, settings in zip(loaded, config.features, strict=True):
         if group is not None:
-            bad = _bad_features(table, group, settings, good, keys, findings)
+            bad = _uneven_features(table, group, settings, good, keys, findings)
+            bad |= _bad_features(table, group, settings, good & ~bad, keys, findings)
             # Unless it is dropped, the item is known: its edges and pairs are not at fault.
             good &= ~(bad & findings.drop_rows)
     rows = np.flatnonzero(good)
@@ -153,20 +156,19 @@ def _load_group(
     table: Table | None,
     findings: Findings,
 ) -> FeatureGroup | None:
+    zeros = group.missing == "zeros"
     if group.column is not None:
         if table is None:
             return None
-        values = _from_column(table, group.column, findings)
-    else:
-        values = _from_npy(str(group.npy), findings)
-        if values is not None and table is not None and len(values) != len(table):
-            findings.add(
-                f"{group.npy}: {len(values)} rows, wanted {len(table)} as in {config.path} "
-                f"(data.items.features.{position}); write one feature row for every row of the "
-                "items table, in its order"
-            )
-            return None
-    zeros = group.missing == "zeros"
+        return _from_column(table, group.name, group.column, zeros, findings)
+    values = _from_npy(str(group.npy), findings)
+    if values is not None and table is not None and len(values) != len(table):
+        findings.add(
+            f"{group.npy}: {len(values)} rows, wanted {len(table)} as in {config.path} "
+            f"(data.items.features.{position}); write one feature row for every row of the "
+            "items table, in its order"
+        )
+        return None
     return None if values is None else FeatureGroup(group.name, values, zeros)
 
 
@@ -190,14 +192,14 @@ def _from_npy(path: str, findings: Findings) -> Float[np.ndarray, "rows width"] 
 
 
 def _from_column(
-    table: Table, column: str, findings: Findings
-) -> Float[np.ndarray, "rows width"] | None:
+    table: Table, name: str, column: str, zeros: bool, findings: Findings
+) -> FeatureGroup | None:
     """Turn lists of one width to rows; a null list or number becomes NaN."""
     lists = table.column(column)
     label = table.place.label
     types = pa.types
     if types.is_floating(lists.type):
-        return _numbers(lists)[:, None]
+        return FeatureGroup(name, _numbers(lists)[:, None], zeros)
     is_list = (
         types.is_fixed_size_list(lists.type)
         or types.is_list(lists.type)
@@ -209,34 +211,50 @@ def _from_column(
             "cast it before ingest"
         )
         return None
-    present = ~lists.is_null().to_numpy(zero_copy_only=False)
     widths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     # An empty list is how some write that there is none.
-    present = present & (widths > 0)
+    present = ~lists.is_null().to_numpy(zero_copy_only=False) & (widths > 0)
     width = int(np.bincount(widths[present]).argmax()) if present.any() else 0
     if width == 0:
         findings.add(f"{label}: {column!r} holds no numbers; leave the feature group out")
         return None
     uneven = present & (widths != width)
-    if uneven.any():
-        row = int(uneven.argmax())
-        findings.add(
-            f"{label}: {column!r} is not {width} wide, as most rows are, in "
-            f"{np.count_nonzero(uneven)} of {len(widths)} rows, first at {table.place.row(row)} "
-            f"({widths[row]} wide); write lists of one width"
-        )
-        return None
-    numbers = _numbers(lists.flatten())
+    present &= ~uneven
     if present.all():
-        return numbers.reshape(len(lists), width)
+        return FeatureGroup(name, _numbers(lists.flatten()).reshape(len(lists), width), zeros)
+    numbers = _numbers(lists.filter(pa.array(present)).flatten())
     values = np.full((len(lists), width), np.nan, numbers.dtype)
     values[present] = numbers.reshape(-1, width)
-    return values
+    return FeatureGroup(name, values, zeros, uneven if uneven.any() else None)
 
 
 def _numbers(array: pa.Array) -> Float[np.ndarray, " n"]:
     """Give numbers as they are stored; a null becomes NaN."""
     return array.to_numpy(zero_copy_only=False)
+
+
+def _uneven_features(
+    table: Table,
+    group: FeatureGroup,
+    settings: FeatureConfig,
+    good: Bool[np.ndarray, " rows"],
+    keys: pa.Array,
+    findings: Findings,
+) -> Bool[np.ndarray, " rows"]:
+    """Mark rows, of those still good, that are wider or narrower than most."""
+    if group.uneven is None:
+        return np.zeros(len(table), bool)
+    uneven = group.uneven & good
+    findings.bad_rows(
+        table.place,
+        str(settings.column),
+        uneven,
+        reason="uneven_features",
+        what=f"is not {group.width} wide, as most rows are,",
+        fix="write lists of one width",
+        values=keys,
+    )
+    return uneven
 
 
 def _bad_features(

@@ -225,6 +225,9 @@ def _know(seeds, known, slots):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _forget(ids, known):  # type: ignore[no-untyped-def]
+    if ids.size > known.size:
+        known[:] = 0
+        return
     for item in ids:
         known[np.uint64(item) >> np.uint64(6)] = 0
 

@@ -142,7 +142,10 @@ CASES = {
     "features of uneven width": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 4 + [[1.0], [1.0, 1.0]]}},
         {},
-        ["'size' is not 2 wide, as most rows are, in 1 of 6 rows, first at row 4 (1 wide)"],
+        [
+            "'size' is not 2 wide, as most rows are, in 1 of 6 rows, first at row 4 ('e')",
+            "write lists of one width, or set data.on_bad_rows: drop",
+        ],
     ),
     "features with NaN": (
         {"items": ITEMS | {"size": [[1.0, 1.0]] * 3 + [[1.0, NAN]] + [[1.0, 1.0]] * 2}},

@@ -280,11 +280,11 @@ def test_a_directory_and_a_glob_mean_all_their_files(bench, changed):
 
 
 def test_dropping_bad_rows_counts_them_and_gives_the_graph_of_the_good_rows(bench, changed, caplog):
-    size = [[0.0, 0.0], [1.0, 1.0], [float("nan"), 0.0], [3.0, 3.0], None, [5.0, 5.0], [6.0, 6.0]]
+    size = [[0.0, 0.0], [1.0, 1.0], [float("nan"), 0.0], [3.0, 3.0], None, [5.0, 5.0], [6.0, 6.0], [7.0]]
     config = bench.six(
         items={
-            "item_id": ["a", "b", "bad", "c", "worse", None, "a"],
-            "title": list("abxcyzz"),
+            "item_id": ["a", "b", "bad", "c", "worse", None, "a", "odd"],
+            "title": list("abxcyzzo"),
             "size": pa.array(size, pa.list_(pa.float32())),
         },
         edges={
@@ -306,6 +306,7 @@ def test_dropping_bad_rows_counts_them_and_gives_the_graph_of_the_good_rows(benc
         "items.null_key": 1,
         "items.duplicate_key": 1,
         "items.bad_features": 2,
+        "items.uneven_features": 1,
         "edges.null_key": 2,
         "edges.unknown_item": 2,
         "pairs.unknown_item": 1,
