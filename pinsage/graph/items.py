@@ -156,11 +156,10 @@ def _load_group(
     table: Table | None,
     findings: Findings,
 ) -> FeatureGroup | None:
-    zeros = group.missing == "zeros"
     if group.column is not None:
         if table is None:
             return None
-        return _from_column(table, group.name, group.column, zeros, findings)
+        return _from_column(table, group, findings)
     values = _from_npy(str(group.npy), findings)
     if values is not None and table is not None and len(values) != len(table):
         findings.add(
@@ -169,7 +168,7 @@ def _load_group(
             "items table, in its order"
         )
         return None
-    return None if values is None else FeatureGroup(group.name, values, zeros)
+    return None if values is None else FeatureGroup(group.name, values, group.missing == "zeros")
 
 
 def _from_npy(path: str, findings: Findings) -> Float[np.ndarray, "rows width"] | None:
@@ -191,10 +190,9 @@ def _from_npy(path: str, findings: Findings) -> Float[np.ndarray, "rows width"] 
     return values
 
 
-def _from_column(
-    table: Table, name: str, column: str, zeros: bool, findings: Findings
-) -> FeatureGroup | None:
+def _from_column(table: Table, group: FeatureConfig, findings: Findings) -> FeatureGroup | None:
     """Turn lists of one width to rows; a null list or number becomes NaN."""
+    name, column, zeros = group.name, str(group.column), group.missing == "zeros"
     lists = table.column(column)
     label = table.place.label
     types = pa.types
