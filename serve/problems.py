@@ -68,6 +68,11 @@ class Code(Enum):
 _MOST_PARTS = 20
 """Parts of a request that cannot be used, that are told at once."""
 
+_MOST_LETTERS = 500
+"""Letters of what is told of one of them."""
+
+_PLACES = ("path", "query", "body", "header")
+
 _BY_STATUS = {
     400: Code.INVALID_REQUEST,
     404: Code.NOT_FOUND,
@@ -107,9 +112,39 @@ def unknown_items(keys: Sequence[str]) -> ProblemError:
 
 
 def invalid(where: str, message: str) -> ProblemError:
-    """Make the problem for one part of a request that can't be used."""
-    part = InvalidPart(where=where, message=message)
-    return ProblemError(Code.INVALID_REQUEST, f"{where}: {message}", errors=[part])
+    """Make the problem for one part of a request that can't be used.
+
+    Args:
+        where: its place; whoever doesn't know whether it came in the path, the query or the body
+            leaves that out, and the answer says it.
+        message: what was wanted, and what was found.
+    """
+    return _invalid([InvalidPart(where=where, message=message)])
+
+
+def _invalid(told: Sequence[InvalidPart]) -> ProblemError:
+    parts = [
+        InvalidPart(where=_cut(part.where), message=_cut(part.message))
+        for part in told[:_MOST_PARTS]
+    ]
+    detail = "; ".join(f"{part.where}: {part.message}" for part in parts[:3])
+    return ProblemError(Code.INVALID_REQUEST, detail, errors=parts)
+
+
+def _cut(text: str) -> str:
+    """Leave out the end of a long text: what was found may be as long as a body."""
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
+
+
+def _placed(part: InvalidPart, request: Request) -> InvalidPart:
+    """Say how a part of a request came, if its place doesn't."""
+    first = part.where.partition(".")[0]
+    if first in _PLACES:
+        return part
+    place = "query" if request.method in ("GET", "DELETE") else "body"
+    if first in request.path_params:
+        place = "path"
+    return InvalidPart(where=f"{place}.{part.where}", message=part.message)
 
 
 def problem_response(error: ProblemError, instance: str) -> Response:
@@ -164,6 +199,8 @@ def described(*codes: Code) -> dict[int | str, dict[str, Any]]:
 
 def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
+    if error.errors:
+        error = _invalid([_placed(part, request) for part in error.errors])
     return problem_response(error, instance_of(request.scope))
 
 
@@ -180,9 +217,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
     if any(part.where == "body" for part in parts) and "json" not in kind.lower():
         message = f"wanted JSON, with content-type: application/json, found content-type: {kind}"
         parts = [InvalidPart(where="body", message=message)]
-    detail = "; ".join(f"{part.where}: {part.message}" for part in parts[:3])
-    problem = ProblemError(Code.INVALID_REQUEST, detail, errors=parts)
-    return problem_response(problem, instance_of(request.scope))
+    return problem_response(_invalid(parts), instance_of(request.scope))
 
 
 def _on_http(request: Request, error: Exception) -> Response:

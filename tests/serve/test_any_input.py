@@ -231,3 +231,20 @@ def assert_whole(reply: Any) -> None:
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.json()["status"] == reply.status_code
     assert "Traceback" not in reply.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "x" * 9_000},
+        {"filter": {"x" * 9_000: 1}},
+        {"filter": {"year": {"x" * 9_000: 1}}},
+        {"filter": {"year": "x" * 9_000}},
+        {"x" * 9_000: 1},
+    ],
+    ids=["method", "column", "operator", "value", "field"],
+)
+def test_a_refusal_is_short_however_long_what_it_refuses_is(client: TestClient, wrong: Any):
+    reply = client.post("/v1/similar", json={"item_keys": KEYS[:1]} | wrong)
+    assert reply.status_code == 422
+    assert len(reply.content) < 5_000

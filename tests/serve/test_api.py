@@ -227,8 +227,21 @@ def test_a_bad_k_is_a_422_that_says_where(client: TestClient, k: str):
 
 
 def test_an_unknown_method_is_a_422_that_lists_the_known_ones(client: TestClient):
-    reply = client.get(f"{path_of(KEYS[0])}/similar?method=magic")
-    assert "pinsage, text, walk" in assert_problem(reply, 422, "invalid_request")["detail"]
+    for reply, where in (
+        (client.get(f"{path_of(KEYS[0])}/similar?method=magic"), "query.method"),
+        (
+            client.post("/v1/similar", json={"item_keys": KEYS[:1], "method": "magic"}),
+            "body.method",
+        ),
+    ):
+        problem = assert_problem(reply, 422, "invalid_request")
+        assert problem["errors"][0]["where"] == where
+        assert problem["detail"].startswith(f"{where}: wanted one of pinsage, text, walk")
+
+
+def test_an_item_compared_with_itself_is_a_422_that_says_where(client: TestClient):
+    reply = client.get(f"{path_of(KEYS[0])}/why/{KEYS[0]}")
+    assert assert_problem(reply, 422, "invalid_request")["errors"][0]["where"] == "path.other_key"
 
 
 @pytest.mark.parametrize(

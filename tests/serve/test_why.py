@@ -115,8 +115,8 @@ def test_a_filter_and_exclusions_hold_in_every_method(client: TestClient, method
     [
         ("{", "query.filter"),
         ("[]", "query.filter"),
-        ('{"yaer": 1}', "filter.yaer"),
-        ('{"year": {"gte": "x"}}', "filter.year.gte"),
+        ('{"yaer": 1}', "query.filter.yaer"),
+        ('{"year": {"gte": "x"}}', "query.filter.year.gte"),
     ],
 )
 def test_a_bad_filter_is_a_422_that_says_where(client: TestClient, text: str, where: str):
