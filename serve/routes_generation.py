@@ -100,13 +100,18 @@ def add_generation(app: FastAPI, switcher: Switcher, *, timeout_s: float) -> Non
 
 def _previous(switcher: Switcher) -> str:
     state = switcher.state
-    if state.previous is None:
-        raise ProblemError(
-            Code.NO_PREVIOUS_GENERATION,
-            f"Generation {state.served} is the first that is served here; name another one, of "
-            "those that GET /v1/generations lists.",
-        )
-    return state.previous
+    if state.previous is not None:
+        return state.previous
+    found = (
+        f"Generation {state.served} is the first that is served here"
+        if state.trouble is None
+        else f"Nobody knows what was served before {state.served}, because the decision that was "
+        "written down is of no use: GET /v1/generations says why"
+    )
+    raise ProblemError(
+        Code.NO_PREVIOUS_GENERATION,
+        f"{found}; name another one, of those that GET /v1/generations lists.",
+    )
 
 
 def _inside(output: Path, text: str | None) -> str | None:

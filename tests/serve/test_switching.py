@@ -200,6 +200,9 @@ def test_a_damaged_decision_is_told_and_mended_by_the_next_one(output: Path):
     assert not server.switcher.follow()
     assert server.served == first
     assert "damaged" in server.client.get("/v1/generations").json()["trouble"]
+    reply = server.client.post("/v1/generation", json={"previous": True})
+    assert reply.json()["code"] == "no_previous_generation"
+    assert "Nobody knows what was served before" in reply.json()["detail"]
     assert server.ask(generation=second) == (200, "served")
     assert read_pointer(output).generation == second
     assert server.client.get("/v1/generations").json()["trouble"] is None
