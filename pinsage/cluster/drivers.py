@@ -15,6 +15,7 @@ import torch
 from pinsage.base import copies, shared
 from pinsage.base.addresses import shown
 from pinsage.base.artifacts import Draft, finish, publish, whole_parents
+from pinsage.base.drafts import drop_draft
 from pinsage.base.errors import ConfigError, DataError
 from pinsage.base.files import whole_file
 from pinsage.base.seeding import Sample, Stream, stream
@@ -34,6 +35,7 @@ from pinsage.cluster.walkers import walk_all
 from pinsage.evaluation.baselines.factors import grid, require_choice, require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
+from pinsage.graph.ingest import note_read_at
 from pinsage.graph.leaks import shows_pairs
 from pinsage.graph.subgraph import take_subgraph
 from pinsage.inference.embedder import EmbedSpec
@@ -225,6 +227,12 @@ def _ingest(run: Run, draft: Draft) -> None:
             build=config.graph.build,
             tasks=ClusterTasks if spread else None,
         )
+    try:
+        run.inputs.require_unchanged()
+    except DataError:
+        drop_draft(draft.path)
+        raise
+    note_read_at(run.graph.directory, run.inputs.found_at)
 
 
 def _take_subgraph(run: Run, draft: Draft) -> None:

@@ -22,7 +22,7 @@ from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import read_shared, write_shared
 from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import RunConfig
-from pinsage.graph.ingest import input_facts
+from pinsage.graph.ingest import Inputs, look_at_inputs
 from pinsage.inference.update import PreviousEmbeddings
 
 _TRAIN_RESULT = ("minibatch", "loss", "schedule", "scale_features", "validation")
@@ -90,11 +90,16 @@ class Run:
         self.output = config.output.resolve()
 
     @cached_property
+    def inputs(self) -> Inputs:
+        """The tables' files as they are now."""
+        return look_at_inputs(self.config.data)
+
+    @cached_property
     def graph(self) -> Stage:
         """Tables, checked, with dense ids, as a graph in shards."""
         settings = {
             "data": _dump(self.config.data),
-            "inputs": input_facts(self.config.data),
+            "inputs": self.inputs.facts,
             "num_shards": self.config.graph.num_shards,
             "structure": _dump(self.config.graph.structure, without=("basis",)),
             "order": self.config.graph.order,

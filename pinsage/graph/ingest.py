@@ -4,7 +4,6 @@ All checks come before the first file of the graph is written, and all of their 
 error. Items, context keys and pairs are held in memory; edges are not (`graph/build.py`).
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +45,7 @@ from pinsage.graph.schema import (
     GraphCounts,
     PairCounts,
 )
-from pinsage.graph.sources import input_facts
+from pinsage.graph.sources import Inputs, look_at_inputs
 from pinsage.graph.splits import (
     Holdout,
     LabeledPairs,
@@ -59,9 +58,9 @@ from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.tasks import Tasks, Threads
 from pinsage.graph.times import TimeScale, common_scale, kind_of
-from pinsage.graph.written import write_tables
+from pinsage.graph.written import note_read_at, write_tables
 
-__all__ = ["Order", "ingest", "input_facts"]
+__all__ = ["Inputs", "Order", "ingest", "look_at_inputs", "note_read_at"]
 
 Order: TypeAlias = Literal["given", "locality"]
 
@@ -110,7 +109,7 @@ def ingest(
         raise ValueError(f"num_shards must be at least 1, found {num_shards}")
     if basis is not None:
         basis.structure_squares()
-    settings, read_at = build or BuildConfig(), time.time()
+    settings = build or BuildConfig()
     with Progress("ingest", total=4 + 2 * num_shards, unit="steps") as progress:
         run = Threads(settings.workers, progress) if tasks is None else tasks(progress)
         try:
@@ -127,7 +126,7 @@ def ingest(
             draft.discard()
             raise
         published = _published(tables, graph, order, run, settings)
-        _write_graph(draft, published, progress, read_at=read_at, num_shards=num_shards)
+        _write_graph(draft, published, progress, num_shards=num_shards)
         made = None
         if structure is not None:
             made = _structure(draft, published, structure, basis, num_shards=num_shards, seed=seed)
@@ -296,11 +295,11 @@ def _structure(
 
 
 def _write_graph(
-    draft: Draft, published: _Published, progress: Progress, *, read_at: float, num_shards: int
+    draft: Draft, published: _Published, progress: Progress, *, num_shards: int
 ) -> None:
     progress.advance(1, "tables")
     items, graph = published.items, published.graph
-    write_tables(draft, items.metadata, graph.context_keys, published.pairs(), read_at=read_at)
+    write_tables(draft, items.metadata, graph.context_keys, published.pairs())
     for shard in range(num_shards):
         progress.advance(1, f"shard {shard}")
         graph.items.write_shard(draft, shard, num_shards)

@@ -1,6 +1,7 @@
 """`Graph`: a published graph, opened."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from jaxtyping import Float64, Int64
 from pinsage.base.arrays import read_array
 from pinsage.base.artifacts import Artifact, open_artifact
 from pinsage.base.errors import ArtifactError
-from pinsage.base.shared import written_at
 from pinsage.graph.adjacency import AdjacencyShard, BipartiteAdjacency, assemble
 from pinsage.graph.catalog import Catalog
 from pinsage.graph.cold import ColdItems
@@ -31,6 +31,7 @@ from pinsage.graph.schema import (
     STRUCTURE,
     GraphCounts,
 )
+from pinsage.graph.written import tables_read_at
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class Graph:
         """
         return cls(open_artifact(directory, stage="graph", check_digests=check_digests))
 
-    @property
+    @cached_property
     def tables_read_at(self) -> float:
-        """When the input tables were read, in seconds since 1970; of a copy, when it was made."""
-        return written_at(self.artifact.path / ITEMS_FILE)
+        """When the input tables were read, in seconds since 1970."""
+        return tables_read_at(self.artifact.path)
 
     @property
     def num_items(self) -> int:

@@ -3,10 +3,11 @@
 import fnmatch
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,47 @@ class Source:
     def is_local(self) -> bool:
         """Tell whether the file can be memory-mapped."""
         return isinstance(self.filesystem, pa_fs.LocalFileSystem)
+
+
+Stamp: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The input files of a graph, as they were found."""
+
+    facts: dict[str, list[dict[str, Any]]]
+    """Configured path to its files: `path`, `size_bytes`, and either `sha256`, or `modified_ns` and
+    `footer_sha256`."""
+    stamps: dict[str, list[Stamp]]
+    """Configured path to the names, sizes and times of change of its files."""
+    found_at: float
+    """When they were looked at, in seconds since 1970."""
+
+    def require_unchanged(self) -> None:
+        """Look again, after they were read: other bytes would go under these facts.
+
+        Raises:
+            DataError: a file was written, came or went since.
+        """
+        changed = [path for path, before in self.stamps.items() if _stamps_now(path) != before]
+        if changed:
+            raise DataError(
+                f"{', '.join(changed)}: changed while the tables were read, so nobody knows what "
+                "was read of which version; nothing is published: run this again once all files "
+                "are written, or give a copy that nothing writes to"
+            )
+
+
+def _stamps_now(path: str) -> list[Stamp]:
+    try:
+        return _stamps(find_sources(path))
+    except DataError:
+        return []
+
+
+def _stamps(sources: list[Source]) -> list[Stamp]:
+    return [(source.path, source.size_bytes, source.modified_ns) for source in sources]
 
 
 def find_sources(path: str) -> list[Source]:
@@ -81,30 +123,27 @@ def load_npy(source: Source) -> np.ndarray:
         return read_array(file)
 
 
-def input_facts(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
+def look_at_inputs(config: DataConfig) -> Inputs:
     """Describe every input file, so that changed input gives a stage a new fingerprint.
 
     A file of up to 256 MiB is described by the SHA-256 of all of it; a larger one by its time of
     change and, if Parquet, the SHA-256 of its footer (row groups, sizes, column statistics).
 
-    Returns:
-        Configured path to its files: `path`, `size_bytes`, and either `sha256`, or `modified_ns`
-        and `footer_sha256`.
-
     Raises:
         DataError: files are missing; all of them are named.
     """
-    facts, missing = {}, []
+    found_at = time.time()
+    sources, missing = {}, []
     for path in _configured_paths(config):
         try:
-            sources = find_sources(path)
+            sources[path] = find_sources(path)
         except DataError as error:
             missing.append(str(error))
-            continue
-        facts[path] = [_facts(source) for source in sources]
     if missing:
         raise DataError("input files are missing\n  - " + "\n  - ".join(missing))
-    return facts
+    facts = {path: [_facts(source) for source in found] for path, found in sources.items()}
+    stamps = {path: _stamps(found) for path, found in sources.items()}
+    return Inputs(facts, stamps, found_at)
 
 
 def _configured_paths(config: DataConfig) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The tables of a published graph: items, context keys, labelled pairs."""
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinsage.base.artifacts import Draft
+from pinsage.base.shared import read_shared, write_shared, written_at
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE, ITEMS_FILE, PAIRS_FILE, SPLITS
 from pinsage.graph.splits import LabeledPairs
 
@@ -19,8 +20,6 @@ def write_tables(
     items: pa.Table,
     context_keys: pa.Array,
     pairs: Iterator[LabeledPairs],
-    *,
-    read_at: float,
 ) -> None:
     """Write the tables into a graph being published.
 
@@ -29,8 +28,6 @@ def write_tables(
         items: keys and metadata by item id.
         context_keys: keys by context id.
         pairs: the labelled pairs, some at a time.
-        read_at: when the input tables were read, in seconds since 1970; the items' time of change,
-            since whatever else says it would give the same tables another digest.
     """
     for name, table in (
         (ITEMS_FILE, items),
@@ -38,7 +35,6 @@ def write_tables(
     ):
         with draft.file(name) as path:
             pq.write_table(table, path, compression="zstd")
-    os.utime(draft.path / ITEMS_FILE, (read_at, read_at))
     with draft.file(PAIRS_FILE) as path:
         writer: pq.ParquetWriter | None = None
         for table in _row_groups(map(_pair_table, pairs)):
@@ -46,6 +42,28 @@ def write_tables(
             writer.write_table(table, row_group_size=_ROW_GROUP)
         assert writer is not None
         writer.close()
+
+
+def note_read_at(directory: Path, seconds: float) -> None:
+    """Write down when the tables of a graph that is to be published were read.
+
+    It stands beside the directory: in it, the same tables would have another digest.
+
+    Args:
+        directory: where the graph is published.
+        seconds: since 1970.
+    """
+    write_shared(_note_beside(directory), f"{seconds!r}\n".encode())
+
+
+def tables_read_at(directory: Path) -> float:
+    """Tell when the tables of a published graph were read; without a note, when it was written."""
+    note = read_shared(_note_beside(directory))
+    return written_at(directory / ITEMS_FILE) if note is None else float(note)
+
+
+def _note_beside(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.read_at")
 
 
 def _pair_table(pairs: LabeledPairs) -> pa.Table:

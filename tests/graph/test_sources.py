@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pinsage.base.errors import DataError
-from pinsage.graph.ingest import input_facts
+from pinsage.graph.ingest import look_at_inputs
 from pinsage.graph.sources import find_sources
 
 
@@ -86,21 +86,21 @@ def test_facts_change_with_any_byte_of_any_input(bench, changed):
     np.save(path, np.zeros((6, 3), np.float32))
     groups = [{"name": "visual", "npy": path}]
     config = changed(bench.six(), {"items.features": groups})
-    facts = input_facts(config)
-    assert facts == input_facts(config)
+    facts = look_at_inputs(config).facts
+    assert facts == look_at_inputs(config).facts
     assert len(facts) == 4
     for path in map(Path, facts):
         content = path.read_bytes()
         path.write_bytes(content[:20] + bytes([content[20] ^ 1]) + content[21:])
-        assert input_facts(config) != facts
+        assert look_at_inputs(config).facts != facts
         path.write_bytes(content)
-    assert input_facts(config) == facts
+    assert look_at_inputs(config).facts == facts
 
 
 def test_facts_name_every_missing_file(bench, changed):
     config = changed(bench.six(), {"items.path": "no-items", "edges.0.path": "no-edges"})
     with pytest.raises(DataError, match=r"(?s)no-items.*no-edges"):
-        input_facts(config)
+        look_at_inputs(config)
 
 
 @pytest.mark.ray  # Not beside tests that clear what the bucket server holds.
