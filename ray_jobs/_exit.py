@@ -1,5 +1,7 @@
 """What an error means for whoever called: one line, and an exit code."""
 
+import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -16,7 +18,8 @@ def exit_code(work: Callable[[], int]) -> int:
     """
     hear_ctrl_c()
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -25,6 +28,8 @@ def exit_code(work: Callable[[], int]) -> int:
         print(f"error: {getattr(error, 'cause', error)}", file=sys.stderr)
         return 1
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 1
         print(
             f"error: {what_failed(error)}; look at `output`, its permissions and the space left "
             "on its disk",
@@ -37,6 +42,17 @@ def exit_code(work: Callable[[], int]) -> int:
             raise
         print("\nstopped; what is published stays, and the same command goes on", file=sys.stderr)
         return 130
+    return code
+
+
+def _nobody_reads() -> bool:
+    """Tell whether whoever read standard output has read enough, as `head` does; then be quiet."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    is_gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if is_gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_gone
 
 
 def _is_interrupted(error: BaseException) -> bool:

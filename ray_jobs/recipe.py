@@ -23,10 +23,11 @@ def main() -> int:
             item=arguments.item,
             context=arguments.context,
             timestamp=arguments.timestamp,
-            npy=dict(_name_and_path(text) for text in arguments.npy),
+            pairs_timestamp=arguments.pairs_timestamp,
+            npy=_features(arguments.npy),
         )
         guess = guess_tables(arguments.items, arguments.edges, arguments.pairs, told)
-        text = recipe_text(arguments.name, guess)
+        text = recipe_text(arguments.name or _name_of(arguments.to), guess)
         for unused in guess.unused:
             print(f"not used of {unused}", file=sys.stderr)
         if arguments.to is None:
@@ -52,6 +53,23 @@ def _choices(data: DataConfig) -> str:
     return f"took {', '.join(taken)}"
 
 
+def _name_of(recipe: Path | None) -> str:
+    """Name the results as the recipe, so that no two recipes share a folder."""
+    if recipe is None:
+        return "mine"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", recipe.stem).strip("-.") or "mine"
+
+
+def _features(texts: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, path = _name_and_path(text)
+        if name in found:
+            raise ConfigError(f"--npy: {name!r} is given twice; give every group a name of its own")
+        found[name] = path
+    return found
+
+
 def _name_and_path(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not equals or not path:
@@ -67,7 +85,7 @@ def _name_and_path(text: str) -> tuple[str, str]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, help="file to write; without it, the recipe is printed")
-    parser.add_argument("--name", default="mine", help="results go to runs/NAME")
+    parser.add_argument("--name", help="results go to runs/NAME; without it, named as --to")
     parser.add_argument("--items", required=True, help="Parquet: a file, folder, glob or address")
     parser.add_argument("--edges", required=True, help="Parquet: which item was in which context")
     parser.add_argument("--pairs", help="Parquet: who likes the one likes the other")
@@ -79,6 +97,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--item", help="column of the edges' item")
     parser.add_argument("--context", help="column of the edges' context")
     parser.add_argument("--timestamp", help="column of the edges' time; '' if none")
+    parser.add_argument("--pairs-timestamp", help="column of the pairs' time; '' if none")
     return parser.parse_args()
 
 

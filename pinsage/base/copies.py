@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,12 @@ LIMIT_FILE = "cache.json"
 """In an output in a bucket, says what its copies may take on a node."""
 
 _GIB = 2**30
+
+_COPIES = ("[!.]*/[!.]*", "checkpoints/[!.]*/[!.]*")
+"""Where copies are: stages, and the states of trainings."""
+
+_FORSAKEN_S = 86_400.0
+"""After so long, nobody goes on fetching what a killed process had begun to."""
 
 _held: dict[Path, int] = {}
 _holding = threading.RLock()
@@ -244,18 +251,28 @@ def _evict(directory: Path) -> bool:
 
 
 def _sweep(root: Path) -> None:
-    """Drop what this node has written of directories that were published from another node."""
+    """Drop what killed processes left, and drafts of what was published from another node."""
     for draft in root.glob("*/.*.partial"):
         directory = draft.with_name(draft.name.removeprefix(".").removesuffix(".partial"))
         if is_stored(directory / MANIFEST):
             with draft.with_suffix(".lock").open("a") as lock, suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(draft)
+    for pattern in _COPIES:
+        beside = pattern.removesuffix("[!.]*")
+        for left in root.glob(f"{beside}.*.leaving-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in root.glob(f"{beside}.*.arriving"):
+            directory = left.with_name(left.name.removeprefix(".").removesuffix(".arriving"))
+            # Who was killed goes on with it soon, or never; who fetches it holds the lock.
+            if time.time() - _last_used(directory) > _FORSAKEN_S:
+                with _beside(directory, "fetch").open("a") as lock, suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def _copies(root: Path) -> Iterator[tuple[Path, int]]:
-    # Stages, and the states of trainings.
-    for pattern in ("[!.]*/[!.]*", "checkpoints/[!.]*/[!.]*"):
+    for pattern in _COPIES:
         for path in root.glob(f"{pattern}/{MANIFEST}"):
             with suppress(FileNotFoundError):
                 files = Manifest.model_validate_json(path.read_bytes()).files

@@ -9,11 +9,12 @@ import fcntl
 import json
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 PARENTS = ".parents.json"
 """The file of a draft that names the digests of what it is made from; none if that is nothing."""
+
+_TRIES = 5
+_PAUSE_S = 0.1
 
 
 @dataclass
@@ -113,6 +117,18 @@ def _drop_here(path: Path) -> None:
     shutil.rmtree(path)
 
 
+def _locked(lock: TextIO) -> bool:
+    """Take a lock, unless a process keeps it; whoever asks whether it is taken has it a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+    return False
+
+
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
     """Keep others from writing a directory; the system lets them when this process dies.
@@ -122,11 +138,9 @@ def sole_writer(directory: Path) -> Iterator[None]:
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with draft_of(directory).with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(lock):
             raise ArtifactError(
                 f"{shown(directory)}: another process is writing it; wait for that one to finish"
-            ) from error
+            )
         # The file stays: without it, two writers could hold locks on two files of one name.
         yield

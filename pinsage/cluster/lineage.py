@@ -4,6 +4,7 @@ import fcntl
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -181,7 +182,7 @@ class _Files:
     def manifests(self) -> list[Path]:
         """List the manifests of published directories, sorted."""
         if self._in_bucket is None:
-            return sorted(self._folder.glob(f"*/*/{MANIFEST}"))
+            return sorted(self._folder.glob(f"*/[!.]*/{MANIFEST}"))
         inner = (path.relative_to(self._folder).parts for path in self._in_bucket)
         return sorted(
             self._folder.joinpath(*parts)
@@ -193,9 +194,10 @@ class _Files:
         """Tell what is known of a file; None if there is none."""
         if self._in_bucket is not None:
             return self._in_bucket.get(path)
-        if not path.is_file():
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
             return None
-        stat = path.stat()
         return Stored(stat.st_size, stat.st_mtime)
 
     def written_s(self, path: Path) -> float:
@@ -309,13 +311,22 @@ def _state(path: str, facts: dict[str, Any]) -> InputState:
 
 def _unfinished(folder: Path) -> Iterator[Unfinished]:
     for draft in sorted(folder.glob("*/.*.partial")):
-        files = [path for path in draft.rglob("*") if path.is_file()]
-        stats = [path.stat() for path in files if path.exists()]
+        # Files come and go while one is written, and the draft itself when it is published.
+        sizes, times = [], []
+        with suppress(FileNotFoundError):
+            times.append(draft.stat().st_mtime)
+            for path in draft.rglob("*"):
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        sizes.append(path.stat().st_size)
+                        times.append(path.stat().st_mtime)
+        if not draft.exists():
+            continue
         yield Unfinished(
             stage=draft.parent.name,
             fingerprint=draft.name.removeprefix(".").removesuffix(".partial"),
-            size_bytes=sum(stat.st_size for stat in stats),
-            written_s=max((stat.st_mtime for stat in stats), default=draft.stat().st_mtime),
+            size_bytes=sum(sizes),
+            written_s=max(times[1:] or times),
             is_running=_is_locked(draft.with_suffix(".lock")),
         )
 

@@ -6,6 +6,7 @@ What the tables do not decide is asked for, not guessed.
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +51,7 @@ class Told:
         item: of the edges table, the item's key.
         context: of the edges table, the context's key.
         timestamp: of the edges table, the time; empty if there is none.
+        pairs_timestamp: of the pairs table, likewise.
         npy: feature group to its .npy file.
     """
 
@@ -57,6 +59,7 @@ class Told:
     item: str | None = None
     context: str | None = None
     timestamp: str | None = None
+    pairs_timestamp: str | None = None
     npy: dict[str, str] | None = None
 
 
@@ -83,6 +86,19 @@ class Guess:
     unused: tuple[str, ...] = ()
 
 
+class _Asked(NamedTuple):
+    """A time that is asked for."""
+
+    flag: str
+    meaning: str
+
+
+_EDGE_TIME = _Asked(
+    "--timestamp", "when an item came into its context: pairs are made and split by it"
+)
+_PAIR_TIME = _Asked("--pairs-timestamp", "when a pair came about: pairs are split by it")
+
+
 def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess:
     """Look at the tables and tell what their columns are.
 
@@ -99,14 +115,16 @@ def guess_tables(items: str, edges: str, pairs: str | None, told: Told) -> Guess
     items_table, edges_table = _filled(items), _filled(edges)
     pairs_table = _filled(pairs) if pairs else None
     key, item = matching_keys(items_table, edges_table, told.key, told.item)
-    timestamp = _timestamp(edges_table, told.timestamp, {item, told.context})
+    timestamp = _timestamp(edges_table, _EDGE_TIME, told.timestamp, {item, told.context})
     context = (
         edges_table.require_key(told.context, "--context")
         if told.context
         else _context(edges_table, (item, timestamp))
     )
     keys = pc.unique(items_table.texts(key))
-    described = pairs_table and _pairs(pairs_table, keys, by_time=timestamp is not None)
+    described = pairs_table and _pairs(
+        pairs_table, keys, told.pairs_timestamp, by_time=timestamp is not None
+    )
     has_shared_contexts = repeats(edges_table.sample(context))
     if pairs is None and not has_shared_contexts and edges_table.is_sampled_whole:
         raise DataError(
@@ -172,26 +190,27 @@ def _filled(path: str) -> Glance:
     return table
 
 
-def _timestamp(edges: Glance, told: str | None, taken: Collection[str | None]) -> str | None:
-    """Find the edges' time; refuse one that is written as text, lest the split go without it."""
+def _timestamp(
+    table: Glance, asked: _Asked, told: str | None, taken: Collection[str | None] = ()
+) -> str | None:
+    """Find a table's time; refuse one that is written as text, lest the split go without it."""
     if told is not None:
-        return edges.require_time(told, "--timestamp") if told else None
-    times = edges.times()
+        return table.require_time(told, asked.flag) if told else None
+    times = table.times()
     # Days may be contexts.
     left = [name for name in times if name not in taken]
     if len(left) > 1:
         raise DataError(
-            f"{edges.path}: {listed(left)} hold times, wanted one that says when an item came into "
-            "its context: pairs are made and split by it; say with --timestamp which it is, or "
-            "give --timestamp '' to split without times"
+            f"{table.path}: {listed(left)} hold times, wanted one that says {asked.meaning}; say "
+            f"with {asked.flag} which it is, or give {asked.flag} '' to split without times"
         )
-    odd = edges.odd_time() if not times else None
+    odd = table.odd_time() if not times else None
     if odd is not None:
-        kind = "text" if odd in edges.names("text") else edges.type_of(odd)
+        kind = "text" if odd in table.names("text") else table.type_of(odd)
         raise DataError(
-            f"{edges.path}: {odd!r} holds times as {kind}, wanted timestamps, numbers or "
+            f"{table.path}: {odd!r} holds times as {kind}, wanted timestamps, numbers or "
             "ISO 8601 (2024-05-01 09:30), the same in all files, so that pairs can be split by "
-            "time; parse it to a timestamp, or give --timestamp '' to split without times"
+            f"time; parse it to a timestamp, or give {asked.flag} '' to split without times"
         )
     return next(iter(left), None)
 
@@ -279,12 +298,12 @@ def _is_long(table: Glance, column: str) -> bool:
     return (length.as_py() or 0) > _LONG_TEXT
 
 
-def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
+def _pairs(table: Glance, keys: pa.Array, told_time: str | None, *, by_time: bool) -> PairsConfig:
     """Find the two columns of item keys, and what splits the pairs.
 
     Where edges have times too, time does: then no edge from after the cut stays in the graph.
     """
-    timestamp = next(iter(table.times()), None) if by_time else None
+    timestamp = _timestamp(table, _PAIR_TIME, told_time) if by_time or told_time else None
     split = None if timestamp else _split(table)
     sides = _sides(table, table.names("text", "integer"), split, keys)
     if len(sides) < 2:
@@ -298,8 +317,8 @@ def _pairs(table: Glance, keys: pa.Array, *, by_time: bool) -> PairsConfig:
                 f"among {table.with_types(table.columns)}; name them query_item and positive_item"
             )
         query, positive = sides
-    if split is None:
-        timestamp = next(iter(table.times()), None)
+    if split is None and timestamp is None:
+        timestamp = _timestamp(table, _PAIR_TIME, told_time)
     return PairsConfig(
         path=table.path,
         query=query,

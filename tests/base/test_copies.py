@@ -1,5 +1,6 @@
 """Publishing into a bucket, and opening what is there, on a server that speaks S3 and can fail."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -152,6 +153,20 @@ def test_copies_in_excess_go_the_least_recently_opened_first_and_never_an_open_o
     release(root / "numbers/a")
     make_room(root, need_bytes=10 * MIB)
     assert [(root / "numbers" / name).exists() for name in "abc"] == [False, True, False]
+
+
+def test_what_killed_processes_left_of_copies_goes(address: str, tmp_path: Path) -> None:
+    root = folder_of(address, tmp_path)
+    write(root / "numbers/a", num_files=1)
+    for name in (".x.leaving-7", ".old.arriving", ".new.arriving", ".busy.arriving"):
+        (root / "numbers" / name).mkdir()
+    (root / "numbers/.new.used").touch()
+    (root / "checkpoints/run/.y.leaving-7").mkdir(parents=True)
+    with (root / "numbers/.busy.fetch").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_room(root)
+    left = [path.name for path in root.glob("**/.*") if path.is_dir()]
+    assert sorted(left) == [".busy.arriving", ".new.arriving"]
 
 
 def test_nobody_waits_for_a_copy_that_is_being_fetched_but_who_opens_it(

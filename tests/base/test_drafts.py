@@ -1,5 +1,7 @@
 """What an unfinished stage has left is gone on with only by one of the same parents."""
 
+import fcntl
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,19 @@ def test_who_wants_to_write_what_another_one_writes_is_told_so(tmp_path: Path) -
         sole_writer(tmp_path / "new" / "a"),
     ):
         pass
+
+
+def test_whoever_only_asks_whether_a_draft_is_locked_keeps_nobody_from_writing(tmp_path) -> None:
+    with draft_of(tmp_path / "a").with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        asked = threading.Timer(0.15, fcntl.flock, (lock, fcntl.LOCK_UN))
+        asked.start()
+        with sole_writer(tmp_path / "a"):
+            pass
+        asked.join()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with (
+            pytest.raises(ArtifactError, match="another process is writing it"),
+            sole_writer(tmp_path / "a"),
+        ):
+            pass

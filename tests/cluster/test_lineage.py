@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,36 @@ def test_the_command_ends_with_1_where_something_is_damaged(output: Path, tmp_pa
     job = start_job("ray_jobs.status", "--output", str(tmp_path / "nowhere"))
     _, errors = job.communicate(timeout=120)
     assert (job.returncode, "no such folder" in errors) == (1, True)
+
+
+def test_a_draft_with_a_manifest_is_unfinished_and_nothing_else(output: Path) -> None:
+    draft = output / "graph" / ".0123456789ab.partial"
+    draft.mkdir()
+    (draft / "manifest.json").write_text("{}")
+    found = read_output(output)
+    assert [one.fingerprint for one in found.unfinished] == ["0123456789ab"]
+    assert "0123456789ab" not in [one.fingerprint for one in found.pieces]
+    assert not any(one.fingerprint.startswith(".") for one in found.pieces)
+
+
+def test_an_output_may_be_read_while_it_is_being_written(output: Path) -> None:
+    ends = threading.Event()
+
+    def write_on() -> None:
+        for number in range(10_000):
+            with publish(
+                output / "graph" / f"{number:012x}", stage="graph", config={}, parents={}
+            ) as draft:
+                for name in range(8):
+                    draft.write_json(f"{name}.json", name)
+            if ends.is_set():
+                return
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    try:
+        for _ in range(60):
+            read_output(output)
+    finally:
+        ends.set()
+        writer.join()

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -122,3 +124,31 @@ def test_a_feature_group_of_a_taken_or_odd_name_is_refused_in_one_line(
     monkeypatch.setattr("sys.argv", ["recipe", *flags])
     assert recipe.main() == 2
     assert "error: --npy: wanted a name of letters, digits and _" in capsys.readouterr().err
+
+
+def test_a_feature_group_that_is_given_twice_is_refused(monkeypatch, capsys) -> None:
+    flags = ["--items", "no", "--edges", "no", "--npy", "a=1.npy", "--npy", "a=2.npy"]
+    monkeypatch.setattr("sys.argv", ["recipe", *flags])
+    assert recipe.main() == 2
+    assert "'a' is given twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("to", "flags", "output"),
+    [
+        ("shop.yaml", [], "runs/shop"),
+        ("My shop (new).yaml", [], "runs/My-shop-new"),
+        ("shop.yaml", ["--name", "books"], "runs/books"),
+    ],
+)
+def test_results_go_to_a_folder_that_is_named_as_the_recipe(
+    tmp_path, monkeypatch, to, flags, output
+) -> None:
+    keys = [f"p{number}" for number in range(40)]
+    pq.write_table(pa.table({"sku": keys}), tmp_path / "items.parquet")
+    edges = {"sku": keys * 2, "basket": ["a", "b", "c", "d"] * 20}
+    pq.write_table(pa.table(edges), tmp_path / "edges.parquet")
+    tables = [f"--{name}={tmp_path / name}.parquet" for name in ("items", "edges")]
+    monkeypatch.setattr("sys.argv", ["recipe", *tables, "--to", str(tmp_path / to), *flags])
+    assert recipe.main() == 0
+    assert yaml.safe_load((tmp_path / to).read_text())["output"] == output

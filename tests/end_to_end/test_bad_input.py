@@ -1,5 +1,7 @@
 """What a user sees when something is wrong: one clear error, no traceback, nothing published."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,3 +73,27 @@ def test_all_findings_in_the_tables_come_together_before_anything_is_written(
     assert code == 1
     for word in ("edges.parquet", "1 of 6", "item-99999", "null"):
         assert word in errors
+
+
+def test_a_reader_who_has_read_enough_is_no_error() -> None:
+    script = "from ray_jobs._exit import exit_code; exit_code(lambda: print('line\\n' * 100_000))"
+    job = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert job.stdout.readline() == "line\n"
+    job.stdout.close()
+    assert job.stderr.read() == ""
+
+
+def test_a_broken_connection_of_ours_is_told() -> None:
+    script = (
+        "from ray_jobs._exit import exit_code\n"
+        "def work(): raise BrokenPipeError(32, 'Broken pipe')\n"
+        "raise SystemExit(exit_code(work))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "error: Broken pipe" in done.stderr

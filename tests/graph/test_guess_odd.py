@@ -114,3 +114,16 @@ def test_splits_of_other_words_are_refused_whatever_the_column_is_called(
     edges = {"id": keys, "board": ["x", "y"] * (NUM_ITEMS // 2)}
     with pytest.raises(DataError, match=rf"'{name}' holds .*, wanted train, valid, test"):
         guess({"id": keys}, edges, pairs)
+
+
+def test_two_times_of_pairs_are_asked_for(guess) -> None:
+    keys = text_keys()
+    edges = {"id": twice(keys), "board": ["x", "y"] * NUM_ITEMS, "at": twice(DAYS)}
+    pairs = {"query": keys, "positive": keys[::-1], "exported_at": DAYS, "clicked_at": DAYS[::-1]}
+    with pytest.raises(DataError, match=r"exported_at.*clicked_at.*--pairs-timestamp"):
+        guess({"id": keys}, edges, pairs)
+    told = guess({"id": keys}, edges, pairs, pairs_timestamp="clicked_at")
+    assert told.data.pairs.timestamp == "clicked_at"
+    assert guess({"id": keys}, edges, pairs, pairs_timestamp="").data.pairs.timestamp is None
+    del edges["at"], pairs["exported_at"]
+    assert guess({"id": keys}, edges, pairs).data.pairs.timestamp == "clicked_at"
