@@ -1,5 +1,6 @@
 """A worker's heart: tells the board how it does, and hears whether to go on."""
 
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ import ray
 
 from pinsage.cluster.board import Beat, Order
 from pinsage.cluster.watchdog import STARTING
+
+_log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
 _REPLY_TIMEOUT_S = 60
@@ -88,6 +91,10 @@ class Heart:
         except ray.exceptions.ActorDiedError:
             # Whoever started the work has left, and has taken the board with it.
             return Order.END
+        except ray.exceptions.RayError:
+            # A worker whose heart stops is taken for lost.
+            _log.warning("the board could not be asked; asked again", exc_info=True)
+            return Order.GO_ON
         return order
 
     def _now(self) -> Beat:

@@ -35,7 +35,6 @@ _SUFFIX = "-update.npy"
 _ROWS = 65_536
 """Items looked at at a time."""
 
-Prints = UInt64[np.ndarray, "items 3"]
 Mask = Bool[np.ndarray, " items"]
 
 

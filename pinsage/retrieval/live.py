@@ -1,7 +1,7 @@
 """Items that came, changed or went since the index was built.
 
 A small exact index of fresh vectors stands beside the main one, and what was deleted or replaced is
-hidden from the main one's answers. The next build takes in everything (`LiveIndex.merged`).
+hidden from the main one's answers.
 """
 
 import threading
@@ -32,19 +32,6 @@ class _Snapshot:
     fresh_ids: Int64[np.ndarray, " fresh"]
     fresh_vectors: Float32[np.ndarray, "fresh width"]
     kept: Bool[np.ndarray, " items"] | None
-
-
-@dataclass(frozen=True)
-class Merged:
-    """All vectors, for the next build.
-
-    Attributes:
-        vectors: one row an id; zeros where the item is deleted.
-        alive: which items are not deleted.
-    """
-
-    vectors: Float32[np.ndarray, "ids width"]
-    alive: Bool[np.ndarray, " ids"]
 
 
 class LiveIndex:
@@ -221,16 +208,6 @@ class LiveIndex:
         out[~fresh] = self._index.vectors[ids[~fresh]]
         out[fresh] = now.fresh_vectors[np.searchsorted(now.fresh_ids, ids[fresh])]
         return out
-
-    def merged(self) -> Merged:
-        """Give every vector there is now, for the next build."""
-        now = self._now
-        vectors = np.zeros((now.size, now.fresh_vectors.shape[1]), np.float32)
-        vectors[: len(self._index.vectors)] = self._index.vectors
-        vectors[now.fresh_ids] = now.fresh_vectors
-        alive = _there(now, np.arange(now.size), len(self._index.vectors))
-        vectors[~alive] = 0
-        return Merged(vectors, alive)
 
     def save(self, draft: Draft) -> None:
         """Write the main index; fresh items belong to the log they came from."""

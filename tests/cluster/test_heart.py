@@ -62,10 +62,20 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def test_a_heart_beats_on_after_an_answer_that_was_late(
-    beating: Hearts, ended: threading.Event
+@pytest.mark.parametrize(
+    "failure",
+    [
+        LATE,
+        ray.exceptions.ActorUnavailableError("away", None),
+        ray.exceptions.OutOfMemoryError("no room for the answer"),
+        ray.exceptions.RaySystemError(ValueError("odd")),
+    ],
+    ids=["late", "away", "memory", "system"],
+)
+def test_a_heart_beats_on_after_it_was_not_answered(
+    beating: Hearts, ended: threading.Event, failure: Exception
 ) -> None:
-    heart = beating(LATE, ray.exceptions.ActorUnavailableError("away", None), Order.STOP)
+    heart = beating(failure, failure, Order.STOP)
     assert beating.heard_all.wait(ANSWER_S)
     heart.close()
     assert heart.stopping

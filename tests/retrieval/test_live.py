@@ -52,10 +52,10 @@ def test_answers_equal_one_exact_index_over_all_that_is_there(
         assert found[row][: len(best)].tolist() == best
         assert (found[row][len(best) :] == -1).all()
         assert np.isneginf(scores[row][len(best) :]).all()
-    merged = live.merged()
-    np.testing.assert_array_equal(np.flatnonzero(merged.alive), there)
-    np.testing.assert_array_equal(merged.vectors[there], [truth[i] for i in there])
-    np.testing.assert_array_equal(live.vectors_of(there), merged.vectors[there])
+    np.testing.assert_array_equal(live.vectors_of(there), [truth[i] for i in there])
+    for item_id in set(range(live.size)) - set(truth):
+        with pytest.raises(ValueError, match="deleted or unknown"):
+            live.vectors_of(np.array([item_id]))
 
 
 def test_a_search_sees_every_change_whole_while_others_write() -> None:
