@@ -18,6 +18,7 @@ from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from ray_jobs._exit import exit_code
 
+_PRICES = Path(__file__).parents[1] / "deploy" / "prices.yaml"
 _SIZES = {"items": "items", "contexts": "contexts", "edges": "edges", "pairs": "pairs"}
 
 
@@ -138,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         "--cluster", type=Path, metavar="FILE", help="a cluster.yaml to place it on"
     )
     parser.add_argument(
-        "--prices", type=Path, default=Path("deploy/prices.yaml"), help="machines and prices"
+        "--prices", type=Path, default=_PRICES, help="machines and prices; ours: %(default)s"
     )
     parser.add_argument("--json", action="store_true", help="everything, as one JSON document")
     return parser.parse_args()

@@ -95,9 +95,9 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
     try:
         tree = _read_yaml(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file; --config wants a YAML recipe") from error
+        raise ConfigError(f"{path}: not a text file; wanted settings in YAML") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
