@@ -123,9 +123,9 @@ class Answers:
         return self._generation.graph.artifact.manifest.digest
 
     @cached_property
-    def tables_read_at(self) -> float:
-        """When the graph's tables were read, in seconds since 1970."""
-        return self._generation.graph.tables_read_at
+    def as_of(self) -> float:
+        """No later than this is what the graph's tables tell of, in seconds since 1970."""
+        return self._generation.graph.as_of
 
     @property
     def digest(self) -> str:

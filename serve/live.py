@@ -366,7 +366,7 @@ def _is_taken_in(record: Record, answers: Answers) -> bool:
     """Tell whether a batch run has taken in what was put, so that it counts no more."""
     if record["graph"] == answers.graph_digest or not answers.items.is_published(record["key"]):
         return False
-    return answers.tables_read_at > datetime.fromisoformat(record["at"]).timestamp()
+    return answers.as_of > datetime.fromisoformat(record["at"]).timestamp()
 
 
 def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:

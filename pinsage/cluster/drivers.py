@@ -35,7 +35,7 @@ from pinsage.cluster.walkers import walk_all
 from pinsage.evaluation.baselines.factors import grid, require_choice, require_package
 from pinsage.graph import Graph
 from pinsage.graph.ingest import ingest as ingest_tables
-from pinsage.graph.ingest import note_read_at
+from pinsage.graph.ingest import note_as_of
 from pinsage.graph.leaks import shows_pairs
 from pinsage.graph.subgraph import take_subgraph
 from pinsage.inference.embedder import EmbedSpec
@@ -232,7 +232,7 @@ def _ingest(run: Run, draft: Draft) -> None:
     except DataError:
         drop_draft(draft.path)
         raise
-    note_read_at(run.graph.directory, run.inputs.found_at)
+    note_as_of(run.graph.directory, run.inputs.as_of)
 
 
 def _take_subgraph(run: Run, draft: Draft) -> None:

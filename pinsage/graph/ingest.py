@@ -58,9 +58,9 @@ from pinsage.graph.structure import Structure, StructureConfig
 from pinsage.graph.tables import no_rows
 from pinsage.graph.tasks import Tasks, Threads
 from pinsage.graph.times import TimeScale, common_scale, kind_of
-from pinsage.graph.written import note_read_at, write_tables
+from pinsage.graph.written import note_as_of, write_tables
 
-__all__ = ["Inputs", "Order", "ingest", "look_at_inputs", "note_read_at"]
+__all__ = ["Inputs", "Order", "ingest", "look_at_inputs", "note_as_of"]
 
 Order: TypeAlias = Literal["given", "locality"]
 

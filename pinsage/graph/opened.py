@@ -31,7 +31,7 @@ from pinsage.graph.schema import (
     STRUCTURE,
     GraphCounts,
 )
-from pinsage.graph.written import tables_read_at
+from pinsage.graph.written import as_of
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Graph:
         return cls(open_artifact(directory, stage="graph", check_digests=check_digests))
 
     @cached_property
-    def tables_read_at(self) -> float:
-        """When the input tables were read, in seconds since 1970."""
-        return tables_read_at(self.artifact.path)
+    def as_of(self) -> float:
+        """No later than this is what the input tables tell of, in seconds since 1970."""
+        return as_of(self.artifact.path)
 
     @property
     def num_items(self) -> int:

@@ -58,6 +58,15 @@ class Inputs:
     found_at: float
     """When they were looked at, in seconds since 1970."""
 
+    @property
+    def as_of(self) -> float:
+        """No later than this is what they tell of: when the newest was written, or they were found.
+
+        In seconds since 1970. A file whose time of change nobody knows counts as just written.
+        """
+        times = [modified for files in self.stamps.values() for _, _, modified in files]
+        return min(self.found_at, max(times) / 1e9) if all(times) else self.found_at
+
     def require_unchanged(self) -> None:
         """Look again, after they were read: other bytes would go under these facts.
 

@@ -44,8 +44,8 @@ def write_tables(
         writer.close()
 
 
-def note_read_at(directory: Path, seconds: float) -> None:
-    """Write down when the tables of a graph that is to be published were read.
+def note_as_of(directory: Path, seconds: float) -> None:
+    """Write down how new the tables are that a graph which is to be published was made from.
 
     It stands beside the directory: in it, the same tables would have another digest.
 
@@ -56,14 +56,14 @@ def note_read_at(directory: Path, seconds: float) -> None:
     write_shared(_note_beside(directory), f"{seconds!r}\n".encode())
 
 
-def tables_read_at(directory: Path) -> float:
-    """Tell when the tables of a published graph were read; without a note, when it was written."""
+def as_of(directory: Path) -> float:
+    """Tell how new a published graph's tables are; without a note, as new as the graph."""
     note = read_shared(_note_beside(directory))
     return written_at(directory / ITEMS_FILE) if note is None else float(note)
 
 
 def _note_beside(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.read_at")
+    return directory.with_name(f"{directory.name}.as_of")
 
 
 def _pair_table(pairs: LabeledPairs) -> pa.Table:

@@ -10,7 +10,7 @@ from pinsage.base.artifacts import MANIFEST
 from pinsage.base.errors import ArtifactError, DataError
 from pinsage.cluster import drivers
 from pinsage.graph import Graph
-from tests.runs import smoke_run
+from tests.runs import ROOT, smoke_run
 
 
 def test_what_was_made_from_a_parent_that_was_made_anew_since_is_named(tmp_path: Path) -> None:
@@ -52,20 +52,33 @@ def test_tables_that_change_while_they_are_read_give_no_graph(tmp_path, monkeypa
     assert not list(run.graph.directory.parent.glob(".*.partial"))
 
 
-def test_a_graph_tells_when_its_tables_were_read_however_long_it_took(tmp_path) -> None:
+def test_a_graph_is_as_new_as_its_newest_table_and_no_newer_than_when_it_was_read(
+    tmp_path,
+) -> None:
     began = time.time()
-    run = smoke_run(tmp_path)
-    later = run.inputs.found_at + 3600
-    drivers.ingest(run)
-    for path in run.graph.directory.rglob("*"):
-        os.utime(path, (later, later))
-    assert began <= Graph.open(run.graph.directory).tables_read_at <= time.time()
+    copies = [tmp_path / f"{name}.parquet" for name in ("items", "edges")]
+    data = smoke_run(tmp_path).config.data
+    for source, copy in zip((data.items.path, data.edges[0].path), copies, strict=True):
+        shutil.copy(source, copy)
+    paths = (f"data.items.path={copies[0]}", f"data.edges.0.path={copies[1]}")
+    for newest, output in ((began - 5, "old"), (began + 9_999, "future")):
+        os.utime(copies[0], (began - 99_999, began - 99_999))
+        os.utime(copies[1], (newest, newest))
+        run = smoke_run(tmp_path / output, *paths, "data.pairs=null")
+        drivers.ingest(run)
+        # Whatever it took, and however it was copied since.
+        for path in run.graph.directory.rglob("*"):
+            os.utime(path, (began + 9_999, began + 9_999))
+        as_of = Graph.open(run.graph.directory).as_of
+        if newest < began:
+            assert as_of == pytest.approx(newest, abs=1e-3)
+        else:
+            assert began <= as_of <= time.time()
 
 
 @pytest.mark.ray
-def test_a_graph_in_a_bucket_tells_when_its_tables_were_read(tmp_path, buckets) -> None:
+def test_a_graph_in_a_bucket_is_as_new_as_its_tables(tmp_path, buckets) -> None:
     run = smoke_run(buckets.new_run())
-    found_at = run.inputs.found_at
-    time.sleep(2)
     drivers.ingest(run)
-    assert Graph.open(run.graph.directory).tables_read_at == found_at
+    newest = max(path.stat().st_mtime for path in (ROOT / "data/smoke").glob("*.parquet"))
+    assert Graph.open(run.graph.directory).as_of == pytest.approx(newest, abs=1e-3)
