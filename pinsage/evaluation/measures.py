@@ -37,14 +37,19 @@ class Measures:
     """recall@k, NDCG@k; none among sampled candidates, where positives outside the sample stand
     each among others than their query's other positives."""
     of_lists: Mapping[str, Float64[np.ndarray, " queries"]]
-    """Mean popularity, and diversity where items have content."""
+    """Mean popularity, and diversity where items have content; NaN where a list has too few items
+    to have either."""
     of_all: Mapping[str, float]
     """Figures of all lists together, no means."""
 
     def means(self) -> dict[str, float]:
-        """Give every metric's value."""
-        parts = (self.of_pairs, self.of_queries, self.of_lists)
+        """Give every metric's value; none for what no list has."""
+        parts = (self.of_pairs, self.of_queries)
         means = {name: float(values.mean()) for part in parts for name, values in part.items()}
+        for name, values in self.of_lists.items():
+            found = values[~np.isnan(values)]
+            if len(found):
+                means[name] = float(found.mean())
         return means | dict(self.of_all)
 
 

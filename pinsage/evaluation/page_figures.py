@@ -127,8 +127,9 @@ def _sheet(sheet: Mapping[str, Any], styles: Mapping[str, int]) -> str:
     rows = []
     for name, answers in ours_first(sheet["columns"]).items():
         items = "".join(_answer(answer) for answer in answers)
+        shown = f"<ol>{items}</ol>" if items else '<p class="soft">Knows of no item.</p>'
         heading = f'<h4 class="b{color_of(styles[name])}">{escape(method_label(name))}</h4>'
-        rows.append(f'<div class="strip">{heading}<ol>{items}</ol></div>')
+        rows.append(f'<div class="strip">{heading}{shown}</div>')
     return (
         f'<section class="sheet"><div class="query">{picture(query)}'
         f'<h3 title="{escape(query["title"])}"><bdi>{escape(query["title"])}</bdi></h3>'

@@ -71,18 +71,20 @@ def paired_section(report: Mapping[str, Any]) -> str:
 def list_section(report: Mapping[str, Any]) -> str:
     """Show how varied and how popular all that is recommended is."""
     protocol, metrics = report["protocol"], report["metrics"]
-    columns = _named(metrics, _LISTS)
+    # A method whose lists are all empty has no means over them.
+    every = {name: 0.0 for found in metrics.values() for name in found}
+    columns = _named({"": every}, _LISTS)
     if not columns:
         return ""
     queries = counted(protocol["queries"], "query", "queries")
     caption = (
-        f"over the best {protocol['list_length']} of {queries}; the mean "
-        f"item of the catalog is in {protocol['mean_degree']:,.1f} contexts"
+        f"over the best {protocol['list_length']} of {queries}, fewer where a method knows of no "
+        f"more; the mean item of the catalog is in {protocol['mean_degree']:,.1f} contexts"
     )
     rows = [
         method_row(
             name,
-            [_cell(metric, values[metric], report["intervals"][name]) for metric in columns],
+            [_cell(metric, values.get(metric), report["intervals"][name]) for metric in columns],
         )
         for name, values in metrics.items()
     ]
@@ -153,8 +155,14 @@ def _values(
 
 
 def _cell(
-    metric: str, value: float, intervals: Mapping[str, Sequence[float]], *, best: bool = False
+    metric: str,
+    value: float | None,
+    intervals: Mapping[str, Sequence[float]],
+    *,
+    best: bool = False,
 ) -> str:
+    if value is None:
+        return "<td>none</td>"
     base = metric.partition("@")[0]
     form = "{:.1%}" if base in _SHARES else "{:,.1f}" if base == "mean_popularity" else "{:.4f}"
     small = ""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from pinsage.kernels.topk import (
     BestLists,
@@ -86,6 +86,7 @@ class Found(NamedTuple):
     better: Int64[np.ndarray, " pairs"]
     tied: Int64[np.ndarray, " pairs"]
     top_ids: Int32[np.ndarray, "queries k"]
+    """Where fewer than k items are known for a query, id -1 and score -inf follow."""
     top_scores: Float32[np.ndarray, "queries k"]
 
 
@@ -103,8 +104,11 @@ def pass_over_scores(
     pool: Int64[np.ndarray, " pool"] | None,
     queries_per_chunk: int | None,
     on_progress: OnProgress | None,
+    unknown_score: float = -np.inf,
 ) -> Found:
     """Score every candidate for a few queries at a time.
+
+    Items that score `unknown_score` or less are ranked as any other, but are in no list.
 
     Raises:
         ValueError: the scores have the wrong shape or type, one is NaN, or ids are out of range.
@@ -128,8 +132,11 @@ def pass_over_scores(
         if found.top_ids.shape[1]:
             inside = np.flatnonzero(own_columns >= 0)
             scores[inside, own_columns[inside]] = -np.inf
-            top_ids, found.top_scores[first:last] = top_k(scores, found.top_ids.shape[1])
+            top_ids, top_scores = top_k(scores, found.top_ids.shape[1])
+            is_unknown = top_scores <= unknown_score
             found.top_ids[first:last] = top_ids if pool is None else pool[top_ids]
+            found.top_ids[first:last][is_unknown] = -1
+            found.top_scores[first:last] = np.where(is_unknown, -np.inf, top_scores)
         if on_progress is not None:
             on_progress(last, len(pairs.distinct))
     return found
@@ -177,6 +184,8 @@ def pass_over_vectors(
 ) -> Found:
     """Multiply vectors, chunk by chunk; scores too close to call are taken again exactly.
 
+    An item whose vector is all zero is ranked as any other, but is in no list and has none.
+
     Args:
         vectors: one row an item, memory-mapped if need be.
         pairs: the pairs.
@@ -212,9 +221,11 @@ def pass_over_vectors(
             done = (first + len(items)) * len(pairs.distinct) // num_candidates
             on_progress(done, len(pairs.distinct))
     sort_lists(job.lists)
-    rows = job.lists.ids
-    top_ids = rows if pool is None else pool[rows].astype(np.int32)
-    return job.found._replace(top_ids=top_ids, top_scores=job.lists.scores)
+    rows, top_scores = job.lists.ids, job.lists.scores
+    is_unknown = ~job.vectors.any(axis=1)
+    rows[is_unknown], top_scores[is_unknown] = -1, -np.inf
+    top_ids = rows if pool is None else np.where(rows < 0, -1, pool[rows]).astype(np.int32)
+    return job.found._replace(top_ids=top_ids, top_scores=top_scores)
 
 
 @dataclass(frozen=True)
@@ -276,6 +287,7 @@ class _Job:
             _slack(self.lengths[some], multiply.longest, items.shape[1]),
             self.vectors[some],
             items,
+            multiply.is_known,
             first,
             self.own_rows[some],
             rivals,
@@ -292,10 +304,12 @@ class _Multiplier:
         self._out = torch.empty(most_queries * most_items, pin_memory=pinned)
         self._items = torch.empty(0)
         self.longest = 0.0
+        self.is_known: Bool[np.ndarray, " items"] = np.empty(0, bool)
 
     def take_items(self, items: Float32[np.ndarray, "items width"]) -> None:
-        """Put the items where products are computed, and find the longest of them."""
+        """Put the items where products are computed; find the longest, and which are not zero."""
         self.longest = float(_lengths(items).max())
+        self.is_known = np.asarray(items.any(axis=1))
         self._items = torch.from_numpy(items).to(self._device)
 
     def __call__(
@@ -339,7 +353,7 @@ def _places(pool: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " ids"]:
 
 
 def _most_recommended(pairs: PairsByQuery, pool: np.ndarray | None, num_items: int, k: int) -> int:
-    """Tell how many items, at most k, every query can be recommended."""
+    """Tell how many items, at most k, every query can be recommended if all are known."""
     if pool is None:
         return min(k, num_items - 1)
     return min(k, len(pool) - int(np.any(_places(pool, pairs.distinct) >= 0)))

@@ -25,13 +25,25 @@ class Scorer(Protocol):
 
         The array is new, C-contiguous and writable: it belongs to the caller. What stands in the
         column of the query itself doesn't matter, since no item is recommended for itself.
+        An item that scores -inf is recommended to nobody.
         """
         ...
 
 
 @runtime_checkable
+class PartialScorer(Scorer, Protocol):
+    """A scorer that knows nothing of some items: it ranks them last, and recommends none."""
+
+    unknown_score: float
+    """What an item gets of which nothing is known for the query; no item gets less."""
+
+
+@runtime_checkable
 class VectorScorer(Protocol):
     """A scorer whose scores are inner products of one vector an item: ranked without a whole row.
+
+    Of an item whose vector is all zero nothing is known: it is ranked by its score of 0, but
+    nothing is recommended for it, nor is it to anyone.
 
     A score is then the float32 nearest to the inner product of the float32 vectors, so that neither
     the device nor how the work is cut can make or break a tie.
@@ -64,7 +76,8 @@ class Ranking:
     queries: Int64[np.ndarray, " queries"]
     """The distinct queries, ascending."""
     top_ids: Int32[np.ndarray, "queries k"]
-    """The best k items of each query, best first, ties by smaller id; never the query itself."""
+    """The best k items of each query, best first, ties by smaller id; never the query itself. Where
+    fewer than k are known, id -1 and score -inf follow."""
     top_scores: Float32[np.ndarray, "queries k"]
     num_items: int
     """Size of the catalog that the scorer ranks."""
@@ -114,7 +127,8 @@ def rank_and_recommend(
         scorer: what gives the scores.
         queries: item ids asked about.
         positives: item ids that answer.
-        k: how many recommendations to keep; fewer come back when there are fewer candidates.
+        k: how many recommendations to keep; the lists are narrower when there are fewer
+            candidates, and end early where nothing is known of the others.
         pool: ascending ids of the candidates; a pair's own positive is always one more, its query
             never. None takes every item.
         device: where inner products are computed, as Torch names it.
@@ -145,6 +159,7 @@ def rank_and_recommend(
             pool=pool,
             queries_per_chunk=queries_per_chunk,
             on_progress=on_progress,
+            unknown_score=scorer.unknown_score if isinstance(scorer, PartialScorer) else -np.inf,
         )
     better, tied = (np.empty_like(found.better) for _ in range(2))
     better[pairs.order], tied[pairs.order] = found.better, found.tied

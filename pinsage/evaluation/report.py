@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from pinsage.base.artifacts import Draft
 from pinsage.base.seeding import Sample, Stream, stream
@@ -193,12 +194,28 @@ def _compare(
     distinct = np.unique(held_out.queries)
     of_pairs = {name: found.of_pairs for name, found in measures.items()}
     of_queries = {name: found.of_queries for name, found in measures.items()}
-    of_lists = {name: found.of_lists for name, found in measures.items()}
     parts = [(of_pairs, held_out.queries), (of_queries, distinct)]
     every = [intervals(part, queries, config, seed=seed) for part, queries in parts]
-    every.append(intervals(of_lists, distinct, config, seed=seed))
+    every.append(_intervals_of_lists(measures, distinct, config, seed))
     gaps = [paired(part, queries, config, ours=OURS, seed=seed) for part, queries in parts]
     return {"intervals": _joined(every), "paired": _joined(gaps)}
+
+
+def _intervals_of_lists(
+    measures: Mapping[str, Measures],
+    queries: Int64[np.ndarray, " queries"],
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, dict[str, list[float]]]:
+    """Give them over the queries whose lists have a value, which differ from method to method."""
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in measures}
+    for name, measured in measures.items():
+        for metric, values in measured.of_lists.items():
+            has_value = ~np.isnan(values)
+            if has_value.any():
+                alone = {name: {metric: values[has_value]}}
+                found[name] |= intervals(alone, queries[has_value], config, seed=seed)[name]
+    return found
 
 
 def _joined(parts: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -37,11 +37,12 @@ def side_by_side(
             name: [
                 {
                     **items.describe(int(item)),
-                    # JSON has no infinity, and a scorer may use it for "never".
+                    # JSON has no infinity, and a scorer may use it for "always".
                     "score": float(score) if np.isfinite(score) else None,
                     "held_out": int(item) in answers,
                 }
                 for item, score in zip(ranking.top_ids[slot], ranking.top_scores[slot], strict=True)
+                if item >= 0
             ]
             for name, ranking in rankings.items()
         }

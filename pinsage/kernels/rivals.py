@@ -147,6 +147,7 @@ def scan(  # type: ignore[no-untyped-def]
     all_slack,
     queries,
     items,
+    is_known,
     first,
     own_rows,
     starts,
@@ -203,7 +204,7 @@ def scan(  # type: ignore[no-untyped-def]
             for column in range(start, stop):
                 if size == best.size and scores[column] + slack < best[0]:
                     continue
-                if column != own:
+                if column != own and is_known[column]:
                     score = scores[column] if is_exact else _dot(query, items[column])
                     size = _offer(ids, best, size, first + column, score)
         sizes[row] = size

@@ -9,7 +9,7 @@ lies too close to call is scored again, in one order of adding up, so that its r
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 from pinsage.kernels.checks import require_ids, require_matrix, require_positive, require_vector
 from pinsage.kernels.rivals import count_rivals, pick_best, pick_row, scan, score_again, unwind_all
@@ -164,6 +164,7 @@ def scan_items(
     slack: Float32[np.ndarray, " queries"],
     queries: Float32[np.ndarray, "queries width"],
     items: Float32[np.ndarray, "items width"],
+    is_known: Bool[np.ndarray, " items"],
     first: int,
     own_rows: Int64[np.ndarray, " queries"],
     rivals: Rivals,
@@ -178,6 +179,7 @@ def scan_items(
         slack: How far each query's scores may be from the exact ones, and twice a rounding more.
         queries: The queries' embeddings.
         items: The embeddings of the items seen.
+        is_known: Which of them are offered to the lists; all of them are rivals.
         first: The row, among all items, of the first of them.
         own_rows: The row of each query among all items, which is left out; -1 if it has none.
         rivals: Counts to add to.
@@ -188,10 +190,15 @@ def scan_items(
     """
     _require_widths(queries, items)
     require_matrix("approximate", approximate, (len(queries), len(items)))
+    if is_known.shape != (len(items),) or is_known.dtype != np.bool_:
+        raise ValueError(
+            f"is_known must be {len(items)} booleans; found shape {is_known.shape} of"
+            f" {is_known.dtype}"
+        )
     lengths = [len(part) for part in (queries, slack, own_rows, rivals.starts[1:], lists.ids)]
     if len(set(lengths)) > 1:
         raise ValueError(f"wanted something for each of {len(queries)} queries, found {lengths}")
-    scan(approximate, slack, queries, items, first, own_rows, *rivals, *lists)
+    scan(approximate, slack, queries, items, is_known, first, own_rows, *rivals, *lists)
 
 
 def sort_lists(lists: BestLists) -> None:

@@ -25,6 +25,7 @@ from pinsage.evaluation.baselines.factors import (
     tuned,
 )
 from pinsage.evaluation.baselines.walks import shares_of_walks
+from pinsage.evaluation.ranking import rank_and_recommend
 from pinsage.graph import Pairs
 from pinsage.graph.schema import FeatureConfig
 from pinsage.kernels.packing import pack
@@ -351,3 +352,19 @@ def test_without_the_package_the_error_says_how_to_get_it(two_rings, monkeypatch
     monkeypatch.setattr(factors, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install 'pinsage"):
         item_factors("als", two_rings, SMALL["als"], num_threads=1, seed=0)
+
+
+def test_methods_on_the_graph_recommend_no_item_that_they_know_nothing_of(graph_of):
+    # Items 4 and 5 are in no context, and no context leads from items 0, 1 and 2 to item 3 or 6.
+    graph = graph_of([[0, 1, 2], [0, 1], [3, 6]], 7)
+    queries, positives = np.array([0, 3, 4]), np.array([5, 0, 0])
+    of_query = {0: {1, 2}, 3: {6}, 4: set()}
+    known = {
+        ItemCosine(graph): of_query,
+        pixie(graph): of_query,
+        Popularity(graph.item_degrees): {query: {0, 1, 2, 3, 6} - {query} for query in of_query},
+    }
+    for scorer, wanted in known.items():
+        lists = rank_and_recommend(scorer, queries, positives, k=6).top_ids
+        found = [set(row[row >= 0].tolist()) for row in lists]
+        assert found == list(wanted.values()), scorer

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pinsage.evaluation.baselines import EmbeddingCosine
+from pinsage.evaluation.baselines import EmbeddingCosine, Transitions
 from pinsage.evaluation.passes import PairsByQuery, pass_over_vectors
 from pinsage.evaluation.ranking import rank_and_recommend, rank_pairs
+from pinsage.graph import Pairs
 
 
 class Rows:
@@ -78,6 +79,51 @@ def test_recommendations_are_the_best_of_the_pool_other_than_the_query(case, k, 
         wanted = sorted(others, key=lambda item: (-table[query, item], item))[:k]
         assert ranking.top_ids[row].tolist() == wanted
         assert ranking.top_scores[row].tolist() == table[query, wanted].tolist()
+
+
+@pytest.mark.parametrize("pool", [None, np.array([1, 2, 5, 7, 8])])
+def test_a_list_ends_where_counts_know_of_no_more_items_and_ranks_stay_as_they_were(pool):
+    # Item 5 was followed by item 7 twice and by item 9 once; of the others nothing is known.
+    train = Pairs(np.array([5, 5, 5, 1]), np.array([7, 7, 9, 5]))
+    scorer = Transitions(train, 200)
+    queries, positives = np.array([0, 5, 5]), np.array([5, 9, 199])
+    found = rank_and_recommend(scorer, queries, positives, k=4, pool=pool)
+    of_five = [7, 9] if pool is None else [7]
+    padding = [-1] * (found.top_ids.shape[1] - len(of_five))
+    assert found.top_ids.tolist() == [[-1] * found.top_ids.shape[1], of_five + padding]
+    scores = [2.0, 1.0][: len(of_five)] + [-np.inf] * len(padding)
+    assert found.top_scores[1].tolist() == scores
+    plain = rank_and_recommend(
+        Rows(scorer.scores(np.arange(200))), queries, positives, k=4, pool=pool
+    )
+    assert found.ranks.better.tolist() == plain.ranks.better.tolist()
+    assert found.ranks.tied.tolist() == plain.ranks.tied.tolist()
+
+
+@pytest.mark.parametrize("pool", [None, np.array([0, 1, 2, 4, 6])])
+def test_items_without_a_vector_are_in_no_list_and_have_none_and_rank_as_ever(pool):
+    vectors = np.random.default_rng(2).normal(size=(7, 3)).astype(np.float32)
+    vectors[[1, 4]] = 0
+    queries, positives = np.array([0, 1, 3, 3]), np.array([2, 0, 1, 6])
+    found = rank_and_recommend(EmbeddingCosine(vectors), queries, positives, k=5, pool=pool)
+    products = vectors @ vectors.T
+    plain = rank_and_recommend(Rows(products), queries, positives, k=0, pool=pool)
+    inside = set(range(7) if pool is None else pool.tolist()) - {1, 4}
+    for row, query in enumerate(found.queries):
+        best_first = np.argsort(-products[query]).tolist()
+        known = [item for item in best_first if item in inside - {query} and query != 1]
+        listed = found.top_ids[row]
+        assert listed[listed >= 0].tolist() == known
+        assert (found.top_scores[row] == -np.inf).tolist() == (listed < 0).tolist()
+    assert found.ranks.better.tolist() == plain.ranks.better.tolist()
+    assert found.ranks.tied.tolist() == plain.ranks.tied.tolist()
+
+
+def test_a_query_whose_scores_are_all_minus_infinity_is_recommended_nothing(scorer_of):
+    found = rank_and_recommend(
+        scorer_of(np.full((4, 4), -np.inf)), np.array([0, 2]), np.array([1, 1]), k=3
+    )
+    assert (found.top_ids == -1).all()
 
 
 def test_each_distinct_query_is_scored_once_in_chunks_of_the_size_asked_for(scorer_of):

@@ -17,6 +17,7 @@ from pinsage.evaluation import (
     evaluate,
     write_report,
 )
+from pinsage.evaluation.baselines import Transitions
 from pinsage.evaluation.page import render_page
 from pinsage.evaluation.wording import edges_sentence
 from pinsage.graph import Pairs
@@ -27,6 +28,7 @@ METRICS = {f"{name}@{k}" for name in ("hit_rate", "recall", "ndcg") for k in (2,
 METRICS |= {"scaled_mrr", "mrr"}
 OF_LISTS = {"mean_popularity@10", "diversity@10"}
 OF_ALL_LISTS = {"coverage@10", "gini@10", "largest_share@10"}
+EVERY_SHEET = EvaluationConfig(ks=(2, 5), num_sheets=NUM_ITEMS, bootstrap_samples=50, map_items=0)
 
 
 def one_of_each_community(noise):
@@ -158,6 +160,37 @@ def test_popularity_shows_little_of_the_catalog_and_the_most_popular_items(run):
     # Ten items for most, and an eleventh for queries that are among the ten.
     assert metrics["popularity"]["coverage@10"] == 11 / NUM_ITEMS
     assert metrics["popularity"]["mean_popularity@10"] > metrics["pinsage"]["mean_popularity@10"]
+
+
+def test_what_a_method_does_not_know_is_in_no_list_of_the_report(run, methods):
+    # Item 0 was followed by 1 and by 2, items 3 and 4 by 1; nothing else is known.
+    train = Pairs(np.array([0, 0, 3, 4]), np.array([1, 2, 1, 1]))
+    some = Transitions(train, NUM_ITEMS)
+    report = run(methods=methods | {"transitions": some}, config=EVERY_SHEET)
+    metrics, ranges = report["metrics"]["transitions"], report["intervals"]["transitions"]
+    assert metrics["coverage@10"] == 2 / NUM_ITEMS
+    assert metrics["largest_share@10"] == 3 / NUM_ITEMS
+    # Degrees are ids: lists of mean 1.5, 1 and 1; one alone has two items.
+    assert metrics["mean_popularity@10"] == pytest.approx(3.5 / 3)
+    assert 1 <= ranges["mean_popularity@10"][0] <= ranges["mean_popularity@10"][1] <= 1.5
+    assert ranges["diversity@10"] == [metrics["diversity@10"]] * 2
+    shown = {
+        sheet["query"]["item_id"]: [item["item_id"] for item in sheet["columns"]["transitions"]]
+        for sheet in report["sheets"]
+    }
+    assert shown == {item: [] for item in range(NUM_ITEMS)} | {0: [1, 2], 3: [1], 4: [1]}
+    assert "Knows of no item." in render_page(report)
+
+
+def test_a_method_that_knows_nothing_has_no_mean_over_its_lists(run, methods):
+    none = Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+    report = run(methods=methods | {"transitions": Transitions(none, NUM_ITEMS)})
+    metrics = report["metrics"]["transitions"]
+    assert not OF_LISTS & (set(metrics) | set(report["intervals"]["transitions"]))
+    assert [metrics[name] for name in sorted(OF_ALL_LISTS)] == [0, 0, 0]
+    assert metrics["hit_rate@5"] == 5 / (NUM_ITEMS - 1)
+    assert "<td>none</td>" in render_page(report)
+    json.dumps(report, allow_nan=False)
 
 
 def test_numbers_are_stated_in_one_form(run):

@@ -11,6 +11,8 @@ class Popularity:
         item_degrees: contexts of each item.
     """
 
+    unknown_score = 0.0
+
     def __init__(self, item_degrees: Integer[np.ndarray, " items"]) -> None:
         self._degrees = item_degrees.astype(np.float32)
 

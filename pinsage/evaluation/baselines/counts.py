@@ -18,6 +18,8 @@ class ItemCosine:
         adjacency: the training graph.
     """
 
+    unknown_score = 0.0
+
     def __init__(self, adjacency: BipartiteAdjacency) -> None:
         self._adjacency = adjacency
         sizes = np.diff(adjacency.context_starts)
@@ -54,6 +56,8 @@ class Transitions:
     Raises:
         ValueError: a pair holds an item beyond the catalog.
     """
+
+    unknown_score = 0.0
 
     def __init__(self, pairs: Pairs, num_items: int) -> None:
         last = max(pairs.queries.max(initial=-1), pairs.positives.max(initial=-1))

@@ -46,6 +46,8 @@ class Pixie:
         seed: the run's seed.
     """
 
+    unknown_score = 0.0
+
     def __init__(self, packed: PackedAdjacency, config: PixieConfig, *, seed: int) -> None:
         self._packed = packed
         self._config = config
