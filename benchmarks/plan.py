@@ -20,7 +20,8 @@ from pathlib import Path
 from benchmarks._held import watch
 from benchmarks._timing import parser, report
 from pinsage.base.config import load_config
-from pinsage.cluster.plan import MIB, GraphSize, Need, plan
+from pinsage.cluster.plan import plan
+from pinsage.cluster.plan_facts import MIB, GraphSize, Need
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig
 

@@ -11,7 +11,8 @@ from pinsage.base.errors import ConfigError
 from pinsage.base.machine import available_cpus, memory_bytes
 from pinsage.base.text_table import text_table
 from pinsage.cluster.lineage_text import size_text
-from pinsage.cluster.plan import GraphSize, Need, peak, plan, total_disk
+from pinsage.cluster.plan import peak, plan, total_disk
+from pinsage.cluster.plan_facts import GraphSize, Need
 from pinsage.cluster.plan_nodes import Placed, place, read_nodes
 from pinsage.cluster.run import Run
 from pinsage.cluster.run_config import RunConfig

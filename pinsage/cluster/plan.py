@@ -5,8 +5,11 @@ things cost in time was measured, by the command named at each constant.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pinsage.cluster.plan_baselines import Baselines
+from pinsage.cluster.plan_facts import Costs, GraphSize, Need, visits
+from pinsage.cluster.run import combined_config
 from pinsage.cluster.run_config import RunConfig
 from pinsage.inference.export import PART_ROWS
 from pinsage.inference.layerwise import BLOCK
@@ -19,8 +22,6 @@ from pinsage.training.memory import (
     slots_of_layers,
 )
 
-MIB = 2**20
-
 STAGES = ("ingest", "walk", "train", "embed", "index", "evaluate")
 
 _ID, _FLOAT, _LONG = 4, 4, 8
@@ -28,104 +29,6 @@ _REPORT_BYTES = 500_000
 _WRITE_ROWS = 65_536
 _MANY_IDS = 2**31
 """Items from which on ids take 8 bytes."""
-
-
-@dataclass(frozen=True)
-class GraphSize:
-    """How large the tables are.
-
-    Attributes:
-        items: items.
-        contexts: contexts.
-        edges: edges of the training graph.
-        pairs: labelled pairs.
-        content_width: numbers that come with an item; log degree and structure come on top.
-        key_bytes: bytes of a key on average.
-    """
-
-    items: int
-    contexts: int
-    edges: int
-    pairs: int
-    content_width: int
-    key_bytes: int = 8
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What was measured: bytes that processes bring along, and time of one core of an AMD EPYC."""
-
-    driver_bytes: int = 380 * MIB
-    """A job's own process with all its libraries (`python -m benchmarks.plan`)."""
-    ray_bytes: int = 210 * MIB
-    """Ray's own processes on a node (the same)."""
-    actor_bytes: int = 290 * MIB
-    """An actor that imports the walks or the model (the same)."""
-    train_bytes: int = 1_100 * MIB
-    """Ray Train's controllers and helpers, and the board (the same)."""
-    step_share: float = 0.5
-    """Of a step on a CPU at most, what it takes: popular items are drawn many times (the same)."""
-    item_bytes: int = 60
-    """An item at ingest, beside its key and its features (the same)."""
-    catalog_item_bytes: int = 200
-    """An item's key, title and picture as Python holds them at evaluation (the same)."""
-    embedded_item_bytes: int = 150
-    """An item while its rows are written at embedding (the same)."""
-    ranked_item_bytes: int = 1_200
-    """An item's scores at evaluation (the same), up to:"""
-    ranked_bytes: int = 290 * MIB
-    """All scores that are held at a time at evaluation (the same)."""
-    recall_item_bytes: int = 5_200
-    """An item's scores while an index's recall is measured (the same), up to:"""
-    recall_bytes: int = 685 * MIB
-    """All scores that are held at a time then (the same)."""
-    edge_us: float = 0.9
-    """CPU of ingest an edge (`python -m benchmarks.scale`)."""
-    visit_us: float = 4.0 / 300
-    """CPU of a visit of a walk, one process over the whole graph (the same)."""
-    sharded_visit_us: float = 14.8 / 300
-    """CPU of a visit where walks go from shard to shard (`python -m benchmarks.sharded`)."""
-    visit_wire_bytes: float = 3_525 / 300
-    """Network of such a visit, all shards elsewhere (the same)."""
-    long_visit_wire_bytes: float = 164_000 / 8_322
-    """The same of the long walks for hard negatives (docs/sharded-walks.md)."""
-    flops: float = 84e9 / 1.18
-    """Operations a second of a training step (`python -m benchmarks.train_step`)."""
-    gather_bytes: float = 4.5e9
-    """Bytes a second of gathering rows (`python -m benchmarks.minibatch`)."""
-    link_us: float = 335 / 256
-    """CPU of adding one number of an embedding to HNSW (`python -m benchmarks.retrieval`)."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one stage needs, all machines together unless said otherwise.
-
-    Attributes:
-        stage: which one.
-        own_bytes: memory that its processes have for themselves, if one machine does all of it.
-        shared_bytes: object store, likewise.
-        mapped_bytes: files read at random: fast where they fit memory too.
-        gpu_bytes: GPU memory of a worker; 0 where no GPU is used.
-        disk_bytes: what it publishes.
-        scratch_bytes: what it writes besides, and deletes.
-        wire_bytes: what crosses the network if many machines share the work.
-        core_s: seconds of one core.
-        flops: of these, floating-point operations that a GPU would do instead.
-        sharded: whether its memory is divided by the number of machines; else each holds all.
-    """
-
-    stage: str
-    own_bytes: float
-    shared_bytes: float = 0
-    mapped_bytes: float = 0
-    gpu_bytes: float = 0
-    disk_bytes: float = 0
-    scratch_bytes: float = 0
-    wire_bytes: float = 0
-    core_s: float = 0
-    flops: float = 0
-    sharded: bool = False
 
 
 def plan(
@@ -144,15 +47,6 @@ def plan(
     """
     part = _Part(config, size, costs or Costs(), cores)
     return [part.ingest(), part.walk(), part.train(), part.embed(), part.index(), part.evaluate()]
-
-
-def visits(num_walks: int, walk_length: int, restart: float) -> float:
-    """Expect so many visits of one item's walks.
-
-    >>> visits(200, 2, 0.5)
-    300.0
-    """
-    return num_walks * sum((1 - restart) ** step for step in range(walk_length))
 
 
 @dataclass(frozen=True)
@@ -188,6 +82,21 @@ class _Part:
         has_weights = any(table.weight is not None for table in tables)
         return has_weights, all(table.timestamp is not None for table in tables)
 
+    @property
+    def _adjacency_bytes(self) -> int:
+        """The graph's edges, both ways."""
+        edge = 2 * (self.id_bytes + _FLOAT * sum(self._edge_columns))
+        return self.size.edges * edge + _LONG * (self.size.items + self.size.contexts)
+
+    @property
+    def _packed_bytes(self) -> int:
+        """The same graph laid out for walks."""
+        size, choice = self.size, self.config.walk.choice
+        has_weights, _ = self._edge_columns
+        by_chance = (choice.by_weight and has_weights) or choice.half_life is not None
+        by_chance |= choice.degree_power != 0
+        return size.edges * (36 if by_chance else 12) + _LONG * (size.items + size.contexts)
+
     def ingest(self) -> Need:
         size, build = self.size, self.config.graph.build
         workers = build.workers or self.cores
@@ -196,10 +105,13 @@ class _Part:
         keys = size.items * (size.key_bytes + self.costs.item_bytes)
         keys += size.contexts * (2 * size.key_bytes + _LONG)
         has_weights, has_times = self._edge_columns
-        edge = 2 * (self.id_bytes + _FLOAT * (has_weights + has_times))
         features = size.items * self.feature_width * _FLOAT
-        disk = size.edges * edge + _LONG * (size.items + size.contexts)
-        disk += features + (size.items + size.contexts) * size.key_bytes + size.pairs * 2 * _LONG
+        disk = (
+            self._adjacency_bytes
+            + features
+            + (size.items + size.contexts) * size.key_bytes
+            + size.pairs * 2 * _LONG
+        )
         return Need(
             "ingest",
             own_bytes=self.costs.driver_bytes
@@ -217,11 +129,6 @@ class _Part:
 
     def walk(self) -> Need:
         size, walk, hard = self.size, self.config.walk, self.config.hard_negatives
-        has_weights, _ = self._edge_columns
-        choice = walk.choice
-        by_chance = (choice.by_weight and has_weights) or choice.half_life is not None
-        by_chance |= choice.degree_power != 0
-        packed = size.edges * (36 if by_chance else 12) + _LONG * (size.items + size.contexts)
         chunk = min(walk.items_per_chunk, size.items)
         rows = self.table_bytes / max(size.items, 1) * chunk
         short = visits(walk.num_walks, walk.walk_length, walk.restart) * size.items
@@ -230,7 +137,11 @@ class _Part:
         wire = short * costs.visit_wire_bytes + long * costs.long_visit_wire_bytes
         return Need(
             "walk",
-            own_bytes=costs.driver_bytes + costs.ray_bytes + costs.actor_bytes + packed + rows,
+            own_bytes=costs.driver_bytes
+            + costs.ray_bytes
+            + costs.actor_bytes
+            + self._packed_bytes
+            + rows,
             disk_bytes=self.table_bytes,
             scratch_bytes=self.table_bytes,
             wire_bytes=wire,
@@ -340,21 +251,60 @@ class _Part:
         )
 
     def evaluate(self) -> Need:
-        config, size = self.config, self.size
+        config, size, costs = self.config, self.size, self.costs
         asked = min(size.pairs * config.data.split.test, config.evaluate.max_pairs or math.inf)
-        ranked = asked * size.items * config.model.embedding_width * 2.0
-        vectors = size.items * config.model.embedding_width * _FLOAT
-        return Need(
+        flops = asked * size.items * config.model.embedding_width * 2.0
+        rivals = Baselines(
+            config,
+            size,
+            costs,
+            asked,
+            feature_width=self.feature_width - 1,
+            adjacency_bytes=self._adjacency_bytes,
+            packed_bytes=self._packed_bytes,
+        ).all_together()
+        scores = min(size.items * costs.ranked_item_bytes, costs.ranked_bytes)
+        ranking = Need(
             "evaluate",
-            own_bytes=self.costs.driver_bytes
-            + vectors
-            + size.items * self.costs.catalog_item_bytes
-            + min(size.items * self.costs.ranked_item_bytes, self.costs.ranked_bytes),
-            mapped_bytes=size.items * self.feature_width * _FLOAT,
-            disk_bytes=_REPORT_BYTES,
-            core_s=ranked / self.costs.flops,
-            flops=ranked,
+            own_bytes=costs.driver_bytes
+            + size.items * config.model.embedding_width * _FLOAT
+            + size.items * costs.catalog_item_bytes
+            + size.pairs * 2 * _LONG
+            + rivals.held_bytes
+            + max(scores, rivals.passing_bytes),
+            mapped_bytes=size.items * self.feature_width * _FLOAT + rivals.mapped_bytes,
+            disk_bytes=_REPORT_BYTES + rivals.disk_bytes,
+            core_s=flops / costs.flops + rivals.core_s,
+            flops=flops + rivals.flops,
         )
+        fitting = Need("evaluate", own_bytes=costs.driver_bytes + rivals.fit_bytes)
+        return _one_after_the_other([ranking, fitting, *self._combined()])
+
+    def _combined(self) -> list[Need]:
+        """The stages that Combined goes through before anything is ranked."""
+        if "combined" not in self.config.evaluate.baselines:
+            return []
+        part = replace(self, config=combined_config(self.config))
+        own = [part.train(), part.embed()]
+        # Where no feature is made from the graph, both runs have the same graph and walks.
+        return own if self.config.graph.structure is None else [part.ingest(), part.walk(), *own]
+
+
+def _one_after_the_other(parts: list[Need]) -> Need:
+    """What several steps of one stage need: the most memory of any, and all else added up."""
+    most = peak(parts)
+    return Need(
+        parts[0].stage,
+        own_bytes=most.own_bytes,
+        shared_bytes=most.shared_bytes,
+        mapped_bytes=max(one.mapped_bytes for one in parts),
+        gpu_bytes=max(one.gpu_bytes for one in parts),
+        disk_bytes=sum(one.disk_bytes for one in parts),
+        scratch_bytes=max(one.scratch_bytes for one in parts),
+        wire_bytes=sum(one.wire_bytes for one in parts),
+        core_s=sum(one.core_s for one in parts),
+        flops=sum(one.flops for one in parts),
+    )
 
 
 def peak(needs: list[Need]) -> Need:

@@ -10,7 +10,7 @@ import yaml
 
 from pinsage.base.config import Config, load_config
 from pinsage.base.errors import ConfigError
-from pinsage.cluster.plan import Costs, Need
+from pinsage.cluster.plan_facts import Costs, Need
 
 GIB = 2**30
 

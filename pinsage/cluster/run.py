@@ -81,6 +81,17 @@ class Stage:
         }
 
 
+def combined_config(config: RunConfig) -> RunConfig:
+    """Give the settings of the run that trains Combined; see `Run.combined`."""
+    return config.model_copy(
+        update={
+            "graph": config.graph.model_copy(update={"structure": None}),
+            "model": config.model.model_copy(update={"num_layers": 0}),
+            "embed": config.embed.model_copy(update={"model": None, "previous": None}),
+        }
+    )
+
+
 class Run:
     """The stages of one configuration, from tables to report."""
 
@@ -235,16 +246,7 @@ class Run:
         Features made from the graph are left out, since Combined knows content and degrees alone.
         So are a model and embeddings that the run takes as they were published: they are PinSage's.
         """
-        config = self.config
-        return Run(
-            config.model_copy(
-                update={
-                    "graph": config.graph.model_copy(update={"structure": None}),
-                    "model": config.model.model_copy(update={"num_layers": 0}),
-                    "embed": config.embed.model_copy(update={"model": None, "previous": None}),
-                }
-            )
-        )
+        return Run(combined_config(self.config))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -9,7 +9,8 @@ import pytest
 
 from pinsage.base.config import load_config
 from pinsage.base.errors import ConfigError
-from pinsage.cluster.plan import Costs, GraphSize, plan
+from pinsage.cluster.plan import plan
+from pinsage.cluster.plan_facts import Costs, GraphSize
 from pinsage.cluster.plan_nodes import NodePrice, NodeType, place, place_one, read_nodes
 from pinsage.cluster.run_config import RunConfig
 from ray_jobs.plan import parse_arguments
@@ -64,6 +65,51 @@ def test_cutting_minibatches_into_parts_takes_less_memory_and_no_less_work() -> 
     assert cut.shared_bytes < whole.shared_bytes
     assert cut.own_bytes < whole.own_bytes
     assert cut.flops >= whole.flops
+
+
+def test_evaluation_is_foreseen_to_hold_what_its_baselines_hold() -> None:
+    structure = "graph.structure={width: 128}"
+    alone = needs(SIZE, structure, "evaluate.baselines=[popularity]")["evaluate"]
+    matrices = SIZE.items * (SIZE.content_width + 128) * 4
+    features = "evaluate.baselines=[popularity, features]"
+    featured = needs(SIZE, structure, features)["evaluate"]
+    assert featured.own_bytes - alone.own_bytes == matrices
+    packed = SIZE.edges * 12
+    default = needs(SIZE, structure)["evaluate"]
+    assert matrices + packed < default.own_bytes - alone.own_bytes < 1.2 * (matrices + packed)
+    assert default.core_s > featured.core_s > alone.core_s
+    # Several shards are put together in memory, one is mapped.
+    cosine = "evaluate.baselines=[item_cosine]"
+    mapped, copied = (needs(SIZE, cosine, f"graph.num_shards={n}")["evaluate"] for n in (1, 2))
+    assert copied.own_bytes - mapped.own_bytes >= SIZE.edges * 8
+    assert mapped.mapped_bytes - copied.mapped_bytes >= SIZE.edges * 8
+
+
+@pytest.mark.parametrize("kind", ["als", "bpr"])
+def test_a_factorization_is_foreseen_to_take_memory_to_fit_and_to_rank(kind: str) -> None:
+    widths = f"evaluate.{kind}.factors=[64, 512]"
+    alone = needs(SIZE, "evaluate.baselines=[popularity]")["evaluate"]
+    ranked = needs(SIZE, f"evaluate.baselines=[popularity, {kind}]", widths)["evaluate"]
+    assert ranked.own_bytes - alone.own_bytes > SIZE.items * 512 * 4
+    assert ranked.disk_bytes - alone.disk_bytes >= SIZE.items * 512 * 4
+    # With many edges, it is fitting that takes the most.
+    many = replace(SIZE, edges=10**9)
+    fitted = needs(many, f"evaluate.baselines=[{kind}]", widths)["evaluate"]
+    assert fitted.own_bytes > many.edges * 24
+
+
+def test_combined_is_foreseen_as_a_second_pipeline() -> None:
+    structure, combined = "graph.structure={width: 128}", "evaluate.baselines=[combined]"
+    alone = needs(SIZE, structure, "evaluate.baselines=[popularity]")
+    both = needs(SIZE, structure, combined)["evaluate"]
+    # It trains: that takes more memory than ranking.
+    assert both.own_bytes - alone["evaluate"].own_bytes > 10**9
+    again = sum(alone[stage].core_s for stage in ("ingest", "walk"))
+    assert both.core_s > again
+    assert both.disk_bytes > alone["walk"].disk_bytes
+    # Without structural features the graph and the walks are those of the run itself.
+    shared = needs(SIZE, combined)["evaluate"]
+    assert shared.disk_bytes < both.disk_bytes - alone["walk"].disk_bytes
 
 
 def test_walks_are_shared_out_and_other_stages_are_not() -> None:
