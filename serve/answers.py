@@ -75,9 +75,8 @@ class Answers:
             every = config.boundary.recheck_every
             self._watched = WatchedIndex(generation.index, metrics, recheck_every=every)
             self._methods[PINSAGE] = replace(self._by_embedding, index=self._watched)
-        degrees = generation.graph.adjacency().item_degrees
-        self._starting = StartingPoints(degrees)
-        self._finder = Finder(catalog, degrees)
+        self._starting = StartingPoints(self._evidence.degrees)
+        self._finder = Finder(catalog, self._evidence.degrees)
         # What is compiled or mapped on first use is so now, not in somebody's first request.
         for item_id in self._starting.best_known(1, self.items):
             for method in self.methods:
@@ -177,7 +176,8 @@ class Answers:
         Raises:
             ProblemError: there is no such item.
         """
-        return description(self._generation, self.items, self._ids([key])[0], self._filters.columns)
+        item_id, columns = self._ids([key])[0], self._filters.columns
+        return description(self._generation, self.items, self._evidence, item_id, columns)
 
     def similar(
         self, keys: Sequence[str], k: int | None, method: str, wanted: Wanted = EVERYTHING

@@ -8,16 +8,22 @@ from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from serve.generation import Generation
 from serve.live_items import Items
 from serve.schemas_items import DescriptionReply
+from serve.why import Evidence
 
 
 def description(
-    generation: Generation, items: Items, item_id: int, columns: Collection[str]
+    generation: Generation,
+    items: Items,
+    evidence: Evidence,
+    item_id: int,
+    columns: Collection[str],
 ) -> DescriptionReply:
     """Describe an item, published or written, so that putting it again changes nothing that is put.
 
     Args:
         generation: where it is published.
         items: what was written on top of that.
+        evidence: knows the contexts of both.
         item_id: the item.
         columns: those that an item's metadata is put into.
     """
@@ -25,10 +31,7 @@ def description(
     live = items.live.get(item_id)
     if live is None:
         row = graph.features().gather(np.array([item_id]))[0]
-        adjacency = graph.adjacency()
-        place = slice(*adjacency.item_starts[item_id : item_id + 2])
-        context_ids, unknown = adjacency.item_contexts[place], []
-        catalog = generation.catalog
+        catalog, unknown = generation.catalog, []
         own = catalog.own_columns
         metadata = {
             name: value
@@ -37,8 +40,8 @@ def description(
         }
     else:
         metadata = dict(live.metadata)
-        row, context_ids, unknown = live.features, live.context_ids, live.unknown_contexts
-    known = graph.context_keys().take(np.asarray(context_ids, np.int64)).to_pylist()
+        row, unknown = live.features, live.unknown_contexts
+    known = graph.context_keys().take(evidence.contexts_of(item_id)).to_pylist()
     return DescriptionReply(
         title=item.title,
         image=item.image,

@@ -63,6 +63,7 @@ class Generation:
     catalog: Catalog
     index: Built
     neighborhoods: Neighborhoods
+    """Those of items made cold among them."""
     quality: dict[str, dict[str, float]]
     """Method to metric to value, from the report; empty without one."""
 
@@ -79,7 +80,7 @@ class Generation:
         """
         parts = read_parts(path)
         graph = Graph.open(parts.directory("graph"))
-        neighborhoods = Neighborhoods.open(parts.directory("neighborhoods"))
+        neighborhoods = Neighborhoods.open(parts.directory("neighborhoods"), at_inference=True)
         index = open_index(parts.directory("index"))
         opened = {
             "graph": graph.num_items,

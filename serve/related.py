@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
-from pinsage.graph import Graph
+from pinsage.graph.features import FeatureStore
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
 from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
@@ -236,6 +236,7 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
     has_unknown = not np.any(generation.index.vectors, axis=1).all()
     found: dict[str, Method] = {PINSAGE: ByEmbedding(generation.index, has_unknown)}
     graph = generation.graph
+    features = graph.features_at_inference()
     for group, columns in graph.feature_columns.items():
         size_bytes = 4 * graph.num_items * (columns.stop - columns.start)
         if group == LOG_DEGREE or group in found:
@@ -249,7 +250,7 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
                 max_feature_bytes,
             )
             continue
-        vectors = _unit_rows(graph, columns)
+        vectors = _unit_rows(features, columns)
         index = LiveIndex(ExactIndex(vectors))
         index.delete(np.flatnonzero(~np.any(vectors != 0, axis=1)))
         found[group] = ByFeatures(group, columns, index)
@@ -258,12 +259,11 @@ def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, M
     return found
 
 
-def _unit_rows(graph: Graph, columns: slice) -> Float32[np.ndarray, "items width"]:
+def _unit_rows(store: FeatureStore, columns: slice) -> Float32[np.ndarray, "items width"]:
     """Read one feature group in chunks, scaled to unit rows; zeros stay zeros."""
-    store = graph.features()
-    rows = np.empty((graph.num_items, columns.stop - columns.start), dtype=np.float32)
-    for start in range(0, graph.num_items, _CHUNK_ROWS):
-        stop = min(start + _CHUNK_ROWS, graph.num_items)
+    rows = np.empty((store.num_items, columns.stop - columns.start), dtype=np.float32)
+    for start in range(0, store.num_items, _CHUNK_ROWS):
+        stop = min(start + _CHUNK_ROWS, store.num_items)
         rows[start:stop] = _scaled(store.gather(np.arange(start, stop, dtype=np.int64))[:, columns])
     return rows
 

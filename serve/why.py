@@ -82,8 +82,8 @@ class Evidence:
     """The graph and the neighborhoods, asked about pairs of items."""
 
     def __init__(self, graph: Graph, neighborhoods: Neighborhoods, items: Items) -> None:
-        """Hold them; the graph's edges stay on disk."""
-        self._adjacency = graph.adjacency()
+        """Hold them; the edges of a graph in one shard stay on disk, if no items were made cold."""
+        self._adjacency = graph.adjacency_at_inference()
         self._contexts = ContextKeys(graph)
         self._items = items
         self._neighborhoods = LiveNeighborhoods(neighborhoods, items)
@@ -94,6 +94,11 @@ class Evidence:
         other._items = items
         other._neighborhoods = self._neighborhoods.over(items)
         return other
+
+    @property
+    def degrees(self) -> Int64[np.ndarray, " items"]:
+        """In how many contexts each published item is."""
+        return self._adjacency.item_degrees
 
     def ties(self, item_id: int, other_id: int) -> Ties:
         """Find what ties an item to another one."""

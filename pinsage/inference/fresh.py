@@ -36,8 +36,7 @@ class NewItem:
         context_ids: the contexts of the graph that it is in; repeats count once.
         num_contexts: all its contexts, those that the graph doesn't know included.
         features: content features by group; a group left out is zero.
-        item_id: its id, if the graph has it; its walks are then those of a batch run, but for the
-            weights and times of an item held out by `data.split.cold_items`.
+        item_id: its id, if the graph has it; its walks are then those of a batch run.
     """
 
     context_ids: Int64[np.ndarray, " contexts"]
@@ -94,11 +93,13 @@ class FreshEncoder:
             ArtifactError: the graph was ingested before contexts' vectors were kept.
         """
         self._model = model.eval()
-        self._features = graph.features()
+        self._features = graph.features_at_inference()
         self._context_vectors = graph.context_vectors()
         self._columns = graph.feature_columns
+        # As in a batch run: walks start from an item's own contexts, and meet no item made cold.
         self._packed = pack_graph(graph.adjacency(), walk.choice)
         self._shards = graph.adjacency_shards()
+        self._cold = graph.cold_items()
         self._table = (neighborhoods.ids, neighborhoods.weights)
         self._width = num_neighbors or neighborhoods.ids.shape[1]
         if self._width < neighborhoods.ids.shape[1]:
@@ -179,19 +180,29 @@ class FreshEncoder:
         """Weigh the edges that the graph has of an item."""
         if item.item_id is None:
             return _OwnChances(np.empty(0, np.int64), np.empty(0))
-        num_shards = len(self._shards)
-        shard = self._shards[item.item_id % num_shards]
-        place = slice(*shard.item_starts[item.item_id // num_shards :][:2])
-        contexts = np.asarray(shard.item_contexts[place], np.int64)
+        edges = self._own_edges(item.item_id)
         chances = faded(
-            np.array([0, len(contexts)]),
-            None if shard.item_weights is None else shard.item_weights[place],
-            None if shard.item_ages is None else shard.item_ages[place],
-            self._walk.choice,
+            np.array([0, len(edges.context_ids)]), edges.weights, edges.ages, self._walk.choice
         )
         # There are weights or times, else nobody asks.
         assert chances is not None
-        return _OwnChances(contexts, chances)
+        return _OwnChances(edges.context_ids, chances)
+
+    def _own_edges(self, item_id: int) -> "_OwnEdges":
+        """Look up an item's edges; those of an item made cold stand beside the graph."""
+        cold, num_shards = self._cold, len(self._shards)
+        if cold is not None and item_id in cold.ids:
+            place = slice(*cold.starts[np.searchsorted(cold.ids, item_id) :][:2])
+            contexts, weights, ages = cold.contexts, cold.weights, cold.ages
+        else:
+            shard = self._shards[item_id % num_shards]
+            place = slice(*shard.item_starts[item_id // num_shards :][:2])
+            contexts, weights, ages = shard.item_contexts, shard.item_weights, shard.item_ages
+        return _OwnEdges(
+            np.asarray(contexts[place], np.int64),
+            None if weights is None else weights[place],
+            None if ages is None else ages[place],
+        )
 
     def _feature_row(self, item: NewItem) -> Float32[np.ndarray, " features"]:
         row = np.zeros(self._features.width, np.float32)
@@ -231,6 +242,14 @@ class FreshEncoder:
             for block in blocks
         ]
         return [*lower, own], below
+
+
+class _OwnEdges(NamedTuple):
+    """The edges that the graph has of an item, and what travels with them."""
+
+    context_ids: Int64[np.ndarray, " contexts"]
+    weights: Float32[np.ndarray, " contexts"] | None
+    ages: Float32[np.ndarray, " contexts"] | None
 
 
 class _OwnChances(NamedTuple):

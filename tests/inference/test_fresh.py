@@ -20,9 +20,16 @@ from pinsage.graph.synthetic import write_tables
 from pinsage.inference.fresh import FreshEncoder, NewItem
 from pinsage.inference.layerwise import LayerwiseEncoder
 from pinsage.model.encoder import ModelConfig, PinSage
-from pinsage.sampling.neighborhood import Neighborhoods, WalkConfig, pack_graph, walk_chunk
+from pinsage.sampling.neighborhood import (
+    Neighborhoods,
+    WalkConfig,
+    pack_graph,
+    walk_chunk,
+    write_cold_rows,
+)
 
 WALK = WalkConfig(num_walks=100, num_neighbors=10)
+FADING = WalkConfig(num_walks=100, num_neighbors=10, choice=ChoiceConfig(half_life=30.0))
 SEED = 3
 
 
@@ -45,8 +52,9 @@ class World:
         )
 
     def batch(self, model: PinSage, folder: Path, num_neighbors: int | None = None) -> np.ndarray:
+        features = self.graph.features_at_inference()
         encoder = LayerwiseEncoder(
-            model, self.graph.features(), self.neighborhoods, folder, num_neighbors=num_neighbors
+            model, features, self.neighborhoods, folder, num_neighbors=num_neighbors
         )
         for number in range(encoder.num_passes):
             encoder.allocate(number)
@@ -55,7 +63,7 @@ class World:
 
     def given(self, item_id: int) -> NewItem:
         """An item of the graph as somebody would send it."""
-        adjacency = self.graph.adjacency()
+        adjacency = self.graph.adjacency_at_inference()
         start, stop = adjacency.item_starts[item_id : item_id + 2]
         contexts = np.asarray(adjacency.item_contexts[start:stop], np.int64)
         (row,) = self.graph.features().gather(np.array([item_id]))
@@ -68,15 +76,40 @@ def build(
     data: DataConfig,
     structure: StructureConfig | None = None,
     walk: WalkConfig = WALK,
+    basis: Graph | None = None,
 ) -> World:
     directory = folder / "graph" / "0123456789ab"
     directory.parent.mkdir(parents=True)
     with publish(directory, stage="graph", config={}, parents={}) as draft:
-        ingest(data, draft, num_shards=2, seed=SEED, structure=structure)
+        ingest(data, draft, num_shards=2, seed=SEED, structure=structure, basis=basis)
     graph = Graph.open(directory)
-    ids = np.arange(graph.num_items)
-    packed = pack_graph(graph.adjacency(), walk.choice)
-    return World(graph, walk_chunk(packed, ids, walk=walk, hard=None, seed=SEED), walk)
+    return World(graph, walked(folder / "walk", graph, walk), walk)
+
+
+def walked(directory: Path, graph: Graph, walk: WalkConfig) -> Neighborhoods:
+    adjacency, cold = graph.adjacency(), graph.cold_items()
+    packed, ids = pack_graph(adjacency, walk.choice), np.arange(graph.num_items)
+    table = walk_chunk(packed, ids, walk=walk, hard=None, seed=SEED)
+    with publish(directory, stage="neighborhoods", config={}, parents={}) as draft:
+        draft.write_array("neighbor_ids.npy", table.ids)
+        draft.write_array("weights.npy", table.weights)
+        draft.write_array("hard_negatives.npy", table.hard_negatives)
+        if cold is not None:
+            write_cold_rows(cold, adjacency, draft, walk=walk, seed=SEED)
+    return Neighborhoods.open(directory, at_inference=True)
+
+
+def weighed_tables(folder: Path) -> DataConfig:
+    """Tables whose edges have weights, a few of them heavy, and times."""
+    data = write_tables(folder)
+    edges = pq.read_table(data.edges[0].path)
+    draw = np.random.default_rng(0)
+    heavy = np.where(draw.random(len(edges)) < 0.2, 50.0, 1.0)
+    edges = edges.append_column("weight", pa.array(heavy))
+    edges = edges.append_column("day", pa.array(draw.integers(100, size=len(edges))))
+    pq.write_table(edges, data.edges[0].path)
+    weighed = data.edges[0].model_copy(update={"weight": "weight", "timestamp": "day"})
+    return data.model_copy(update={"edges": (weighed,)})
 
 
 def model_for(world: World, num_layers: int) -> PinSage:
@@ -105,17 +138,34 @@ def test_an_item_of_the_graph_embedded_on_the_spot_is_what_the_batch_run_made_it
     np.testing.assert_allclose(fresh.embeddings, batch[chosen], atol=1e-5)
 
 
+@pytest.mark.parametrize("from_basis", [False, True])
+@pytest.mark.parametrize("num_layers", [0, 2])
+def test_an_item_made_cold_is_embedded_from_its_kept_edges_as_in_the_batch_run(
+    tmp_path: Path, num_layers: int, from_basis: bool
+) -> None:
+    data = weighed_tables(tmp_path / "tables")
+    structure, basis = StructureConfig(width=8), None
+    if from_basis:
+        basis = build(tmp_path / "basis", data, structure).graph
+    data = data.model_copy(update={"split": data.split.model_copy(update={"cold_items": 0.1})})
+    world = build(tmp_path, data, structure, FADING, basis)
+    cold = world.graph.cold_items()
+    assert cold is not None
+    chosen = cold.ids[np.diff(cold.starts) > 0]
+    assert len(chosen) > 10
+    model = model_for(world, num_layers)
+    batch = world.batch(model, tmp_path)
+    fresh = world.encoder(model).embed([world.given(int(item)) for item in chosen])
+    np.testing.assert_array_equal(fresh.neighbor_ids, world.neighborhoods.ids[chosen])
+    np.testing.assert_array_equal(fresh.neighbor_weights, world.neighborhoods.weights[chosen])
+    expected = world.graph.features_at_inference().gather(chosen)
+    assert expected[:, world.graph.feature_columns["structure"]].any(axis=1).all()
+    np.testing.assert_array_equal(fresh.features, expected)
+    np.testing.assert_allclose(fresh.embeddings, batch[chosen], atol=1e-5)
+
+
 def test_on_a_graph_with_weights_and_times_an_item_keeps_its_neighborhood(tmp_path: Path) -> None:
-    data = write_tables(tmp_path / "tables")
-    edges = pq.read_table(data.edges[0].path)
-    draw = np.random.default_rng(0)
-    heavy = np.where(draw.random(len(edges)) < 0.2, 50.0, 1.0)
-    edges = edges.append_column("weight", pa.array(heavy))
-    edges = edges.append_column("day", pa.array(draw.integers(100, size=len(edges))))
-    pq.write_table(edges, data.edges[0].path)
-    weighed = data.edges[0].model_copy(update={"weight": "weight", "timestamp": "day"})
-    walk = WalkConfig(num_walks=100, num_neighbors=10, choice=ChoiceConfig(half_life=30.0))
-    world = build(tmp_path, data.model_copy(update={"edges": (weighed,)}), walk=walk)
+    world = build(tmp_path, weighed_tables(tmp_path / "tables"), walk=FADING)
     encoder = world.encoder(model_for(world, 1))
     ids = np.flatnonzero(world.graph.item_degrees() > 2)[:20]
     fresh = encoder.embed([world.given(int(item)) for item in ids])
