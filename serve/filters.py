@@ -252,8 +252,8 @@ def _read_value(where: str, kind: pa.DataType, value: Any) -> Any:
             return _finite(where, value) if pa.types.is_floating(kind) else _in_range(where, value)
     elif isinstance(value, str):
         text = _storable(where, value)
-        return text if pa.types.is_string(kind) else _read_time(where, kind, text)
-    wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else str(kind)
+        return text if pa.types.is_large_string(kind) else _read_time(where, kind, text)
+    wanted = "an ISO 8601 text" if pa.types.is_temporal(kind) else _name_of(kind)
     raise FilterError(where, f"wanted {wanted}, found {_kind_of(value)}")
 
 
@@ -309,6 +309,10 @@ def _read_time(where: str, kind: pa.DataType, text: str) -> datetime.date | date
         raise FilterError(where, "wanted a time between the years 1 and 9999") from error
 
 
+def _name_of(kind: pa.DataType) -> str:
+    return "string" if pa.types.is_large_string(kind) else str(kind)
+
+
 def _kind_of(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
     return "null" if value is None else names.get(type(value), "a number")
@@ -316,13 +320,18 @@ def _kind_of(value: Any) -> str:
 
 def _plain(column: pa.ChunkedArray) -> pa.Array | None:
     """Bring a column to one of few types; None if it can't be compared with."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    column = column.cast(kind)
-    whole = pa.concat_arrays([pa.array([], kind), *column.chunks])
-    wanted = _plain_type(kind)
-    return None if wanted is None else whole.cast(wanted, safe=False)
+    is_coded = pa.types.is_dictionary(column.type)
+    wanted = _plain_type(column.type.value_type if is_coded else column.type)
+    if wanted is None:
+        return None
+    # In the wanted type first: what is put together may be longer than 32 bits can count.
+    chunks = [
+        chunk.dictionary.cast(wanted, safe=False).take(chunk.indices)
+        if is_coded
+        else chunk.cast(wanted, safe=False)
+        for chunk in column.chunks
+    ]
+    return pa.concat_arrays([pa.array([], wanted), *chunks])
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType | None:
@@ -340,7 +349,8 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or kind == pa.uint64():
         return pa.float64()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pa.string()
+        # There may be more than the 2 GiB of text that 32-bit places can hold.
+        return pa.large_string()
     if pa.types.is_date(kind):
         return pa.date32()
     return pa.timestamp("us", tz="UTC") if pa.types.is_timestamp(kind) else None

@@ -212,3 +212,22 @@ def test_a_time_with_half_of_a_character_in_it_is_refused():
     # Any character may stand between the date and the time.
     with pytest.raises(FilterError, match="surrogate"):
         made.value_of("at", "2020-01-01\ud80000:00")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.chunked_array([["a", "b"], [None]]),
+        pa.chunked_array([["a", "b"], [None]]).dictionary_encode(),
+        pa.chunked_array([[["c", "a"], ["b"]], [None]]),
+    ],
+    ids=["plain", "coded", "lists"],
+)
+def test_text_is_kept_in_a_type_that_can_hold_more_than_2_gib(column: pa.ChunkedArray):
+    made = Filters(pa.table({"notes": column}))
+    kind = made.columns["notes"]
+    assert kind in {"large_string", "list<item: large_string>"}
+    assert made.mask(made.parse({"notes": "a"})).tolist() == [True, False, False]
+    assert made.mask(made.parse({"notes": {"exists": False}})).tolist() == [False, False, True]
+    with pytest.raises(FilterError, match="wanted string, found a number"):
+        made.parse({"notes": 1})
