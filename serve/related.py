@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
 from pinsage.graph.features import FeatureStore
 from pinsage.graph.schema import LOG_DEGREE, STRUCTURE
+from pinsage.kernels.unit_rows import unit_rows
 from pinsage.retrieval import Index
 from pinsage.retrieval.exact import ExactIndex
 from pinsage.retrieval.live import LiveIndex
@@ -223,7 +224,7 @@ class ByFeatures:
         return found
 
     def _unit_row(self, live: LiveItem) -> Float32[np.ndarray, " width"]:
-        return _scaled(live.features[None, self.columns])[0]
+        return unit_rows(live.features[None, self.columns])[0]
 
 
 def methods_of(generation: Generation, *, max_feature_bytes: int) -> dict[str, Method]:
@@ -264,14 +265,9 @@ def _unit_rows(store: FeatureStore, columns: slice) -> Float32[np.ndarray, "item
     rows = np.empty((store.num_items, columns.stop - columns.start), dtype=np.float32)
     for start in range(0, store.num_items, _CHUNK_ROWS):
         stop = min(start + _CHUNK_ROWS, store.num_items)
-        rows[start:stop] = _scaled(store.gather(np.arange(start, stop, dtype=np.int64))[:, columns])
+        item_ids = np.arange(start, stop, dtype=np.int64)
+        rows[start:stop] = unit_rows(store.gather(item_ids)[:, columns])
     return rows
-
-
-def _scaled(rows: Float32[np.ndarray, "items width"]) -> Float32[np.ndarray, "items width"]:
-    """Scale rows to unit length; zeros stay zeros."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def _write(

@@ -15,7 +15,6 @@ from pinsage.evaluation.baselines import (
     Pixie,
     Popularity,
     Transitions,
-    unit_rows,
 )
 from pinsage.evaluation.baselines.factors import (
     Factorization,
@@ -29,6 +28,7 @@ from pinsage.evaluation.ranking import Scorer
 from pinsage.graph import Graph
 from pinsage.graph.schema import LOG_DEGREE
 from pinsage.inference.export import read_embeddings
+from pinsage.kernels.unit_rows import unit_rows
 from pinsage.sampling.neighborhood import pack_graph
 
 FACTORS = "factors"

@@ -28,6 +28,7 @@ from pinsage.graph.rows import RowFile
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE
 from pinsage.graph.tasks import Tasks
 from pinsage.kernels.pooling import gram, pool_rows, rotate, symmetric_eigen
+from pinsage.kernels.unit_rows import exact_unit_rows
 
 _NEGLIGIBLE = 1e-10
 """Squared lengths this far below the longest one are rounding errors, not directions."""
@@ -213,7 +214,7 @@ class Structure:
     def finish(self, number: int) -> None:
         """Turn columns and scale rows."""
         rows = self._read("pooled", "item", number) * self._load("signs.npy")
-        self._write("items", "item", number, unit_rows(rows))
+        self._write("items", "item", number, exact_unit_rows(rows))
 
     def take_known(self, number: int) -> None:
         """Give contexts that the basis has their vectors there, others zeros."""
@@ -372,7 +373,7 @@ def fold_in(
     distinct = np.unique(context_ids)
     vectors = context_vectors.gather(distinct)
     starts, places = np.array([0, len(distinct)]), np.arange(len(distinct))
-    return unit_rows(_summed(starts, places, vectors))[0]
+    return exact_unit_rows(_summed(starts, places, vectors))[0]
 
 
 def _summed(
@@ -383,12 +384,6 @@ def _summed(
     rows = np.empty((len(starts) - 1, vectors.shape[1]), np.float32)
     pool_rows(starts, values, vectors, np.ones(len(rows), np.float32), rows)
     return rows
-
-
-def unit_rows(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows width"]:
-    """Scale rows to unit length; zeros stay."""
-    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
-    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def _tops(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, " width"]:

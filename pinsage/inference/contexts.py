@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from pinsage.graph.adjacency import AdjacencyShard, rows_between
-from pinsage.graph.structure import unit_rows
 from pinsage.kernels.pooling import pool_rows
+from pinsage.kernels.unit_rows import exact_unit_rows
 
 
 def context_embeddings(
@@ -31,4 +31,4 @@ def context_embeddings(
     sums = np.empty((stop - start, embeddings.shape[1]), np.float32)
     scales = (1 / np.maximum(np.diff(starts), 1)).astype(np.float32)
     pool_rows(starts, items, embeddings, scales, sums)
-    return unit_rows(sums)
+    return exact_unit_rows(sums)

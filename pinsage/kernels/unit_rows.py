@@ -1,4 +1,4 @@
-"""One pass over rows for what would take many: scaling columns, and ReLU with unit length.
+"""Rows at unit length, and one pass over rows for what would take many: scaling columns, and ReLU.
 
 Rows are worked on whole, each by one thread, so no number of threads changes a bit.
 """
@@ -14,6 +14,35 @@ _PIECES = 32
 
 SHORTEST = np.float32(1e-12)
 """A row is divided by at least so much, and so a row of zeros stays one."""
+
+_SQUARES = (1e-15, 1e15)
+"""Lengths between which the squares of a row are well inside float32."""
+
+
+def unit_rows(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows width"]:
+    """Scale every row to unit length, whatever its length; a row of zeros stays.
+
+    Works in float32 where that holds the squares. Takes several times the memory of the rows, so
+    give many of them a chunk at a time.
+
+    >>> unit_rows(np.array([[3e25, 4e25], [0, 0]], np.float32)).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    units = rows / np.where(lengths > 0, lengths, np.float32(1))
+    far = np.flatnonzero(~((lengths > _SQUARES[0]) & (lengths < _SQUARES[1])))
+    units[far] = exact_unit_rows(rows[far])
+    return units
+
+
+def exact_unit_rows(rows: Float32[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows width"]:
+    """Scale every row to unit length as `unit_rows` does, every sum in float64.
+
+    The two may differ in a row's last bits, and what is published was made by one of them.
+    """
+    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def scale_columns(

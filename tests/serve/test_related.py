@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from pinsage.cluster.methods import feature_methods
+from pinsage.graph.features import FeatureStore
 from serve.generation import Generation
 from serve.related import ByFeatures, Method, methods_of
 from tests.serve.fakes import COLD, NUM_ITEMS, TEXT_STEP, WALK_STEPS, WALK_WEIGHTS
@@ -87,3 +89,16 @@ def test_feature_vectors_are_scaled_to_unit_length_whatever_came_in(generation: 
     assert isinstance(by_text, ByFeatures)
     lengths = np.linalg.norm(by_text.index.vectors, axis=1)
     assert lengths == pytest.approx([1.0] * COLD + [0.0])
+
+
+@pytest.mark.parametrize("length", [1e-42, 1e-30, 1.0, 1e25, 6e37])
+def test_features_of_any_length_have_the_direction_that_the_report_gives_them(
+    generation: Generation, monkeypatch: pytest.MonkeyPatch, length: float
+):
+    rows = np.full((NUM_ITEMS, 3), length, np.float32) * np.array([3, 4, 1], np.float32)
+    monkeypatch.setattr(FeatureStore, "gather", lambda self, item_ids: rows[item_ids])
+    by_text = methods_of(generation, max_feature_bytes=1 << 20)["text"]
+    assert isinstance(by_text, ByFeatures)
+    reported = feature_methods(generation.graph)["text"].vectors
+    assert by_text.index.vectors.tolist() == reported.tolist()
+    assert by_text.index.vectors[0] == pytest.approx([0.6, 0.8], rel=2e-3)

@@ -6,7 +6,6 @@ from pinsage.evaluation.baselines.content import (
     EmbeddingCosine,
     FeatureCosine,
     Popularity,
-    unit_rows,
 )
 from pinsage.evaluation.baselines.counts import ItemCosine, Transitions
 from pinsage.evaluation.baselines.factors import AlsConfig, BprConfig
@@ -32,5 +31,4 @@ __all__ = [
     "PixieConfig",
     "Popularity",
     "Transitions",
-    "unit_rows",
 ]

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float32, Int64, Integer
 
+from pinsage.kernels.unit_rows import unit_rows
+
 
 class Popularity:
     """The same list for every query: items by how many contexts they are in.
@@ -40,10 +42,6 @@ class EmbeddingCosine:
         return self.vectors[query_ids] @ self.vectors.T
 
 
-_SQUARES = (1e-15, 1e15)
-"""Lengths between which the squares of a row are well inside float32."""
-
-
 class FeatureCosine(EmbeddingCosine):
     """Cosine of content features: the paper's Visual and Annotation baselines.
 
@@ -55,20 +53,3 @@ class FeatureCosine(EmbeddingCosine):
 
     def __init__(self, features: Float32[np.ndarray, "items width"]) -> None:
         super().__init__(unit_rows(features))
-
-
-def unit_rows(
-    features: Float32[np.ndarray, "items width"],
-) -> Float32[np.ndarray, "items width"]:
-    """Scale every row to unit length, whatever its length; a row of zeros stays.
-
-    Takes several times the memory of the rows, so give many of them a chunk at a time.
-    """
-    with np.errstate(over="ignore"):
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    vectors = features / np.where(lengths > 0, lengths, np.float32(1))
-    far = np.flatnonzero(~((lengths > _SQUARES[0]) & (lengths < _SQUARES[1])))
-    rows = features[far].astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    vectors[far] = rows / np.where(lengths > 0, lengths, 1.0)
-    return vectors
