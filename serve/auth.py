@@ -16,12 +16,10 @@ from pinsage.cluster.boundary_config import BoundaryConfig
 from serve.keys import KeyRecord, KeyRing, Role
 from serve.limits import TokenBuckets, retry_after
 from serve.problems import Code, ProblemError
+from serve.questions import changes_something
 
 logger = logging.getLogger("pinsage.serve")
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
-"""Calls by POST that change nothing."""
 _VOTES = "/v1/duel/votes"
 """A call that changes something, and is open to whoever may read."""
 _REREAD_S = 1.0
@@ -95,11 +93,6 @@ def role_needed(method: str, path: str) -> Role | None:
     if not changes_something(method, path) or (method == "POST" and path == _VOTES):
         return Role.READ
     return Role.ADMIN if path.startswith("/v1/generation") else Role.WRITE
-
-
-def changes_something(method: str, path: str) -> bool:
-    """Say whether a call changes anything; arguments as of `role_needed`."""
-    return method not in _SAFE and not (method == "POST" and path in _QUESTIONS)
 
 
 def decide(

@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
-from serve.auth import Caller, Gate, changes_something, role_needed
+from serve.auth import Caller, Gate, role_needed
 from serve.item_keys import with_encoded_key
 from serve.limits import Places, retry_after
 from serve.metrics import UNMATCHED, Metrics
 from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
+from serve.questions import changes_something
 
 logger = logging.getLogger("pinsage.serve")
 access_logger = logging.getLogger("pinsage.serve.access")

@@ -12,10 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.limits import retry_after
 from serve.problems import Code, ProblemError, instance_of, internal_error, problem_response
+from serve.questions import changes_something
 
 _ASKED = 3
-_QUESTIONS = frozenset({"/v1/similar", "/v1/homefeed", "/v1/embed"})
-"""Calls by POST that change nothing. A vote isn't one of them."""
 _RETRY_S = 1.0
 _READ_BY_PROXY = frozenset({b"x-request-id", b"serve_multiplexed_model_id"})
 _HEALTH = "/-/"
@@ -75,7 +74,7 @@ class AskAgain:
                 await send(message)
 
         scope = {**scope, "headers": [pair for pair in scope["headers"] if _is_readable(*pair)]}
-        for _ in range(_ASKED if _is_question(scope) else 1):
+        for _ in range(1 if changes_something(scope["method"], scope["path"]) else _ASKED):
             await self._app(dict(scope), _from_the_beginning(heard, receive), send_on)
             has_left = any(message["type"] == "http.disconnect" for message in heard)
             if own is not None:
@@ -105,11 +104,6 @@ def _of_the_proxy(start: Message) -> ProblemError | None:
         detail = "As many requests wait as may; come again in a moment."
         return ProblemError(Code.OVERLOADED, detail, headers=retry_after(_RETRY_S))
     return internal_error()
-
-
-def _is_question(scope: Scope) -> bool:
-    is_safe = scope["method"] in {"GET", "HEAD", "OPTIONS"}
-    return is_safe or (scope["method"] == "POST" and scope["path"] in _QUESTIONS)
 
 
 def _from_the_beginning(heard: list[Message], receive: Receive) -> Receive:

@@ -60,7 +60,9 @@ def ask(
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/items/1/similar"), ("HEAD", "/"), ("POST", "/v1/similar")]
+    ("method", "path"),
+    [("GET", "/v1/items/1/similar"), ("HEAD", "/")]
+    + [("POST", f"/v1/{call}") for call in ("similar", "homefeed", "embed")],
 )
 def test_a_question_of_a_lost_replica_is_asked_again_word_for_word(
     method: str, path: str, lost: int
