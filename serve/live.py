@@ -15,7 +15,7 @@ from serve.answers import Answers
 from serve.current import Current
 from serve.embedding import ModelError, needs_model, overflow
 from serve.live_items import LiveItem
-from serve.log import Record, WriteLog
+from serve.log import Record, WriteLog, last_by_key
 from serve.problems import Code, ProblemError
 from serve.schemas_items import DeleteReply, PutReply, PutRequest
 from serve.telling import neighbors_told
@@ -178,7 +178,7 @@ class Writes:
             return
 
         def make(answers: Answers) -> Answers:
-            self._log.compact(_last_by_key)
+            self._log.compact(last_by_key)
             return answers
 
         # Nobody here writes meanwhile.
@@ -271,8 +271,11 @@ class Writes:
             "graph": answers.graph_digest,
         }
         self._take(self._log.append(whole))
-        before = self._applied(answers)
-        self._take([whole])
+        try:
+            before = self._applied(answers)
+        finally:
+            # It is in the log, and is not read from there again: whatever fails, it is followed.
+            self._take([whole])
         return before, self._applied(before, made)
 
     def _take(self, records: Sequence[Record]) -> None:
@@ -389,11 +392,3 @@ def _tell_left_out(answers: Answers, key: str, record: Record, reason: str) -> N
         answers.digest,
         reason,
     )
-
-
-def _last_by_key(records: list[Record]) -> list[Record]:
-    last: dict[str, Record] = {}
-    for record in records:
-        last.pop(record["key"], None)
-        last[record["key"]] = record
-    return list(last.values())

@@ -215,6 +215,15 @@ def written_line(record: Mapping[str, Any]) -> bytes:
     return b"%08x %08x %b\n" % (len(text), zlib.crc32(text), text)
 
 
+def last_by_key(records: Iterable[Record]) -> list[Record]:
+    """Choose the last record of every key, in the order of the log."""
+    last: dict[str, Record] = {}
+    for record in records:
+        last.pop(record["key"], None)
+        last[record["key"]] = record
+    return list(last.values())
+
+
 def mend(folder: Path) -> tuple[int, int]:
     """Keep the whole records of a damaged log, and save the bad lines beside it.
 

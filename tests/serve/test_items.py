@@ -317,6 +317,24 @@ def test_waiting_writes_hold_up_no_other_call(path: Path):
         assert {put.result().status_code for put in puts} == {200}
 
 
+def test_a_write_that_is_kept_is_in_force_later_where_others_could_not_be_put_in_force_before_it(
+    client: TestClient, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any, **__: Any) -> Answers:
+        raise ZeroDivisionError
+
+    other = open_client(path)
+    assert other.put("/v1/items/theirs", json=ITEM).status_code == 200
+    with monkeypatch.context() as patched:
+        patched.setattr(Answers, "written", broken)
+        reply = client.put("/v1/items/ours", json=ITEM)
+        assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
+    for served in (client, other):
+        served.app.state.writes.catch_up()
+        for key in ("ours", "theirs"):
+            assert served.get(f"/v1/items/{key}").status_code == 200, key
+
+
 def test_a_long_log_is_shortened_while_the_server_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("serve.live._COMPACTED_FROM", 10)
     with open_client(path) as client, open_client(path) as other:
