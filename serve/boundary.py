@@ -140,7 +140,7 @@ class Boundary:
                 if not self._arriving.take(len(part)):
                     raise _overloaded("As many bytes are arriving")
                 body += part
-                self._check_length(len(body))
+                self._check_length(len(body), is_whole=not message.get("more_body", False))
                 if not message.get("more_body", False):
                     return _after({**message, "body": bytes(body)}, receive)
         finally:
@@ -164,12 +164,14 @@ class Boundary:
             places.free()
             self._metrics.in_flight.dec()
 
-    def _check_length(self, length: int) -> None:
+    def _check_length(self, length: int, *, is_whole: bool = True) -> None:
         limit = self._config.max_body_bytes
         if length > limit:
             raise ProblemError(
                 Code.BODY_TOO_LARGE,
-                f"The body is longer than {limit} bytes; send fewer items at a time.",
+                f"Wanted a body of at most {limit} bytes (serve.max_body_bytes), found "
+                f"{length}{'' if is_whole else ' or more'}; send fewer items or contexts at a "
+                "time, or raise that setting of the server.",
             )
 
     def _account(self, exchange: "_Exchange", routed: Scope) -> None:

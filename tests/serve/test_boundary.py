@@ -335,6 +335,23 @@ def test_the_body_of_a_call_that_is_open_to_everyone_is_not_taken_in():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("is_whole", "found"), [(True, "found 70;"), (False, "found 70 or more;")])
+def test_a_body_too_large_is_told_with_the_limit_its_setting_and_what_was_found(
+    *, is_whole: bool, found: str
+):
+    async def scenario() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"x" * 70, "more_body": not is_whole}
+
+        status, _, body = await Caller(_never, max_body_bytes=60).ask("PUT", "/v1/items/a", receive)
+        told = json.loads(body)
+        assert (status, told["code"]) == (413, "body_too_large")
+        for words in ("at most 60 bytes (serve.max_body_bytes)", found, "fewer items or contexts"):
+            assert words in told["detail"]
+
+    asyncio.run(scenario())
+
+
 def test_no_more_is_held_of_bodies_on_their_way_than_of_those_in_work():
     async def scenario() -> None:
         async def app(_scope: Any, _receive: Any, send: Any) -> None:
