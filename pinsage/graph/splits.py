@@ -242,7 +242,7 @@ def _label_edges(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> R
     if holdout.derives_pairs:
         if holdout.cuts is None:
             return _rings(run, holdout, context_keys)
-        return _next_in_time(run, holdout.cuts)
+        return _next_in_time(run, holdout, context_keys)
     in_graph = np.ones(len(run.edges.cols), bool)
     left_out = {}
     if holdout.cuts is not None:
@@ -301,16 +301,32 @@ def _told(
     return np.isin(run.contexts * most + run.edges.cols, wanted)
 
 
-def _next_in_time(run: ContextRun, cuts: tuple[int, int]) -> RunLabels:
-    """Pair each item with the next one of the same context (paper, section 4.1)."""
+def _next_in_time(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
+    """Pair each item with the next one of the same context (paper, section 4.1).
+
+    Items that came at the same time stand in a random order, as a basket's do: in that of their ids
+    the next item would be told by the order of the items table, which anything learns.
+    """
+    assert holdout.cuts is not None
     edges, contexts = run.edges, run.contexts
     assert edges.firsts is not None
-    order = order_in_rows(edges.starts, edges.firsts)
+    order = order_in_rows(edges.starts, _draws(run, holdout, context_keys))
+    order = order[order_in_rows(edges.starts, edges.firsts[order])]
     items, times = edges.cols[order], edges.firsts[order]
     followed = np.flatnonzero(contexts[1:] == contexts[:-1])
-    in_graph = edges.firsts < cuts[0]
-    pairs = LabeledPairs(items[followed], items[followed + 1], _by_time(times[followed + 1], cuts))
+    in_graph = edges.firsts < holdout.cuts[0]
+    splits = _by_time(times[followed + 1], holdout.cuts)
+    pairs = LabeledPairs(items[followed], items[followed + 1], splits)
     return RunLabels(in_graph, pairs, {"future": int(np.count_nonzero(~in_graph))})
+
+
+def _draws(
+    run: ContextRun, holdout: Holdout, context_keys: pa.Array
+) -> UInt64[np.ndarray, " edges"]:
+    """Draw a number for each edge, by its item and the key of its context."""
+    hashes = text_hashes(context_keys.to_pylist(), stream_key(holdout.seed, Stream.SPLITS))
+    derived = np.uint64(stream_key(holdout.seed, Stream.DERIVED_PAIRS))
+    return mix(mix(run.edges.cols.astype(np.uint64) + derived) ^ hashes[run.contexts])
 
 
 def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabels:
@@ -323,9 +339,7 @@ def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabe
     hashes = text_hashes(context_keys.to_pylist(), stream_key(holdout.seed, Stream.SPLITS))
     split_of = _by_hash(hashes, holdout.split)
     contexts = run.contexts
-    derived = np.uint64(stream_key(holdout.seed, Stream.DERIVED_PAIRS))
-    draws = mix(mix(items.astype(np.uint64) + derived) ^ hashes[contexts])
-    ring = items[order_in_rows(starts, draws)]
+    ring = items[order_in_rows(starts, _draws(run, holdout, context_keys))]
     sizes = np.diff(starts)
     following = np.arange(1, len(ring) + 1)
     has_items = sizes > 0

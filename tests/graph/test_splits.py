@@ -231,6 +231,20 @@ def test_pairs_derived_by_time_are_an_item_and_the_next_of_the_same_context(benc
     ]
 
 
+def test_the_order_of_the_items_table_tells_nothing_of_pairs_of_one_time(bench):
+    # Baskets: whatever is in one came at one time.
+    edges = edge_columns(num_contexts=400)
+    edges["day"] = np.repeat(np.arange(400), 6)
+    graph = make(bench, edges, timestamp="day")
+    for split in ("train", "test"):
+        pairs = graph.pairs(split)
+        gaps = pairs.positives - pairs.queries
+        assert len(gaps) > 100
+        assert 0.4 < (gaps > 0).mean() < 0.6
+        # Two items at random are a third of the table apart; neighbors in a sorted basket, a 7th.
+        assert np.abs(gaps).mean() > 0.27 * NUM_ITEMS
+
+
 @pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.timestamp("ns")], ids=str)
 @both_with_and_without_structure
 def test_poison_in_the_future_of_derived_pairs_changes_nothing_that_training_sees(
