@@ -29,6 +29,7 @@ class Stream(IntEnum):
     SUBGRAPH = 15
     FRESH_PAIRS = 16
     HYPERPLANES = 17
+    HIDDEN_EDGES = 18
 
 
 class Sample(IntEnum):

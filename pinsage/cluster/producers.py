@@ -52,6 +52,7 @@ class ProducerSpec:
             num_layers=self.num_layers,
             seed=self.seed,
             unseen=None if made_cold is None else made_cold.ids,
+            graph_columns=graph.columns_of_edges(),
         )
 
 

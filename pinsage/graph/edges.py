@@ -13,6 +13,7 @@ from pinsage.graph.columns import Kind, Wanted, distinct_columns, key_texts, nul
 from pinsage.graph.findings import Findings, Place
 from pinsage.graph.schema import EdgesConfig
 from pinsage.graph.sources import Source, find_sources
+from pinsage.graph.spellings import alike_but_for
 from pinsage.graph.tables import OpenFile, Table, open_file, read_rows
 from pinsage.graph.times import TimeKind, TimeScale, times_of_texts
 
@@ -21,6 +22,9 @@ _KINDS: dict[pa.DataType, TimeKind] = {
     pa.float64(): "float",
     pa.int64(): "integer",
 }
+
+_FEW_ROWS = 1_000
+_MOST = 0.5
 
 _DENSE = 4
 """Numbers that span at most so many times their count are looked up in a table."""
@@ -214,10 +218,21 @@ def find_items(
         unknown,
         reason="unknown_item",
         what="is not in the items table",
-        fix="add these items",
+        fix=_how_to_know(keys, unknown, item_keys),
         values=keys,
     )
     return ids, good & ~unknown
+
+
+def _how_to_know(keys: pa.Array, unknown: Bool[np.ndarray, " rows"], item_keys: pa.Array) -> str:
+    """Say what makes items known: nothing is missing where two tables write one key differently."""
+    what = None
+    if unknown.any() and pa.types.is_large_string(keys.type):
+        some = keys.take(pa.array(np.flatnonzero(unknown)[:_FEW_ROWS]))
+        what = alike_but_for(some, item_keys, share=_MOST)
+    if what is None:
+        return "add these items"
+    return f"write these keys as the items table does, where they are alike but for {what}"
 
 
 def ids_of_keys(

@@ -212,11 +212,8 @@ class Findings:
         key = (tally.label, tally.column, tally.reason)
         before = self.tallies.get(key)
         if before is not None:
-            tally = before.model_copy(
-                update={
-                    "bad": before.bad + tally.bad,
-                    "rows": before.rows + tally.rows,
-                    "first": before.first or tally.first,
-                }
+            told = before if before.bad else tally
+            tally = told.model_copy(
+                update={"bad": before.bad + tally.bad, "rows": before.rows + tally.rows}
             )
         self.tallies[key] = tally

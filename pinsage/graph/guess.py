@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pinsage.base.errors import DataError
 from pinsage.graph.glance import Glance, has_word, listed, names_a_key
-from pinsage.graph.guess_keys import is_text, matching_keys, repeats, share_of
+from pinsage.graph.guess_keys import is_text, matching_keys, repeats
 from pinsage.graph.schema import (
     ITEM_KEY,
     SPLITS,
@@ -26,6 +26,7 @@ from pinsage.graph.schema import (
     SplitConfig,
 )
 from pinsage.graph.sources import find_sources, load_npy
+from pinsage.graph.spellings import share_of
 from pinsage.graph.tables import no_rows
 
 _FEW_ROWS = 1_000

@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 
 from pinsage.base.errors import DataError
 from pinsage.graph.glance import Glance, listed
+from pinsage.graph.spellings import alike_but_for, share_of
 
 _MOST = 0.5
 _NEARLY = 0.1
@@ -147,19 +148,7 @@ def _why_strange(items: Glance, edges: Glance, column: str) -> str:
         return "which is not of one type in all files of the second"
     if column in items.names("time") + edges.names("time"):
         return "and times are no keys"
-    keys, values = items.texts(column), edges.sample(column)
-    spellings = {
-        "upper and lower case": pc.utf8_lower,
-        "Unicode's normal forms": lambda texts: pc.utf8_normalize(texts, form="NFC"),
-        "leading zeros": lambda texts: pc.utf8_ltrim(texts, characters="0"),
-        "blanks around them": pc.utf8_trim_whitespace,
-    }
-    for what, plain in spellings.items():
-        if share_of(plain(values), plain(keys)) > _MOST:
-            return f"whose values are alike but for {what}"
+    what = alike_but_for(edges.sample(column), items.texts(column), share=_MOST)
+    if what is not None:
+        return f"whose values are alike but for {what}"
     return "and none of its values is in both"
-
-
-def share_of(values: pa.Array, keys: pa.Array) -> float:
-    """Tell which share of values are keys."""
-    return float(pc.mean(pc.is_in(values, keys).cast(pa.float64())).as_py() or 0.0)

@@ -26,6 +26,7 @@ from pinsage.graph.schema import (
     CONTEXT_KEY,
     CONTEXTS_FILE,
     ITEMS_FILE,
+    LOG_DEGREE,
     PAIRS_FILE,
     SPLITS,
     STRUCTURE,
@@ -99,6 +100,12 @@ class Graph:
             columns[name] = slice(start, start + width)
             start += width
         return columns
+
+    def columns_of_edges(self) -> Int64[np.ndarray, " columns"]:
+        """Which columns of a feature row are made of the item's edges, not of its content."""
+        columns = self.feature_columns
+        named = [columns[name] for name in (STRUCTURE, LOG_DEGREE) if name in columns]
+        return np.concatenate([np.arange(one.start, one.stop) for one in named])
 
     def adjacency(self) -> BipartiteAdjacency:
         """Put the shards' edges together."""

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int, Int32, Int64
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pinsage.base.config import Config
+from pinsage.base.seeding import Stream, uniform_by_id
 from pinsage.kernels.reindex import Scratch, unique_ids
 from pinsage.sampling.block import Block, build_blocks, cut_table
 from pinsage.sampling.curriculum import num_hard_negatives
@@ -37,6 +38,10 @@ class MinibatchConfig(Config):
     """Draw the pairs anew every epoch from the contexts of the training graph whose key begins so,
     each item with another one of the same context; an empty text takes every context. None takes
     the train pairs, the same ones every epoch."""
+    hidden_edges: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the items that training sees as if they had no edges, other ones every epoch:
+    without neighbors, degree and structural features. So items that come with content alone are
+    embedded among those whose content is like theirs, not apart from all that have edges."""
 
 
 @runtime_checkable
@@ -96,9 +101,22 @@ class MinibatchBuilder:
         num_layers: int,
         seed: int,
         unseen: Int64[np.ndarray, " unseen"] | None = None,
+        graph_columns: Int64[np.ndarray, " columns"] | None = None,
     ) -> None:
-        """Hold the data; nothing is copied but the neighborhood columns in use."""
+        """Hold the data; nothing is copied but the neighborhood columns in use.
+
+        Args:
+            pairs: what is trained on.
+            features: rows of all items.
+            neighborhoods: of all items.
+            config: what a step sees.
+            num_layers: K.
+            seed: the run's seed.
+            unseen: ascending ids of items that training must not see; None has none.
+            graph_columns: features that items have of their edges, for `config.hidden_edges`.
+        """
         self._unseen = unseen
+        self._graph_columns = graph_columns
         width = config.num_neighbors or neighborhoods.ids.shape[1]
         self._pairs = pairs
         self._features = features
@@ -145,6 +163,7 @@ class MinibatchBuilder:
             shared,
             hard,
             total_pairs=len(order[step * size : (step + 1) * size]),
+            epoch=epoch,
         )
 
     def _assemble(
@@ -155,6 +174,7 @@ class MinibatchBuilder:
         hard: Int[np.ndarray, "pairs hard"],
         *,
         total_pairs: int,
+        epoch: int,
     ) -> Minibatch:
         present = hard >= 0
         seeds, slots = unique_ids(
@@ -167,6 +187,9 @@ class MinibatchBuilder:
         blocks, input_ids = build_blocks(
             seeds, *self._table, num_layers=self._num_layers, scratch=self._scratch
         )
+        features = self._features.gather(input_ids)
+        if self._config.hidden_edges:
+            self._hide_edges(blocks, input_ids, features, epoch)
         return Minibatch(
             queries=slots[:count],
             positives=slots[count : 2 * count],
@@ -175,10 +198,25 @@ class MinibatchBuilder:
             seed_ids=seeds,
             log_expected=self._log_expected(seeds),
             blocks=blocks,
-            features=self._features.gather(input_ids),
+            features=features,
             num_seeds=len(seeds),
             total_pairs=total_pairs,
         )
+
+    def _hide_edges(
+        self,
+        blocks: list[Block],
+        input_ids: Int64[np.ndarray, " inputs"],
+        features: Float32[np.ndarray, "inputs width"],
+        epoch: int,
+    ) -> None:
+        """Make some items of this epoch such as have no edges, wherever they stand."""
+        draws = uniform_by_id(self._seed, Stream.HIDDEN_EDGES, input_ids, epoch)
+        hidden = draws < self._config.hidden_edges
+        if self._graph_columns is not None:
+            features[np.ix_(hidden, self._graph_columns)] = 0.0
+        for block in blocks:
+            block.weights[hidden[: len(block.weights)]] = 0.0
 
     def _log_expected(self, seeds: Int64[np.ndarray, " seeds"]) -> Float32[np.ndarray, " seeds"]:
         # Fewer pairs than a minibatch holds are all in each.

@@ -134,6 +134,15 @@ CASES = {
         {},
         ["items.parquet: 'title' is int64, wanted text for data.items.title"],
     ),
+    "keys of edges in upper case": (
+        {"edges": EDGES | {"item_id": ["a", "B", "c", "D", "a", "b"]}},
+        {},
+        [
+            "'item_id' is not in the items table in 2 of 6 rows, first at row 1 ('B')",
+            "write these keys as the items table does, where they are alike but for upper and lower"
+            " case, or set data.on_bad_rows: drop",
+        ],
+    ),
     "pairs of an item with itself": (
         {"pairs": PAIRS | {"positive_item": ["b", "b", "a", "b"]}},
         {},

@@ -4,7 +4,7 @@ import pytest
 from pinsage.sampling.minibatch import Minibatch, MinibatchBuilder, MinibatchConfig
 from pinsage.sampling.neighborhood import Neighborhoods
 from pinsage.sampling.pair_sources import FixedPairs
-from tests.worlds import own_number, ring
+from tests.worlds import Features, own_number, ring
 
 NUM_ITEMS = 60
 
@@ -112,3 +112,44 @@ def test_fewer_pairs_than_a_minibatch_make_one_smaller_minibatch() -> None:
     times = np.bincount((np.arange(40) % NUM_ITEMS + 5) % NUM_ITEMS, minlength=NUM_ITEMS)
     expected = times[minibatch.seed_ids] + 7 / NUM_ITEMS
     np.testing.assert_allclose(np.exp(minibatch.log_expected), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_items_whose_edges_are_hidden_have_no_neighbors_and_no_features_of_edges(
+    num_layers: int,
+) -> None:
+    plain = builder(num_layers=num_layers)
+    # One more than the item's own number in the second column, so that none is 0.
+    numbers = np.arange(NUM_ITEMS, dtype=np.float32)[:, None] + np.array([0, 1], np.float32)
+    hiding = MinibatchBuilder(
+        pairs=plain._pairs,
+        features=Features(numbers),
+        neighborhoods=ring(NUM_ITEMS),
+        config=plain._config.model_copy(update={"hidden_edges": 0.3}),
+        num_layers=num_layers,
+        seed=3,
+        graph_columns=np.array([1]),
+    )
+    shares, hidden_of = [], []
+    for epoch in range(3):
+        hidden_now: dict[int, bool] = {}
+        for step in range(5):
+            for rank in range(2):
+                given = plain.build(epoch, step, world_rank=rank, world_size=2)
+                found = hiding.build(epoch, step, world_rank=rank, world_size=2)
+                ids = given.features[:, 0].astype(int)
+                np.testing.assert_array_equal(found.features[:, 0], ids)
+                hidden = found.features[:, 1] == 0
+                np.testing.assert_array_equal(found.features[~hidden, 1], ids[~hidden] + 1)
+                for mine, theirs in zip(found.blocks, given.blocks, strict=True):
+                    np.testing.assert_array_equal(mine.neighbors, theirs.neighbors)
+                    of_rows = hidden[: len(mine.weights)]
+                    assert not mine.weights[of_rows].any()
+                    np.testing.assert_array_equal(mine.weights[~of_rows], theirs.weights[~of_rows])
+                # On every rank and in every step of an epoch the same.
+                for item, is_hidden in zip(ids.tolist(), hidden.tolist(), strict=True):
+                    assert hidden_now.setdefault(item, is_hidden) == is_hidden
+        shares.append(np.mean(list(hidden_now.values())))
+        hidden_of.append(sorted(item for item, is_hidden in hidden_now.items() if is_hidden))
+    assert 0.1 < np.mean(shares) < 0.5
+    assert hidden_of[0] != hidden_of[1] != hidden_of[2]
