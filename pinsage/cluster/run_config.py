@@ -195,4 +195,11 @@ class RunConfig(Config):
                     f"{name} is {wanted}, but walk.num_neighbors keeps only "
                     f"{self.walk.num_neighbors}"
                 )
+        if self.walk.choice.half_life is not None and None in {
+            edges.timestamp for edges in self.data.edges
+        }:
+            raise ValueError(
+                "walk.choice.half_life wants a time on every edge; give every table of data.edges "
+                "a `timestamp`, or leave half_life out"
+            )
         return self

@@ -31,6 +31,9 @@ _ENOUGH_IN_A_ROW = 10_000
 """Edges with times, from which on an item and the next one of its context teach more than any two
 items of one context do; of fewer, or of few an item, these are too few different pairs."""
 
+_HIDDEN_EDGES = 0.2
+"""So that items which come with content alone are found among those like them."""
+
 _MANY_EDGES = 50_000_000
 _MANY_PAIRS = 1_000_000
 _HELD_OUT_SHARE = 0.1
@@ -70,6 +73,8 @@ def starter_settings(guess: Guess) -> dict[str, Any]:
         "max_hard_negatives": 6,
         "fresh_pairs": "",
     }
+    if guess.data.items.features:
+        minibatch["hidden_edges"] = _HIDDEN_EDGES
     if _takes_train_pairs(guess, is_sparse=layers > 1):
         minibatch["fresh_pairs"] = None
     pairs = edges
@@ -162,6 +167,10 @@ def recipe_text(name: str, guess: Guess) -> str:
         comments["train"] = f"Pairs are {_whose_pairs(guess)}."
     elif guess.num_pairs is not None:
         comments["train"] += "\n# Your train pairs are not used so; `fresh_pairs: null` takes them."
+    if "hidden_edges" in settings["train"]["minibatch"]:
+        comments["train"] += (
+            "\n# Some items' edges are hidden: new items are found by their content."
+        )
     parts += [
         f"# {comments[section]}\n{_section(section, value)}" for section, value in settings.items()
     ]

@@ -11,6 +11,14 @@ _log = logging.getLogger(__name__)
 _FAR_TOO_MUCH = 2
 """Times what was wanted."""
 
+_FEWEST_WANTED = 20
+"""Pairs, below which chance alone may halve or double them."""
+
+_UNITS = (
+    "if the times of data.pairs and data.edges are of different units (seconds, milliseconds), "
+    "write both alike"
+)
+
 
 def check_labels(
     counts: dict[str, int],
@@ -66,11 +74,14 @@ def check_labels(
             counts["valid"],
             counts["test"],
         )
+    elif counts["train"] and counts["test"]:
+        _warn_if_far_from_wanted(counts, holdout)
     _warn_if_no_edge_is_late(counts, left_out, holdout)
     if edges == sum(left_out.values()):
         findings.add(
             f"data.edges: none of {edges} edges is left for the training graph "
             f"(left out: {left_out}); check the timestamps, or change data.split"
+            + (f"; {_UNITS}" if left_out.get("future") and not holdout.derives_pairs else "")
         )
 
 
@@ -82,10 +93,30 @@ def _warn_if_no_edge_is_late(
     if goes_by_time and counts["train"] < sum(counts.values()) and not left_out.get("future"):
         _log.warning(
             "data.pairs: pairs are split by time, but every edge is earlier than the first pair "
-            "that is held out, so all edges stay in the graph; if the times of data.pairs and "
-            "data.edges are of different units (seconds, milliseconds), what is measured is too "
-            "good: write both alike"
+            "that is held out, so all edges stay in the graph, and what is measured may be too "
+            "good; %s",
+            _UNITS,
         )
+
+
+def _warn_if_far_from_wanted(counts: Mapping[str, int], holdout: Holdout) -> None:
+    """Tell of pairs made of edges that a cut by time splits otherwise than edges are."""
+    if holdout.cuts is None or not holdout.derives_pairs:
+        return
+    total = sum(counts.values())
+    for name, share in (("valid", holdout.split.valid), ("test", holdout.split.test)):
+        wanted = share * total
+        is_near = wanted / _FAR_TOO_MUCH <= counts[name] <= wanted * _FAR_TOO_MUCH
+        if wanted >= _FEWEST_WANTED and not is_near:
+            _log.warning(
+                "data.split: wanted %.0f%% of the pairs for %s, the latest, found %d of %d: the "
+                "times at which the splits begin are taken of all rows of data.edges, and an item "
+                "that comes to its context again counts when it came first; change data.split",
+                100 * share,
+                name,
+                counts[name],
+                total,
+            )
 
 
 def _is_coarse(edges: int, left_out: Mapping[str, int], holdout: Holdout) -> bool:

@@ -11,7 +11,14 @@ from pinsage.base.errors import ConfigError
 from pinsage.cluster.run_config import RunConfig
 from pinsage.cluster.starter import recipe_text, starter_settings, write_recipe
 from pinsage.graph.guess import Guess
-from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig, PairsConfig, SplitConfig
+from pinsage.graph.schema import (
+    DataConfig,
+    EdgesConfig,
+    FeatureConfig,
+    ItemsConfig,
+    PairsConfig,
+    SplitConfig,
+)
 from pinsage.training.loop import too_few_steps
 from ray_jobs import recipe
 
@@ -61,6 +68,16 @@ def test_columns_that_are_not_used_are_told_in_comments() -> None:
     text = recipe_text("mine", guess)
     assert "\n# Not used of items: a (list<int64>), b name: x (date32)\n" in text
     assert yaml.safe_load(text)["name"] == "mine"
+
+
+def test_edges_are_hidden_where_content_tells_of_items_without_them() -> None:
+    features = (FeatureConfig(name="vec", column="vec"),)
+    for content, hidden in ((features, 0.2), ((), 0.0)):
+        guess = tables(1_000, 10_000)
+        items = guess.data.items.model_copy(update={"features": content})
+        guess = replace(guess, data=guess.data.model_copy(update={"items": items}))
+        config = RunConfig.model_validate(yaml.safe_load(recipe_text("x", guess)))
+        assert config.train.minibatch.hidden_edges == hidden
 
 
 def test_pairs_are_those_of_the_table_where_contexts_give_none() -> None:

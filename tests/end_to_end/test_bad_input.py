@@ -37,6 +37,12 @@ def run_job(module: str, tmp_path: Path, *settings: str, recipe: Path = SMOKE) -
             1,
             ["itmes.parquet", "no such"],
         ),
+        (
+            "ray_jobs.pipeline",
+            ["walk.choice.half_life=10"],
+            2,
+            ["walk.choice.half_life wants a time on every edge"],
+        ),
         ("ray_jobs.ingest", ["data.items.key=id"], 1, ["items.parquet", "'id'", "item_id"]),
         ("ray_jobs.train", [], 1, ["not published", "ray_jobs.ingest"]),
         (

@@ -398,6 +398,25 @@ def test_times_so_coarse_that_the_split_is_not_as_wanted_are_warned_of(
     assert ("share a time" in caplog.text) == is_told
 
 
+@pytest.mark.parametrize("repeats", [0, 60])
+def test_repeated_edges_that_draw_the_cuts_away_from_pairs_are_warned_of(bench, caplog, repeats):
+    edges = edge_columns(num_contexts=120)
+    again = {name: column[:repeats] for name, column in edges.items()}
+    edges = concatenated(edges, again | {"day": np.full(repeats, 10_000) + np.arange(repeats)})
+    with caplog.at_level(logging.WARNING, logger="pinsage"):
+        graph = make(bench, edges, timestamp="day")
+    assert ("of the pairs for test, the latest, found" in caplog.text) == (repeats > 0)
+    assert graph.counts.pairs.test
+
+
+def test_no_edge_before_the_first_pair_is_told_with_the_units_that_may_be_why(bench):
+    edges = edge_columns()
+    edges["day"] = (edges["day"] + 1) * 1_000
+    pairs = pair_columns()
+    with pytest.raises(DataError, match=r"none of \d+ edges is left.*seconds, milliseconds"):
+        make(bench, edges, **TIMED | {"pairs": pairs | {"day": pairs["day"] // 500}})
+
+
 def test_too_few_contexts_to_hold_one_out_is_an_error(bench):
     edges = {"item_id": KEYS[:6], "context_id": ["x"] * 6}
     with pytest.raises(DataError, match=r"no pairs are left for (test|train).*whole contexts"):
