@@ -136,10 +136,65 @@ def _sessions(folder: Path) -> Guess:
     return _written(folder, {"page": keys}, {"page": taken, "user": users, "viewed_at": times})
 
 
-def _written(folder: Path, items: dict[str, object], edges: dict[str, object]) -> Guess:
-    pq.write_table(pa.table(items), folder / "items.parquet")
-    pq.write_table(pa.table(edges), folder / "edges.parquet")
-    return guess_tables(str(folder / "items.parquet"), str(folder / "edges.parquet"), None, Told())
+def _noise(folder: Path) -> Guess:
+    """Baskets of 10 to 30 of 200 products at random, each at one time: chance is all there is."""
+    rng = np.random.default_rng(3)
+    keys = np.array([f"S{number}" for number in rng.permutation(200)])
+    baskets = [rng.choice(200, rng.integers(10, 31), replace=False) for _ in range(1500)]
+    sizes = [len(basket) for basket in baskets]
+    numbers = np.repeat(np.arange(1500), sizes)
+    edges = {"sku": keys[np.concatenate(baskets)], "basket": numbers}
+    return _written(folder, {"sku": keys}, edges | {"bought_at": 1_700_000_000 + numbers * 600})
+
+
+def _newcomers(folder: Path) -> Guess:
+    """Vectors of 20 groups: 600 items in 600 baskets of one group each, more or less, 100 in none.
+
+    Train pairs are of the 600; of valid and test pairs, the positive is one of the 100.
+    """
+    rng = np.random.default_rng(5)
+    groups = rng.integers(0, 20, 700)
+    vectors = rng.standard_normal((20, 16))[groups] + 0.6 * rng.standard_normal((700, 16))
+    keys = np.array([f"k{number:04d}" for number in range(700)])
+    old, new = np.arange(600), np.arange(600, 700)
+
+    def alike(item: int) -> int:
+        return int(rng.choice(old[(groups[old] == groups[item]) & (old != item)]))
+
+    baskets = []
+    for group in rng.integers(0, 20, 600):
+        some = rng.choice(old[groups[old] == group], rng.integers(5, 14))
+        baskets.append(np.union1d(some, rng.choice(old, 2)))
+    trained = [(item, alike(item)) for item in rng.choice(old, 3300).tolist()]
+    held_out = [(alike(item), item) for item in rng.choice(new, 800).tolist()]
+    queries, positives = np.array([*trained, *held_out]).T
+    return _written(
+        folder,
+        {"sku": keys, "vector": list(vectors.astype(np.float32))},
+        {
+            "sku": keys[np.concatenate(baskets)],
+            "basket": np.repeat(np.arange(600), [len(basket) for basket in baskets]),
+        },
+        {
+            "query": keys[queries],
+            "positive": keys[positives],
+            "split": ["train"] * 3300 + ["valid", "test"] * 400,
+        },
+    )
+
+
+def _written(
+    folder: Path,
+    items: dict[str, object],
+    edges: dict[str, object],
+    pairs: dict[str, object] | None = None,
+) -> Guess:
+    paths: dict[str, str | None] = {"pairs": None}
+    for name, columns in {"items": items, "edges": edges, "pairs": pairs}.items():
+        if columns is not None:
+            paths[name] = str(folder / f"{name}.parquet")
+            pq.write_table(pa.table(columns), paths[name])
+    return guess_tables(str(paths["items"]), str(paths["edges"]), paths["pairs"], Told())
 
 
 DATA_SETS: dict[str, Callable[[Path], Guess]] = {
@@ -147,6 +202,8 @@ DATA_SETS: dict[str, Callable[[Path], Guess]] = {
     "sparse": _sparse,
     "dense": _dense,
     "sessions": _sessions,
+    "noise": _noise,
+    "newcomers": _newcomers,
     "openclipart": _bundled("openclipart", pairs=True, npy=("visual", "text_384")),
     "openclipart, no pairs": _bundled("openclipart", pairs=False, npy=("visual", "text_384")),
     "awesome, no text": _bundled("awesome", pairs=False),
