@@ -6,7 +6,7 @@ were found. `--set` changes settings of every recipe, to try another rule.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +185,9 @@ def _newcomers(folder: Path) -> Guess:
 
 def _written(
     folder: Path,
-    items: dict[str, object],
-    edges: dict[str, object],
-    pairs: dict[str, object] | None = None,
+    items: Mapping[str, object],
+    edges: Mapping[str, object],
+    pairs: Mapping[str, object] | None = None,
 ) -> Guess:
     paths: dict[str, str | None] = {"pairs": None}
     for name, columns in {"items": items, "edges": edges, "pairs": pairs}.items():
