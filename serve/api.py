@@ -2,10 +2,11 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from fastapi import Depends, FastAPI, Query, Request
 from starlette.responses import Response
@@ -292,12 +293,16 @@ def _add_health(app: FastAPI) -> None:
 async def _check_parameters(http: Request) -> None:
     """Refuse parameters of an address that a call with parameters has not, as bodies do.
 
-    A condition under a mistyped name would else be left out of the answer without a word.
+    A condition under a mistyped name, or the first of two, would else be left out of the answer
+    without a word.
     """
-    known = [one.alias for one in http.scope["route"].dependant.query_params]
+    known = {one.alias: one for one in http.scope["route"].dependant.query_params}
     unknown = next((name for name in http.query_params if known and name not in known), None)
     if unknown is not None:
         raise invalid(f"query.{unknown}", f"no such parameter; there are: {', '.join(known)}")
+    for name, times in Counter(name for name, _ in http.query_params.multi_items()).items():
+        if times > 1 and known and get_origin(known[name].field_info.annotation) is not Sequence:
+            raise invalid(f"query.{name}", "given twice" if times == 2 else f"given {times} times")
 
 
 def filter_of(text: str | None) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 import ipaddress
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,10 @@ _FORWARDING = (
     b"x-forwarded-proto",
 )
 """What proxies add to the requests that they pass on."""
+
+
+_BEARER = re.compile(r"(?:^|,\s*)bearer(?:\s|,|$)", re.IGNORECASE)
+"""The scheme that is ours, alone or in a list."""
 
 
 class Verdict(Enum):
@@ -268,13 +273,34 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Give headers by name; what was sent several times is one list (RFC 9110, 5.2).
+
+    >>> by_name([(b"via", b"a"), (b"host", b"x"), (b"via", b"b")])
+    {b'via': b'a, b', b'host': b'x'}
+    """
+    found = dict(headers)
+    if len(found) == len(headers):
+        return found
+    found.clear()
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
 def _shown_key(headers: Mapping[bytes, bytes]) -> str | None:
-    """Read the key a request shows, if any; other schemes of authorization aren't ours."""
+    """Read the key a request shows, if any; other schemes of authorization aren't ours.
+
+    What is shown beside another scheme, or another key, is no key that anybody was given: which of
+    them counts would hang on their order.
+    """
     shown = headers.get(b"x-api-key")
     if shown is not None:
         return shown.decode("latin-1").strip()
-    scheme, _, rest = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else None
+    authorization = headers.get(b"authorization", b"").decode("latin-1")
+    if not _BEARER.search(authorization):
+        return None
+    return authorization.partition(" ")[2].strip()
 
 
 def _is_cross_site(headers: Mapping[bytes, bytes], config: BoundaryConfig) -> bool:
@@ -313,7 +339,7 @@ def _refusal(verdict: Verdict, needed: Role | None) -> ProblemError:
     detail = {
         Verdict.KEY_NEEDED: f"This call needs an API key with the role {role}, sent as "
         "`Authorization: Bearer KEY`.",
-        Verdict.KEY_UNKNOWN: "This API key is not known here, or no longer.",
+        Verdict.KEY_UNKNOWN: "This API key is not known here, or no longer; send one key, once.",
     }[verdict]
     return ProblemError(
         Code.KEY_NEEDED, detail, headers={"WWW-Authenticate": 'Bearer realm="pinsage"'}

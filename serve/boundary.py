@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
-from serve.auth import Caller, Gate, role_needed
+from serve.auth import Caller, Gate, by_name, role_needed
 from serve.item_keys import with_encoded_key
 from serve.limits import Places, retry_after
 from serve.metrics import UNMATCHED, Metrics
@@ -221,7 +221,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, send: Send, *, names_requests: bool) -> None:
         self.scope = scope
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = by_name(scope["headers"])
         self.started = time.perf_counter()
         given = self.headers.get(REQUEST_ID, b"")
         self._id = given if _GOOD_ID.fullmatch(given) else os.urandom(12).hex().encode()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 FILTER_EXAMPLE: dict[str, Any] = {"year": {"gte": 2000}, "language": ["en", "fr"]}
 
@@ -19,6 +19,19 @@ def whole(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(whole)]
 """A text that is whole."""
+
+
+def _number(value: Any) -> Any:
+    """Refuse what a whole number would else be read from: true is no 1, and a text is no number."""
+    if isinstance(value, bool | str):
+        raise ValueError(
+            f"wanted a number, found {'a boolean' if isinstance(value, bool) else 'text'}"
+        )
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+"""A whole number, which may be written as 3.0."""
 
 
 class Schema(BaseModel):
@@ -79,7 +92,7 @@ class SimilarRequest(Schema):
     item_keys: Annotated[list[Text], FailFast()] = Field(min_length=1, examples=[["1", "2"]])
     """The items asked about, in any number the server allows."""
 
-    k: int | None = Field(default=None, ge=1, examples=[10])
+    k: Whole | None = Field(default=None, ge=1, examples=[10])
     """Related items wanted for each; the server's default if left out."""
 
     method: str = Field(default="pinsage", examples=["pinsage"])

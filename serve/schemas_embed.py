@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, FailFast, Field, FiniteFloat, StringConstraints
+from pydantic import ConfigDict, FailFast, Field, StringConstraints
 
 from serve.schemas import Schema
+
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 Key = Annotated[str, StringConstraints(max_length=1000)]
 
@@ -14,7 +16,7 @@ class EmbedRequest(Schema):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    features: dict[str, Annotated[list[FiniteFloat], FailFast()]] = Field(default_factory=dict)
+    features: dict[str, Annotated[list[_Number], FailFast()]] = Field(default_factory=dict)
     """Content features by group, as wide as those ingested; a group left out is all zeros."""
 
     contexts: Annotated[list[Key], FailFast()] = Field(

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, FailFast, Field
+from pydantic import ConfigDict, FailFast, Field, StrictFloat
 
-from serve.schemas import FILTER_EXAMPLE, Item, Schema, ScoredItem, Text
+from serve.schemas import FILTER_EXAMPLE, Item, Schema, ScoredItem, Text, Whole
 
 
 class SharedContextInfo(Schema):
@@ -80,10 +80,10 @@ class RecentItem(Schema):
     key: Text = Field(examples=["1"])
     """Its key."""
 
-    weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False, examples=[1.0])
+    weight: StrictFloat = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False, examples=[1.0])
     """How much it says about the taste, compared with the others."""
 
-    timestamp: float | None = Field(default=None, ge=-1e12, le=1e12, allow_inf_nan=False)
+    timestamp: StrictFloat | None = Field(default=None, ge=-1e12, le=1e12, allow_inf_nan=False)
     """When it was, in seconds since 1970; what is older than others counts less. Either all recent
     items have one or none has, and they then count as given in order, the last one newest."""
 
@@ -96,13 +96,13 @@ class HomefeedRequest(Schema):
     )
     """Recent items, in any order if they have timestamps, else oldest first."""
 
-    k: int | None = Field(default=None, ge=1, examples=[10])
+    k: Whole | None = Field(default=None, ge=1, examples=[10])
     """Recommendations wanted; the server's default if left out."""
 
-    max_interests: int = Field(default=3, ge=1, le=10, examples=[3])
+    max_interests: Whole = Field(default=3, ge=1, le=10, examples=[3])
     """Interests that the recent items are taken for, at most; 1 goes by the last item alone."""
 
-    half_life_s: float | None = Field(
+    half_life_s: StrictFloat | None = Field(
         default=None, gt=0, le=1e12, allow_inf_nan=False, examples=[604800]
     )
     """After so many seconds an item counts half; left out, timestamps only give the order."""

@@ -144,6 +144,95 @@ def test_a_mistyped_parameter_is_not_left_out_of_the_answer(client: TestClient) 
     assert client.get("/healthz", params={"now": 1}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "where", "told"),
+    [
+        (f"/v1/items/{KEYS[5]}/similar?k=3&k=4", "query.k", "given twice"),
+        (f"/v1/items/{KEYS[5]}/similar?k=3&k=3&k=3", "query.k", "given 3 times"),
+        (f"/v1/items/{KEYS[5]}/similar?filter=&filter=%7B%7D", "query.filter", "given twice"),
+        ("/v1/search?q=a&q=b", "query.q", "given twice"),
+        ("/v1/items?limit=1&exclude=a", "query.exclude", "no such parameter; there are: limit"),
+        ("/v1/duel?method=text&method=walk", "query.method", "given twice"),
+    ],
+)
+def test_of_two_values_of_a_parameter_none_is_left_out_without_a_word(
+    client: TestClient, address: str, where: str, told: str
+) -> None:
+    reply = client.get(address)
+    assert reply.status_code == 422
+    assert reply.json()["errors"] == [{"where": where, "message": told}]
+
+
+def test_a_parameter_that_is_a_list_may_be_given_many_times(client: TestClient) -> None:
+    path = f"/v1/items/{KEYS[5]}/similar"
+    near = [item["key"] for item in client.get(f"{path}?k=4").json()["items"]]
+    reply = client.get(path, params=[("k", 2), ("exclude", near[0]), ("exclude", near[1])])
+    assert [item["key"] for item in reply.json()["items"]] == near[2:]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("POST", "/v1/similar", {"item_keys": KEYS[:1], "k": True}, "body.k"),
+        ("POST", "/v1/similar", {"item_keys": KEYS[:1], "k": "3"}, "body.k"),
+        ("POST", "/v1/homefeed", {"recent": [{"key": KEYS[0]}], "k": "3"}, "body.k"),
+        (
+            "POST",
+            "/v1/homefeed",
+            {"recent": [{"key": KEYS[0]}], "max_interests": True},
+            "body.max_interests",
+        ),
+        (
+            "POST",
+            "/v1/homefeed",
+            {"recent": [{"key": KEYS[0]}], "half_life_s": "9"},
+            "body.half_life_s",
+        ),
+        (
+            "POST",
+            "/v1/homefeed",
+            {"recent": [{"key": KEYS[0], "weight": True}]},
+            "body.recent.0.weight",
+        ),
+        (
+            "POST",
+            "/v1/homefeed",
+            {"recent": [{"key": KEYS[0], "timestamp": "5"}]},
+            "body.recent.0.timestamp",
+        ),
+        ("POST", "/v1/embed", {"features": {"text": [1, "0.5"]}}, "body.features.text.1"),
+        ("PUT", "/v1/items/new", {"features": {"text": [True, 0]}}, "body.features.text.0"),
+    ],
+)
+def test_texts_and_booleans_are_no_numbers(
+    client: TestClient, method: str, path: str, body: dict[str, Any], where: str
+) -> None:
+    reply = client.request(method, path, json=body)
+    assert reply.status_code == 422
+    assert [part["where"] for part in reply.json()["errors"]] == [where]
+
+
+def test_a_whole_number_may_be_written_as_a_float(client: TestClient) -> None:
+    reply = client.post("/v1/similar", json={"item_keys": KEYS[:1], "k": 3.0})
+    assert len(reply.json()["results"][0]["items"]) == 3
+
+
+@pytest.mark.parametrize("other", ["Bearer nobody", "Basic eDp5", "Bearer", ""])
+@pytest.mark.parametrize("path", [f"/v1/items/{KEYS[5]}/similar", "/v1/items"])
+def test_a_key_beside_another_authorization_is_refused_in_either_order(
+    generation: Generation, tmp_path: Path, other: str, path: str
+) -> None:
+    key = add_key(tmp_path / "keys.json", Role.ADMIN)
+    ours = ("authorization", f"Bearer {key}")
+    app = app_of(generation, keys=tmp_path / "keys.json")
+    with TestClient(app, client=("192.0.2.7", 1)) as client:
+        assert client.get(path, headers=[ours]).status_code == 200
+        for sent in ([ours, ("authorization", other)], [("authorization", other), ours]):
+            reply = client.get(path, headers=sent)
+            assert (reply.status_code, reply.json()["code"]) == (401, "key_needed")
+            assert "one key" in reply.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/items", "/docs"])
 def test_whatever_can_be_read_can_be_asked_for_by_head(generation: Generation, path: str) -> None:
     with listening(app_of(generation)) as port:
