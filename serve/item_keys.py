@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 from starlette.types import Scope
 
 _KEYED = re.compile(rb"/v1/items/.")
+_CUT_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
 
 def decoded(written: str) -> str:
@@ -26,10 +27,40 @@ def decoded(written: str) -> str:
         raise ValueError("wanted UTF-8, percent-encoded") from None
 
 
+def decoded_to_write(written: str) -> str:
+    """Read a key that is written to, as the one address of it has it.
+
+    What is only asked for may be written more freely: a mistake there makes no new item.
+
+    >>> decoded_to_write("50%25%2Fa")
+    '50%/a'
+
+    Raises:
+        ValueError: it is more than one part of the address, or not percent-encoded UTF-8.
+    """
+    if "/" in written:
+        raise ValueError("wanted a key alone, found a slash; write one inside a key as %2F")
+    if cut := _CUT_ESCAPE.search(written):
+        raise ValueError(
+            f"wanted two hexadecimal digits after each percent sign, found {cut[0]!r}; write a "
+            "percent sign inside a key as %25"
+        )
+    if not written.isascii():
+        raise ValueError("wanted UTF-8, percent-encoded")
+    return decoded(written)
+
+
 ItemKey = Annotated[
     str,
     Path(description="The item's key, percent-encoded.", examples=["1"]),
     AfterValidator(decoded),
+]
+WrittenKey = Annotated[
+    str,
+    Path(
+        description="The item's key, percent-encoded; a slash inside it is `%2F`.", examples=["1"]
+    ),
+    AfterValidator(decoded_to_write),
 ]
 OtherKey = Annotated[
     str,

@@ -10,7 +10,7 @@ from starlette.routing import Match
 
 from serve.answers import Answers
 from serve.current import answer_from
-from serve.item_keys import ItemKey
+from serve.item_keys import WrittenKey
 from serve.live import Writes
 from serve.problems import Code, ProblemError, described
 from serve.schemas_items import DeleteReply, PutReply, PutRequest
@@ -55,7 +55,7 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         ),
         dependencies=[Depends(_check_address)],
     )
-    async def put_item(http: Request, item_key: ItemKey, request: PutRequest) -> PutReply:
+    async def put_item(http: Request, item_key: WrittenKey, request: PutRequest) -> PutReply:
         """Embed an item by the model, keep it durably, and let answers have it from now on.
 
         The item is replaced whole. Other processes look for it twenty times a second. It counts
@@ -71,7 +71,7 @@ def add_items(app: FastAPI, writes: Writes) -> None:
         responses=described(*_PROBLEMS),
         dependencies=[Depends(_check_address)],
     )
-    async def delete_item(http: Request, item_key: ItemKey) -> DeleteReply:
+    async def delete_item(http: Request, item_key: WrittenKey) -> DeleteReply:
         """Take an item out of answers, durably; again, or of an unknown key, changes nothing.
 
         Other processes look for it twenty times a second.

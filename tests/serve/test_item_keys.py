@@ -1,6 +1,10 @@
 """Item keys in addresses: which address means which key, and which means none."""
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -46,3 +50,63 @@ def test_bytes_that_are_no_text_are_no_key(client: TestClient, tail: str):
         assert "wanted UTF-8" in reply.json()["detail"]
     assert client.delete("/v1/items/caf%FF").status_code == 422
     assert client.get("/v1/items/caf%EF%BF%BD").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (f"{KEYS[1]}/", "%2F"),
+        (f"/{KEYS[1]}", "%2F"),
+        (f"{KEYS[1]}/why", "%2F"),
+        ("a/b", "%2F"),
+        ("a//b", "%2F"),
+        ("%2Fa/", "%2F"),
+        ("100%", "%25"),
+        ("%", "%25"),
+        ("%zz", "%25"),
+        ("%2", "%25"),
+        ("%%41", "%25"),
+        ("caf\u00e9", "percent-encoded"),
+    ],
+)
+def test_a_key_is_written_to_by_one_address_alone(path: Path, written: str, told: str):
+    app = build_api(Generation.open(path), ServeConfig())
+    for method, body in (("PUT", ITEM), ("DELETE", None)):
+        status, problem = asyncio.run(sent(app, method, f"/v1/items/{written}", body))
+        assert (status, problem["code"]) == (422, "invalid_request")
+        assert problem["errors"][0]["where"] == "path.item_key"
+        assert told in problem["detail"]
+    assert not (path.parent / "writes" / LOG_FILE).exists()
+    key = unquote(written, errors="surrogateescape")
+    encoded = f"/v1/items/{quote(key, safe='')}"
+    status, reply = asyncio.run(sent(app, "PUT", encoded, ITEM))
+    assert (status, reply["item"]["key"]) == (200, key)
+    assert asyncio.run(sent(app, "DELETE", encoded)) == (200, {"key": key, "was_there": True})
+
+
+async def sent(app: Any, method: str, address: str, body: Any = None) -> tuple[int, Any]:
+    """Send a request whose address stays as it is written, which no client of ours lets it."""
+    raw = address.encode()
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": method,
+        "path": unquote(address),
+        "raw_path": raw,
+        "query_string": b"",
+        "headers": [(b"host", b"x"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    heard: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"" if body is None else json.dumps(body).encode()}
+
+    async def send(message: Any) -> None:
+        heard.append(message)
+
+    await app(scope, receive, send)
+    text = b"".join(message.get("body", b"") for message in heard)
+    return heard[0]["status"], json.loads(text)
