@@ -242,12 +242,10 @@ async function route() {
   }
 }
 
-/** Marks the open page's tab, and brings it into the strip, which a phone shows a part of. */
+/** Marks the open page's tab. */
 function markTab(page) {
   for (const link of tabs.children) link.removeAttribute("aria-current");
-  const open = tabs.querySelector(`[href="${page}"]`);
-  open?.setAttribute("aria-current", "page");
-  if (open) tabs.scrollLeft = open.offsetLeft - (tabs.clientWidth - open.offsetWidth) / 2;
+  tabs.querySelector(`[href="${page}"]`)?.setAttribute("aria-current", "page");
 }
 
 function onClick(event) {

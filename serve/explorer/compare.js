@@ -9,6 +9,7 @@ const CHOICES = [
   ["equal", "Equal", "=", "="],
   ["right", "Right", "ArrowRight", "\u2192"],
 ];
+const HEADS = ["Methods", "Wins", "Losses", "Draws", "Fraction of wins"];
 let rival = "";
 
 /** Shows a question; `key` names the item, if one was chosen. */
@@ -140,9 +141,9 @@ function showTally(box, tally) {
     const [low, high] = pair.interval ?? [];
     return el("tr", {},
       el("th", { scope: "row" }, `${labelOf(pair.method)} vs. ${labelOf(pair.rival)}`),
-      ...[pair.wins, pair.losses, pair.equal].map((number) =>
-        el("td", {}, String(number), el("small", {}, percent(number, all)))),
-      el("td", {}, pair.interval ? percent(pair.win_fraction, 1) : "-",
+      ...[pair.wins, pair.losses, pair.equal].map((number, at) =>
+        el("td", { "data-head": HEADS[at + 1] }, String(number), el("small", {}, percent(number, all)))),
+      el("td", { "data-head": HEADS[4] }, pair.interval ? percent(pair.win_fraction, 1) : "-",
         pair.interval ? el("small", {}, `${percent(low, 1)} to ${percent(high, 1)}`) : null));
   });
   box.replaceChildren(
@@ -152,7 +153,7 @@ function showTally(box, tally) {
       : "No votes on this generation yet."),
     rows.length
       ? el("div", { class: "scroll" }, el("table", {},
-          el("thead", {}, el("tr", {}, ...["Methods", "Wins", "Losses", "Draws", "Fraction of wins"].map((name) =>
+          el("thead", {}, el("tr", {}, ...HEADS.map((name) =>
             el("th", { scope: "col" }, name)))),
           el("tbody", {}, ...rows)))
       : "");

@@ -36,12 +36,13 @@ function table(shell, found, told, keyed) {
     const quality = one.quality.pinsage?.[METRIC];
     const cells = one.damage
       ? [el("td", { colspan: 3, class: "damage" }, `Damaged: ${one.damage}`)]
-      : [one.counts.items, one.counts.edges].map((number) => el("td", {}, number.toLocaleString("en")))
-        .concat(el("td", {}, quality === undefined ? "-" : quality.toFixed(3)));
+      : [one.counts.items, one.counts.edges].map((number, at) =>
+        el("td", { "data-head": heads[at + 3] }, number.toLocaleString("en")))
+        .concat(el("td", { "data-head": heads[5] }, quality === undefined ? "-" : quality.toFixed(3)));
     return el("tr", { "data-generation": one.generation },
       el("th", { scope: "row" }, el("code", {}, one.generation)),
       el("td", {}, action(shell, one, told, keyed)),
-      el("td", {}, new Date(one.published_at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })),
+      el("td", { "data-head": heads[2] }, new Date(one.published_at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })),
       ...cells);
   });
   return el("div", { class: "scroll tally" }, el("table", {},

@@ -97,6 +97,11 @@ def test_generations_are_listed_and_switched_with_an_admin_s_key_on_a_phone_too(
     expect(damaged).to_contain_text("isn't a published directory")
     expect(damaged.get_by_role("button")).to_have_count(0)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+    # Nothing of the table is out of sight either.
+    assert visit.page.locator(".tally").evaluate("box => box.scrollWidth <= box.clientWidth")
+    for head in ("Published", "Items", "Edges", "Hit-rate@100"):
+        cell = row.locator(f"[data-head='{head}']")
+        assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == f'"{head}"'
     type_key(visit, row)
     assert visit.switcher.state.served == before
     row.get_by_role("button", name="Serve it").click()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, FloatRect, Route, expect
 
 from tests.end_to_end.visitor import Explorer, quoted
 from tests.serve.fakes import KEYS, title_of
@@ -22,8 +22,45 @@ def test_every_page_opens_by_its_tab_fits_a_phone_and_is_not_empty(explorer: Exp
     expect(explorer.page.locator("main")).not_to_have_attribute("aria-busy", "true")
     tab = explorer.page.locator("[aria-current=page]")
     expect(tab).to_have_attribute("href", path[1:])
-    expect(tab).to_be_in_viewport(ratio=1)
+    for one in explorer.page.locator("[data-tabs] a").all():
+        expect(one).to_be_in_viewport(ratio=1)
     assert explorer.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_without_a_pointer_that_hovers_why_covers_nothing(
+    browser: Browser, server: str, width: int
+):
+    visitor = Explorer(browser, server, has_touch=True)
+    page = visitor.page
+    page.set_viewport_size({"width": width, "height": 900})
+    visitor.open_item(KEYS[5])
+    assert page.evaluate("matchMedia('(hover: none)').matches")
+    expect(page.locator(".row .why").first).to_have_css("opacity", "1")
+    parts = ".cover, .name, .sub, .number, .badge"
+    for entry in page.locator("li:has(> .why)").all():
+        why = entry.locator(".why").bounding_box()
+        box = entry.bounding_box()
+        assert why is not None
+        assert box is not None
+        assert all(box[side] <= why[side] for side in "xy")
+        assert why["y"] + why["height"] <= box["y"] + box["height"]
+        for part in entry.locator(parts).all():
+            covered = part.bounding_box()
+            # One without a text has no size.
+            assert covered is None or not covered["height"] or _are_apart(covered, why)
+    page.locator(".card .why").first.tap()
+    expect(page.locator("dialog h2")).to_be_visible()
+    page.context.close()
+    assert visitor.errors == []
+
+
+def _are_apart(one: FloatRect, other: FloatRect) -> bool:
+    return any(
+        first[side] + first[length] <= second[side] + 1
+        for first, second in ((one, other), (other, one))
+        for side, length in (("x", "width"), ("y", "height"))
+    )
 
 
 def test_why_shows_the_graph_s_evidence_and_escape_returns_to_the_item(explorer: Explorer):
