@@ -28,7 +28,7 @@ export async function showAdd(shell) {
       { rows: 5 }, "textarea"),
     field("features", "Features", 'By group, as JSON: {"text": [0.1, ...]}. A group left out is zero. With neither contexts nor features, it is near nothing.', { rows: 2 }, "textarea"),
     field("api-key", "API key", "Only where the server asks for one: with the role write.", { type: "password", autocomplete: "off" }),
-    el("p", { class: "actions" }, el("button", { class: "button", type: "submit" }, "Add it"), example));
+    el("p", { class: "actions" }, el("button", { class: "button primary", type: "submit" }, "Add it"), example));
   form.elements.namedItem("api-key").value = apiKey();
   // Blanks alone are nothing: what must be filled in is looked at before it is sent.
   form.addEventListener("change", ({ target }) => {

@@ -1,6 +1,6 @@
 // Head to head: two methods answer, nobody says which is which, a person decides.
 
-import { count, cover, el, itemLink, notice, quoted, short, skeleton, subtitle } from "./parts.js";
+import { count, cover, details, el, itemLink, notice, quoted, short, skeleton, subtitle } from "./parts.js";
 import { ask, entitle, labelOf, state, voter } from "./session.js";
 
 // Not the arrow down: it scrolls, and a vote cannot be taken back.
@@ -116,8 +116,9 @@ function side(name, label, items) {
   return el("section", { class: "side", "data-side": name, "aria-label": label },
     el("h2", {}, label),
     el("ol", { class: items.length > 1 ? "several" : "" }, ...items.map((item) => el("li", {},
-      itemLink(item, { target: "_blank", rel: "noopener" }, cover(item),
-        el("span", { class: "name" }, item.title), el("span", { class: "sub" }, subtitle(item)))))));
+      itemLink(item, { target: "_blank", rel: "noopener" }, cover(item), el("span", { class: "text" },
+        el("span", { class: "name" }, item.title), el("span", { class: "sub" }, subtitle(item)),
+        el("span", { class: "more" }, ...details(item).map(([fact, value]) => el("span", {}, `${fact}: ${value}`)))))))));
 }
 
 /** Which method ours meets. */

@@ -126,6 +126,16 @@ def test_a_number_that_browsers_round_is_not_sent(adding: Explorer):
     expect(page.get_by_label("Metadata")).to_be_focused()
 
 
+def test_adding_looks_more_important_than_an_example(adding: Explorer):
+    page = adding.page
+    accent = page.locator("[aria-current=page]").evaluate("tab => getComputedStyle(tab).color")
+    add, example = (
+        page.get_by_role("button", name=name) for name in ("Add it", "Fill in an example")
+    )
+    expect(add).to_have_css("background-color", accent)
+    expect(example).not_to_have_css("background-color", accent)
+
+
 def test_what_cannot_be_added_is_told_with_its_field(adding: Explorer):
     page = adding.page
     page.get_by_label("Key", exact=True).fill("new")

@@ -63,6 +63,49 @@ def _are_apart(one: FloatRect, other: FloatRect) -> bool:
     )
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("authors", ["a" * 5_000, "many authors, " * 400])
+def test_authors_of_any_number_leave_room_for_the_answers(
+    explorer: Explorer, authors: str, width: int
+):
+    def lengthen(route: Route) -> None:
+        reply = route.fetch()
+        content = reply.json()
+        for item in (content["query"], *content.get("left", ()), *content.get("right", ())):
+            item["metadata"]["authors"] = authors
+        route.fulfill(response=reply, json=content)
+
+    page = explorer.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.route(re.compile(r"/v1/(duel\?|items/.*/similar)"), lengthen)
+    for address, places in (
+        (f"/?item={KEYS[5]}", [".chosen .sub"]),
+        ("/compare", [".asked .sub", ".side .sub"]),
+    ):
+        page.goto(address)
+        for place in places:
+            expect(page.locator(place).first).to_contain_text(authors.strip())
+            box = page.locator(place).first.bounding_box()
+            assert box is not None
+            assert 0 < box["height"] < 130
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_where_there_is_room_answers_tell_of_themselves_beside_their_covers(explorer: Explorer):
+    page = explorer.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto("/compare")
+    expect(page.locator(".side .more").first).to_contain_text("year: 18")
+    cover, text = (
+        page.locator(f".side {part}").first.bounding_box() for part in (".cover", ".text")
+    )
+    assert cover is not None
+    assert text is not None
+    assert cover["x"] + cover["width"] < text["x"]
+    page.set_viewport_size({"width": 400, "height": 900})
+    expect(page.locator(".side .more").first).to_be_hidden()
+
+
 def test_why_shows_the_graph_s_evidence_and_escape_returns_to_the_item(explorer: Explorer):
     explorer.open_item(KEYS[5])
     button = explorer.page.get_by_role("button", name=f"Why {quoted(title_of(6))}?").first
