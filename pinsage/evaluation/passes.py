@@ -184,7 +184,8 @@ def pass_over_vectors(
 ) -> Found:
     """Multiply vectors, chunk by chunk; scores too close to call are taken again exactly.
 
-    An item whose vector is all zero is ranked as any other, but is in no list and has none.
+    An item whose vector is all zero stands behind all others, in a draw with those like it; as a
+    query it finds all in a draw. It is in no list and has none.
 
     Args:
         vectors: one row an item, memory-mapped if need be.
@@ -211,15 +212,18 @@ def pass_over_vectors(
     num_candidates = len(vectors) if pool is None else len(pool)
     job = _Job.of(vectors, pairs, pool, k)
     multiply = _Multiplier(place, step, width)
+    num_unknown = 0
     for first in range(0, num_candidates, width):
         ids = slice(first, first + width) if pool is None else pool[first : first + width]
         items = np.ascontiguousarray(vectors[ids])
         multiply.take_items(items)
+        num_unknown += int(np.count_nonzero(~multiply.is_known))
         for start in range(0, len(pairs.distinct), step):
             job.scan(slice(start, min(start + step, len(pairs.distinct))), items, first, multiply)
         if on_progress is not None:
             done = (first + len(items)) * len(pairs.distinct) // num_candidates
             on_progress(done, len(pairs.distinct))
+    job.put_unknown_last(vectors, num_unknown, num_candidates)
     sort_lists(job.lists)
     rows, top_scores = job.lists.ids, job.lists.scores
     is_unknown = ~job.vectors.any(axis=1)
@@ -294,6 +298,22 @@ class _Job:
             BestLists(*(part[some] for part in self.lists)),
         )
 
+    def put_unknown_last(
+        self, vectors: Float32[np.ndarray, "items width"], num_unknown: int, num_candidates: int
+    ) -> None:
+        """Rank candidates without a vector, which scored 0 with everything, behind all others."""
+        own_rows, is_asked = (
+            np.repeat(of_queries, np.diff(self.pairs.starts))
+            for of_queries in (self.own_rows, self.vectors.any(axis=1))
+        )
+        is_known = _are_known(vectors, self.pairs.positives)
+        better, tied = self.found.better, self.found.tied
+        better[is_asked & is_known & (self.bars < 0)] -= num_unknown
+        tied[is_asked & is_known & (self.bars == 0)] -= num_unknown
+        last = is_asked & ~is_known
+        better[last] = num_candidates - num_unknown - (own_rows[last] >= 0)
+        tied[last] = num_unknown - (self.targets[last] >= 0)
+
 
 class _Multiplier:
     """Products of some queries with the items at hand, in one piece of memory for all."""
@@ -344,6 +364,19 @@ def _lengths(vectors: np.ndarray) -> np.ndarray:
             f"{np.count_nonzero(~np.isfinite(lengths))} others, NaN or infinite or too long"
         )
     return lengths
+
+
+def _are_known(
+    vectors: Float32[np.ndarray, "items width"], ids: Int64[np.ndarray, " ids"]
+) -> Bool[np.ndarray, " ids"]:
+    """Tell which items have a vector that is not all zero."""
+    distinct, places = np.unique(ids, return_inverse=True)
+    step = _CHUNKS["cpu"][1]
+    found = [
+        vectors[distinct[start : start + step]].any(axis=1)
+        for start in range(0, len(distinct), step)
+    ]
+    return np.concatenate(found)[places]
 
 
 def _places(pool: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " ids"]:

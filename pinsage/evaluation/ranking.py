@@ -42,8 +42,9 @@ class PartialScorer(Scorer, Protocol):
 class VectorScorer(Protocol):
     """A scorer whose scores are inner products of one vector an item: ranked without a whole row.
 
-    Of an item whose vector is all zero nothing is known: it is ranked by its score of 0, but
-    nothing is recommended for it, nor is it to anyone.
+    Of an item whose vector is all zero nothing is known: it is ranked behind all that are known, in
+    a draw with those like it, and all are in a draw for it; nothing is recommended for it, nor is
+    it to anyone.
 
     A score is then the float32 nearest to the inner product of the float32 vectors, so that neither
     the device nor how the work is cut can make or break a tie.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pinsage.evaluation.baselines import EmbeddingCosine, Transitions
+from pinsage.evaluation.metrics import hit_rate
 from pinsage.evaluation.passes import PairsByQuery, pass_over_vectors
 from pinsage.evaluation.ranking import rank_and_recommend, rank_pairs
 from pinsage.graph import Pairs
@@ -100,23 +101,42 @@ def test_a_list_ends_where_counts_know_of_no_more_items_and_ranks_stay_as_they_w
     assert found.ranks.tied.tolist() == plain.ranks.tied.tolist()
 
 
-@pytest.mark.parametrize("pool", [None, np.array([0, 1, 2, 4, 6])])
-def test_items_without_a_vector_are_in_no_list_and_have_none_and_rank_as_ever(pool):
-    vectors = np.random.default_rng(2).normal(size=(7, 3)).astype(np.float32)
-    vectors[[1, 4]] = 0
-    queries, positives = np.array([0, 1, 3, 3]), np.array([2, 0, 1, 6])
+@pytest.mark.parametrize("pool", [None, np.array([0, 1, 2, 4]), np.array([0, 2, 3, 5])])
+def test_items_without_a_vector_stand_behind_all_others_and_are_in_no_list(pool):
+    # Every product of two items that have a vector is negative, but for that of 0 and 2.
+    vectors = np.array([[9, 1], [0, 0], [1, -9], [-1, -1], [0, 0], [-9, 8]], np.float32)
+    if pool is None:
+        vectors = np.concatenate([vectors, vectors[[4]]])
+    queries, positives = np.array([0, 0, 0, 1, 4, 3]), np.array([5, 1, 2, 0, 1, 4])
     found = rank_and_recommend(EmbeddingCosine(vectors), queries, positives, k=5, pool=pool)
-    products = vectors @ vectors.T
-    plain = rank_and_recommend(Rows(products), queries, positives, k=0, pool=pool)
-    inside = set(range(7) if pool is None else pool.tolist()) - {1, 4}
-    for row, query in enumerate(found.queries):
-        best_first = np.argsort(-products[query]).tolist()
-        known = [item for item in best_first if item in inside - {query} and query != 1]
-        listed = found.top_ids[row]
-        assert listed[listed >= 0].tolist() == known
-        assert (found.top_scores[row] == -np.inf).tolist() == (listed < 0).tolist()
-    assert found.ranks.better.tolist() == plain.ranks.better.tolist()
-    assert found.ranks.tied.tolist() == plain.ranks.tied.tolist()
+    inside = set(range(len(vectors)) if pool is None else pool.tolist())
+    unknown = set(np.flatnonzero(~vectors.any(axis=1)).tolist())
+    for pair, (query, positive) in enumerate(zip(queries, positives, strict=True)):
+        others = (inside | {positive}) - {query}
+        known = others - unknown
+        if query in unknown:
+            wanted = 0, len(others) - 1
+        elif positive in unknown:
+            wanted = len(known), len(others - known) - 1
+        else:
+            score = vectors[query] @ vectors[positive]
+            wanted = sum(vectors[query] @ vectors[item] > score for item in known), 0
+        assert (found.ranks.better[pair], found.ranks.tied[pair]) == wanted
+    listed = found.top_ids[found.top_ids >= 0]
+    assert not unknown & set(listed.tolist())
+    assert (found.top_ids[np.isin(found.queries, list(unknown))] == -1).all()
+
+
+def test_a_method_that_knows_few_items_finds_no_more_than_chance_of_those_it_does_not_know():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(200, 8)).astype(np.float32)
+    vectors[20:] = 0
+    queries = np.repeat(np.arange(20), 9)
+    positives = 20 + np.arange(180)
+    ranks = rank_pairs(EmbeddingCosine(vectors), queries, positives)
+    # As items that score 0, most of them stood before half of the known ones.
+    assert hit_rate(ranks, 19) == 0
+    assert hit_rate(ranks, 109) == pytest.approx((109 - 19) / 180)
 
 
 def test_a_query_whose_scores_are_all_minus_infinity_is_recommended_nothing(scorer_of):
@@ -179,7 +199,7 @@ def test_scores_of_minus_infinity_are_the_worst_and_tie(scorer_of):
 
 @st.composite
 def vectors_with_pairs(draw):
-    """Many equal vectors, and some that a float32 product can hardly tell apart."""
+    """Many equal vectors, some that a float32 product can hardly tell apart, and some of zeros."""
     num_items = draw(st.integers(2, 25))
     kind = draw(st.sampled_from(["few", "close", "any"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -188,6 +208,8 @@ def vectors_with_pairs(draw):
         vectors = np.sign(vectors)[rng.integers(num_items, size=num_items)]
     if kind == "close":
         vectors = 1 + vectors * np.float32(2**-22)
+    if draw(st.booleans()):
+        vectors[rng.random(num_items) < 0.4] = 0
     queries = rng.integers(num_items, size=draw(st.integers(1, 30)))
     return vectors, queries, (queries + rng.integers(1, num_items, len(queries))) % num_items
 
@@ -198,6 +220,8 @@ def test_vectors_rank_as_their_exact_products_do_however_they_are_cut(case, rows
     vectors, queries, positives = case
     pool = data.draw(pools(len(vectors)))
     products = np.array([[exact_product(one, other) for other in vectors] for one in vectors])
+    unknown = ~vectors.any(axis=1)
+    products[unknown], products[:, unknown] = -np.inf, -np.inf
     wanted = rank_and_recommend(Rows(products), queries, positives, k=k, pool=pool)
     pairs = PairsByQuery.of(queries, positives)
     found = pass_over_vectors(

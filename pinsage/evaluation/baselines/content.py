@@ -45,7 +45,7 @@ class EmbeddingCosine:
 class FeatureCosine(EmbeddingCosine):
     """Cosine of content features: the paper's Visual and Annotation baselines.
 
-    An item whose features are all zero is at cosine 0 from everything.
+    Of an item whose features are all zero nothing is known (see `VectorScorer`).
 
     Args:
         features: one row an item, of any length; scaled to unit length here.
