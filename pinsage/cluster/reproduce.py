@@ -252,7 +252,7 @@ def _publish_tables(
     )
     summary = summarize(
         findings,
-        held_out.queries,
+        held_out.groups,
         protocol=protocol | {"seeds": list(config.seeds)} | _sizes(config),
         samples=evaluation.bootstrap_samples,
         seed=config.run.seed,

@@ -40,7 +40,7 @@ def cold_section(
     kinds["either"] = kinds["positive"] | kinds["query"]
     section: dict[str, Any] = {"items": int(np.count_nonzero(cold))}
     for kind, chosen in kinds.items():
-        queries = held_out.queries[chosen]
+        queries, groups = held_out.queries[chosen], held_out.groups[chosen]
         section[kind] = {"pairs": len(queries), "queries": len(np.unique(queries))}
         if not len(queries):
             continue
@@ -54,8 +54,8 @@ def cold_section(
         }
         section[kind] |= {
             "metrics": metrics,
-            "intervals": intervals(values, queries, config, seed=seed),
-            "paired": paired(values, queries, config, ours=ours, seed=seed),
+            "intervals": intervals(values, groups, config, seed=seed),
+            "paired": paired(values, groups, config, ours=ours, seed=seed),
             "ratio": _ratios(metrics, ours),
         }
     return section

@@ -14,20 +14,20 @@ Values: TypeAlias = Mapping[str, Mapping[str, Float64[np.ndarray, " rows"]]]
 
 
 def intervals(
-    values: Values, queries: Int64[np.ndarray, " rows"], config: EvaluationConfig, *, seed: int
+    values: Values, groups: Int64[np.ndarray, " rows"], config: EvaluationConfig, *, seed: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Give every mean's 95% interval, over queries.
+    """Give every mean's 95% interval, over groups.
 
     Args:
         values: what the means are taken of; not everything need have every metric.
-        queries: the query of each row.
+        groups: what is drawn together: the query of each row, or its held-out context.
         config: how many samples.
         seed: the run's seed.
 
     Returns:
         Method to metric to low and high.
     """
-    means = _resampled(values, queries, config, seed)
+    means = _resampled(values, groups, config, seed)
     return {
         method: {metric: list(interval(means[method, metric])) for metric in of_method}
         for method, of_method in values.items()
@@ -36,7 +36,7 @@ def intervals(
 
 def paired(
     values: Values,
-    queries: Int64[np.ndarray, " rows"],
+    groups: Int64[np.ndarray, " rows"],
     config: EvaluationConfig,
     *,
     ours: str,
@@ -46,7 +46,7 @@ def paired(
 
     Args:
         values: as for `intervals`; every rival has all of our metrics.
-        queries: the query of each row.
+        groups: what is drawn together: the query of each row, or its held-out context.
         config: how many samples and flips.
         ours: the method that is compared.
         seed: the run's seed.
@@ -62,9 +62,9 @@ def paired(
         rival: {metric: of_ours - values[rival][metric] for metric, of_ours in values[ours].items()}
         for rival in rivals
     }
-    means = _resampled(gaps, queries, config, seed)
+    means = _resampled(gaps, groups, config, seed)
     p_values = _by_name(
-        gaps, lambda rows: sign_flip_p_values(rows, queries, flips=config.sign_flips, seed=seed)
+        gaps, lambda rows: sign_flip_p_values(rows, groups, flips=config.sign_flips, seed=seed)
     )
 
     def found(rival: str, metric: str) -> dict[str, float]:
@@ -77,11 +77,11 @@ def paired(
 
 
 def _resampled(
-    values: Values, queries: np.ndarray, config: EvaluationConfig, seed: int
+    values: Values, groups: np.ndarray, config: EvaluationConfig, seed: int
 ) -> dict[tuple[str, str], np.ndarray]:
     return _by_name(
         values,
-        lambda rows: resampled_means(rows, queries, samples=config.bootstrap_samples, seed=seed).T,
+        lambda rows: resampled_means(rows, groups, samples=config.bootstrap_samples, seed=seed).T,
     )
 
 

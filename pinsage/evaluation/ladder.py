@@ -1,7 +1,8 @@
 """Methods trained from several seeds, compared step by step: the paper's tables 1 and 4.
 
 A figure moves with the queries that happened to be held out and with the seed of training. Both are
-drawn again, together, for every interval: queries with all their pairs, and whole seeds.
+drawn again, together, for every interval: queries, or held-out contexts, with all their pairs, and
+whole seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from pinsage.evaluation.wording import listed, metric_label, verdict
 # the signs, which are -1.
 _SEEDS = -2
 
-_FEWEST_QUERIES = 6
+_FEWEST_GROUPS = 6
 """Fewer make no order clear: were there none, all of them would agree with p above .05."""
 
 Values = Mapping[str, Float64[np.ndarray, "seeds pairs"]]
@@ -36,7 +37,7 @@ class Step:
 
 def compare(
     methods: Mapping[str, Values],
-    queries: Int64[np.ndarray, " pairs"],
+    groups: Int64[np.ndarray, " pairs"],
     steps: Sequence[Step],
     *,
     samples: int,
@@ -48,9 +49,9 @@ def compare(
 
     Args:
         methods: name to values; all with the same metrics and pairs.
-        queries: each pair's query.
+        groups: what is drawn together: each pair's query, or its held-out context.
         steps: the orders to look at.
-        samples: how many times queries and seeds are drawn again.
+        samples: how many times groups and seeds are drawn again.
         seed: decides the draws.
 
     Returns:
@@ -58,21 +59,21 @@ def compare(
         `better`, `worse`, `metrics` (metric to `difference`, `low`, `high` and `verdict`: `ahead`,
         `even` or `behind`), and whether it `holds`: ahead at every metric. Steps leave out metrics
         that are equal for every pair of all methods, as hit-rate@K is where K is as large as the
-        catalog, unless all metrics are. With fewer than six queries nothing is clear, so every
+        catalog, unless all metrics are. With fewer than six groups nothing is clear, so every
         verdict is `even`.
 
     Raises:
         ValueError: as `resampled_means` does.
     """
     names = list(methods)
-    is_enough = len(np.unique(queries)) >= _FEWEST_QUERIES
+    is_enough = len(np.unique(groups)) >= _FEWEST_GROUPS
     counts = [len(next(iter(values.values()))) for values in methods.values()]
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     differences: list[dict[str, Any]] = [{} for _ in steps]
     telling = _telling(methods)
     for metric in next(iter(methods.values())):
         rows = np.concatenate([methods[name][metric] for name in names])
-        resampled = resampled_means(rows, queries, samples=samples, seed=seed)
+        resampled = resampled_means(rows, groups, samples=samples, seed=seed)
         columns = np.split(resampled, np.cumsum(counts)[:-1], axis=1)
         drawn = {name: _over_seeds(c, seed) for name, c in zip(names, columns, strict=True)}
         for name in names:

@@ -77,9 +77,15 @@ def _seen(protocol: Mapping[str, Any]) -> str | None:
     return None if seen is None else f"{seen:,} of the pairs are train pairs too, in either order"
 
 
+def _of_contexts(protocol: Mapping[str, Any]) -> str:
+    contexts = protocol.get("held_out_contexts")
+    return "" if contexts is None else f", from {counted(contexts, 'held-out context')}"
+
+
 def _protocol_section(report: Mapping[str, Any]) -> str:
     protocol = report["protocol"]
     queries = counted(protocol["queries"], "distinct query", "distinct queries")
+    queries += _of_contexts(protocol)
     facts = {
         "Data": f"{protocol['data']}, split {protocol['split']}",
         "Pairs": f"{protocol['pairs']:,} of {protocol['pairs_in_split']:,} "

@@ -12,6 +12,7 @@ from pinsage.base.config import Config
 from pinsage.base.errors import DataError
 from pinsage.base.seeding import Sample, Stream, uniform_by_id
 from pinsage.evaluation.baselines import CHEAP, AlsConfig, Baseline, BprConfig, PixieConfig
+from pinsage.evaluation.wording import group_name
 from pinsage.graph import Pairs
 
 LIST_LENGTH = 10
@@ -73,6 +74,18 @@ class HeldOut:
     pool: Int64[np.ndarray, " pool"] | None
     """Ascending ids of sampled candidates; None takes every item."""
     num_items: int
+    contexts: Int64[np.ndarray, " pairs"] | None = None
+    """The held-out context that each pair was made from, if pairs were made from whole contexts."""
+
+    @property
+    def groups(self) -> Int64[np.ndarray, " pairs"]:
+        """What shares its fate, and so is drawn together: pairs of one context, else of a query."""
+        return self.queries if self.contexts is None else self.contexts
+
+    @property
+    def groups_of_queries(self) -> Int64[np.ndarray, " queries"]:
+        """The group of each distinct query, ascending: of several, that of its first pair."""
+        return self.groups[np.unique(self.queries, return_index=True)[1]]
 
     @property
     def pool_size(self) -> int:
@@ -98,15 +111,16 @@ def hold_out(pairs: Pairs, num_items: int, config: EvaluationConfig, *, seed: in
             f"there are no {config.split} pairs to evaluate on; check `data.pairs` and its split "
             "column, or set evaluate.split"
         )
-    queries, positives = pairs.queries, pairs.positives
+    queries, positives, contexts = pairs.queries, pairs.positives, pairs.contexts
     if config.max_pairs is not None and config.max_pairs < total:
         chosen = _of_sampled_queries(queries, config.max_pairs, seed)
         queries, positives = queries[chosen], positives[chosen]
+        contexts = None if contexts is None else contexts[chosen]
     pool = None
     if config.candidates is not None and config.candidates < num_items:
         draws = uniform_by_id(seed, Stream.SAMPLE, np.arange(num_items), Sample.POOL)
         pool = np.sort(np.argpartition(draws, config.candidates - 1)[: config.candidates])
-    return HeldOut(queries, positives, pool, num_items)
+    return HeldOut(queries, positives, pool, num_items, contexts)
 
 
 def _of_sampled_queries(
@@ -147,6 +161,8 @@ def protocol_facts(
     held_out: HeldOut, pairs: Pairs, config: EvaluationConfig, *, data: str, seed: int
 ) -> dict[str, Any]:
     """Say all that a figure depends on."""
+    contexts = None if held_out.contexts is None else len(np.unique(held_out.contexts))
+    groups = group_name({"held_out_contexts": contexts})
     is_sample = len(held_out.queries) < len(pairs.queries)
     pool = "every item but the query; a query's other positives stay in"
     candidates = held_out.num_items - 1
@@ -163,17 +179,18 @@ def protocol_facts(
         "pairs_in_split": len(pairs.queries),
         "pairs_are": "all of a random sample of queries" if is_sample else "all of the split",
         "queries": len(np.unique(held_out.queries)),
+        "held_out_contexts": contexts,
         "items": held_out.num_items,
         "candidates": candidates,
         "candidates_are": "a random sample" if held_out.pool is not None else "all items",
         "candidate_pool": pool,
         "ties": "exact expectation over random order",
         "mrr_scale": config.mrr_scale,
-        "intervals": "95%, bootstrap over queries",
+        "intervals": f"95%, bootstrap over {groups}",
         "bootstrap_samples": config.bootstrap_samples,
         "p_values": (
-            "two-sided sign-flip test over queries, all pairs of a query together; each comparison "
-            "by itself, without a correction for their number"
+            f"two-sided sign-flip test over {groups}, all pairs of one together; each "
+            "comparison by itself, without a correction for their number"
         ),
         "sign_flips": config.sign_flips,
         "list_length": LIST_LENGTH,

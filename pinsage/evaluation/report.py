@@ -29,6 +29,7 @@ from pinsage.evaluation.sheets import side_by_side
 from pinsage.evaluation.similarity import similarity_distribution
 from pinsage.evaluation.wording import (
     OURS,
+    contexts_sentence,
     edges_sentence,
     method_label,
     seen_sentence,
@@ -86,6 +87,7 @@ def evaluate(
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
     report: dict[str, Any] = {
         "summary": summary(metrics, compared["paired"], headline)
+        + contexts_sentence(protocol)
         + edges_sentence(protocol)
         + seen_sentence(protocol),
         "protocol": protocol,
@@ -191,19 +193,18 @@ def _compare(
     measures: Mapping[str, Measures], held_out: HeldOut, config: EvaluationConfig, seed: int
 ) -> dict[str, Any]:
     """Give `intervals` of all means and `paired` of those that say how good a ranking is."""
-    distinct = np.unique(held_out.queries)
     of_pairs = {name: found.of_pairs for name, found in measures.items()}
     of_queries = {name: found.of_queries for name, found in measures.items()}
-    parts = [(of_pairs, held_out.queries), (of_queries, distinct)]
-    every = [intervals(part, queries, config, seed=seed) for part, queries in parts]
-    every.append(_intervals_of_lists(measures, distinct, config, seed))
-    gaps = [paired(part, queries, config, ours=OURS, seed=seed) for part, queries in parts]
+    parts = [(of_pairs, held_out.groups), (of_queries, held_out.groups_of_queries)]
+    every = [intervals(part, groups, config, seed=seed) for part, groups in parts]
+    every.append(_intervals_of_lists(measures, held_out.groups_of_queries, config, seed))
+    gaps = [paired(part, groups, config, ours=OURS, seed=seed) for part, groups in parts]
     return {"intervals": _joined(every), "paired": _joined(gaps)}
 
 
 def _intervals_of_lists(
     measures: Mapping[str, Measures],
-    queries: Int64[np.ndarray, " queries"],
+    groups: Int64[np.ndarray, " queries"],
     config: EvaluationConfig,
     seed: int,
 ) -> dict[str, dict[str, list[float]]]:
@@ -214,7 +215,7 @@ def _intervals_of_lists(
             has_value = ~np.isnan(values)
             if has_value.any():
                 alone = {name: {metric: values[has_value]}}
-                found[name] |= intervals(alone, queries[has_value], config, seed=seed)[name]
+                found[name] |= intervals(alone, groups[has_value], config, seed=seed)[name]
     return found
 
 

@@ -77,7 +77,7 @@ class Findings:
 
 def summarize(
     findings: Findings,
-    queries: Int64[np.ndarray, " pairs"],
+    groups: Int64[np.ndarray, " pairs"],
     *,
     protocol: Mapping[str, Any],
     samples: int,
@@ -87,9 +87,9 @@ def summarize(
 
     Args:
         findings: the outcomes.
-        queries: each held-out pair's query.
+        groups: what is drawn together: each held-out pair's query, or its context.
         protocol: all that the figures depend on.
-        samples: how many times queries and seeds are drawn again.
+        samples: how many times groups and seeds are drawn again.
         seed: decides the draws.
 
     Returns:
@@ -102,7 +102,7 @@ def summarize(
     ladder = {name: outcome.values for name, outcome in findings.ladder.items()}
     orders = [*(Step("combined", group) for group in findings.content), *LADDER_STEPS]
     steps = [step for step in orders if {step.better, step.worse} <= set(ladder)]
-    table1 = compare(ladder, queries, steps, samples=samples, seed=seed)
+    table1 = compare(ladder, groups, steps, samples=samples, seed=seed)
     summary: dict[str, Any] = {
         "protocol": dict(protocol),
         "table1": table1 | {"training": _training(findings.ladder)},
@@ -120,7 +120,7 @@ def summarize(
         names = list(findings.neighbors)
         steps = [Step(more, fewer) for fewer, more in itertools.pairwise(names)]
         values = {name: outcome.values for name, outcome in findings.neighbors.items()}
-        table4 = compare(values, queries, steps, samples=samples, seed=seed)
+        table4 = compare(values, groups, steps, samples=samples, seed=seed)
         summary["table4"] = table4 | {"training": _training(findings.neighbors)}
         sentences["table4"] = [step_sentence(step) for step in table4["steps"]]
     if findings.minibatches:

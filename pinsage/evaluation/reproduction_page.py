@@ -12,7 +12,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.evaluation.ladder_chart import ladder_chart
 from pinsage.evaluation.plots import Series, density_chart, swatch
 from pinsage.evaluation.reproduction import PAPER
-from pinsage.evaluation.wording import counted, metric_label
+from pinsage.evaluation.wording import counted, group_name, metric_label
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,12 @@ def _quality_table(summary: Mapping[str, Any], name: str, title: str, first: str
 
 def _averaged(summary: Mapping[str, Any], *, has_content: bool) -> str:
     """Say what means and intervals are over: one seed says nothing of others."""
-    if len(summary["protocol"]["seeds"]) == 1:
-        return "Means from one seed with 95% intervals over queries"
-    content = ", those of content over queries alone" if has_content else ""
-    return f"Means over seeds with 95% intervals over queries and seeds{content}"
+    protocol = summary["protocol"]
+    groups = group_name(protocol)
+    if len(protocol["seeds"]) == 1:
+        return f"Means from one seed with 95% intervals over {groups}"
+    content = f", those of content over {groups} alone" if has_content else ""
+    return f"Means over seeds with 95% intervals over {groups} and seeds{content}"
 
 
 def _minibatch_table(summary: Mapping[str, Any]) -> Table:

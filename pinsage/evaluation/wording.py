@@ -13,6 +13,9 @@ _MANY = 0.1
 """Share of the pairs from which on it is said that so many have an item without an edge, or are
 train pairs too."""
 
+_ENOUGH_CONTEXTS = 100
+"""Held-out contexts from which on it is not said how few they are."""
+
 _METHODS = {
     "pinsage": "PinSage",
     "popularity": "Popularity",
@@ -90,6 +93,23 @@ def p_label(p: float) -> str:
     ('p = .031', 'p < .001')
     """
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+
+
+def group_name(protocol: Mapping[str, Any]) -> str:
+    """Name what intervals and p values are over: what shares its fate."""
+    return "queries" if protocol.get("held_out_contexts") is None else "held-out contexts"
+
+
+def contexts_sentence(protocol: Mapping[str, Any]) -> list[str]:
+    """Say that all pairs come from few contexts, if they do: so few can say little of others."""
+    contexts = protocol.get("held_out_contexts")
+    if contexts is None or contexts >= _ENOUGH_CONTEXTS:
+        return []
+    pairs = counted(protocol["pairs"], "pair")
+    return [
+        f"All {pairs} come from {counted(contexts, 'held-out context')}, and those "
+        "of one share its fate, so intervals and p values go by context."
+    ]
 
 
 def edges_sentence(protocol: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from pinsage.graph.features import (
 from pinsage.graph.schema import (
     CONTEXT_KEY,
     CONTEXTS_FILE,
+    HELD_OUT_CONTEXT,
     ITEMS_FILE,
     LOG_DEGREE,
     PAIRS_FILE,
@@ -33,6 +34,7 @@ from pinsage.graph.schema import (
     GraphCounts,
 )
 from pinsage.graph.written import as_of
+from pinsage.kernels.rings import ring_numbers
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Pairs:
 
     queries: Int64[np.ndarray, " pairs"]
     positives: Int64[np.ndarray, " pairs"]
+    contexts: Int64[np.ndarray, " pairs"] | None = None
+    """A number for the held-out context that each pair was made from; None if pairs were not made
+    from whole contexts, or are for training."""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -215,7 +220,11 @@ class Graph:
             raise ValueError(f"wanted a split of {', '.join(SPLITS)}, found {split!r}")
         table = pq.read_table(self.artifact.path / PAIRS_FILE)
         table = table.filter(pc.equal(table["split"], split))
-        return Pairs(
-            table["query_id"].to_numpy().astype(np.int64),
-            table["positive_id"].to_numpy().astype(np.int64),
+        queries, positives = (
+            table[name].to_numpy().astype(np.int64) for name in ("query_id", "positive_id")
         )
+        holds_out_contexts = HELD_OUT_CONTEXT in self.counts.left_out_edges
+        if split == "train" or not holds_out_contexts:
+            return Pairs(queries, positives)
+        # The table keeps the rings that were made of contexts in a row.
+        return Pairs(queries, positives, ring_numbers(queries, positives))

@@ -22,6 +22,9 @@ LOG_DEGREE = "log_degree"
 STRUCTURE = "structure"
 """The optional feature group made from the training graph: see `graph/structure.py`."""
 
+HELD_OUT_CONTEXT = "held_out_context"
+"""Why edges are left out where whole contexts are held out."""
+
 ITEMS_FILE = "items.parquet"
 CONTEXTS_FILE = "contexts.parquet"
 PAIRS_FILE = "pairs.parquet"

@@ -19,7 +19,7 @@ from pinsage.base.errors import DataError
 from pinsage.base.seeding import Stream, stream_key
 from pinsage.graph.columns import key_texts
 from pinsage.graph.pairs import PairRows
-from pinsage.graph.schema import SPLITS, SplitConfig
+from pinsage.graph.schema import HELD_OUT_CONTEXT, SPLITS, SplitConfig
 from pinsage.graph.split_hashes import mix, pair_hashes, text_hashes
 from pinsage.graph.times import TimeScale
 from pinsage.kernels.csr import MergedRows, order_in_rows
@@ -347,4 +347,4 @@ def _rings(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> RunLabe
     paired = np.repeat(sizes > 1, sizes)
     in_graph = split_of[contexts] == _TRAIN
     pairs = LabeledPairs(ring[paired], ring[following][paired], split_of[contexts][paired])
-    return RunLabels(in_graph, pairs, {"held_out_context": int(np.count_nonzero(~in_graph))})
+    return RunLabels(in_graph, pairs, {HELD_OUT_CONTEXT: int(np.count_nonzero(~in_graph))})

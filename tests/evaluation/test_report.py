@@ -148,6 +148,30 @@ def test_one_query_makes_nothing_clear(run):
     assert 'class="ahead"' in render_page(run())
 
 
+def test_pairs_of_held_out_contexts_are_drawn_and_flipped_by_context(run):
+    # 40 pairs of 4 contexts: however clear by query, 4 contexts agree by chance with p = 1/8.
+    queries = np.arange(NUM_ITEMS)
+    contexts = queries // 10
+    pairs = Pairs(queries, (queries + 20) % NUM_ITEMS, contexts)
+    cold = queries < 20
+    by_query, by_context = run(cold=cold), run(cold=cold, pairs=pairs)
+    assert by_context["metrics"] == by_query["metrics"]
+    for metric in ("hit_rate@2", "recall@2"):
+        p, by_chance = (
+            found["paired"]["popularity"][metric]["p"] for found in (by_query, by_context)
+        )
+        assert p < 0.001
+        assert by_chance == pytest.approx(1 / 8, abs=0.03)
+    assert by_context["cold"]["either"]["paired"]["popularity"]["mrr"]["p"] > 0.1
+    protocol = by_context["protocol"]
+    assert (protocol["held_out_contexts"], by_query["protocol"]["held_out_contexts"]) == (4, None)
+    assert protocol["intervals"] == "95%, bootstrap over held-out contexts"
+    assert "All 40 pairs come from 4 held-out contexts" in " ".join(by_context["summary"])
+    assert "40 distinct queries, from 4 held-out contexts;" in render_page(by_context)
+    sampled = run(pairs=pairs, config=EvaluationConfig(ks=(2,), max_pairs=1, map_items=0))
+    assert sampled["protocol"]["held_out_contexts"] == 1
+
+
 def test_values_lie_inside_their_intervals(run):
     report = run()
     for name, found in report["intervals"].items():

@@ -125,6 +125,9 @@ def test_the_caption_says_of_what_the_intervals_are(findings, summary):
     text = as_markdown(summarize(findings, QUERIES, protocol=one, samples=50, seed=0))
     assert text.count("Means from one seed with 95% intervals over queries;") == 2
     assert "over queries and seeds" not in text
+    rings = PROTOCOL | {"held_out_contexts": 26}
+    text = as_markdown(summarize(findings, QUERIES, protocol=rings, samples=50, seed=0))
+    assert "95% intervals over held-out contexts and seeds" in text
 
 
 def test_the_wider_spread_of_cosines_is_found(summary):

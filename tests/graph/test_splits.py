@@ -313,6 +313,19 @@ def test_derived_rings_make_each_item_of_a_context_a_query_once_and_a_positive_o
     assert (queries != positives).all()
 
 
+def test_pairs_tell_which_held_out_context_they_were_made_from(bench):
+    edges = {"item_id": KEYS, "context_id": np.repeat([f"c{n}" for n in range(10)], 4)}
+    graph = make(bench, edges)
+    for split in ("valid", "test"):
+        pairs = graph.pairs(split)
+        together = pairs.contexts[:, None] == pairs.contexts
+        np.testing.assert_array_equal(together, (pairs.queries // 4)[:, None] == pairs.queries // 4)
+    assert graph.pairs("train").contexts is None
+    assert make(bench, edge_columns(), timestamp="day").pairs("test").contexts is None
+    of_table = make(bench, edges, pairs=pair_columns(), pairs_config={"timestamp": "day"})
+    assert of_table.pairs("test").contexts is None
+
+
 def test_a_context_of_one_item_gives_no_pair(bench):
     edges = edge_columns()
     lone = {"item_id": KEYS[:3], "context_id": np.array(["u", "v", "w"]), "day": np.zeros(3, int)}
