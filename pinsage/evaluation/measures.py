@@ -23,7 +23,7 @@ from pinsage.evaluation.metrics import (
     scaled_reciprocal_values,
 )
 from pinsage.evaluation.protocol import LIST_LENGTH, EvaluationConfig, HeldOut
-from pinsage.evaluation.ranking import Ranking
+from pinsage.evaluation.ranking import Ranking, Ranks
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,8 @@ def measure(
         degrees: contexts of each item, those kept for cold items counted.
         content: what diversity is taken of; None takes none.
     """
-    ranks, lists = ranking.ranks, ranking.top_ids
-    answers = Answers.of(held_out.queries, held_out.positives)
-    of_pairs = {f"hit_rate@{k}": hit_values(ranks, k) for k in config.ks}
-    of_pairs["scaled_mrr"] = scaled_reciprocal_values(ranks, config.mrr_scale)
-    of_pairs["mrr"] = reciprocal_values(ranks)
-    of_queries = {}
-    if held_out.pool is None:
-        of_queries = {f"recall@{k}": recall_values(ranks, answers, k) for k in config.ks}
-        of_queries |= {f"ndcg@{k}": ndcg_values(ranks, answers, k) for k in config.ks}
+    lists = ranking.top_ids
+    of_pairs, of_queries = _of_ranks(ranking.ranks, held_out, config)
     of_lists = {f"mean_popularity@{LIST_LENGTH}": popularity_values(lists, degrees)}
     if content is not None:
         of_lists[f"diversity@{LIST_LENGTH}"] = diversity_values(lists, content)
@@ -88,3 +81,26 @@ def measure(
         f"largest_share@{LIST_LENGTH}": largest_share(lists),
     }
     return Measures(ranking, of_pairs, of_queries, of_lists, of_all)
+
+
+def by_chance(held_out: HeldOut, config: EvaluationConfig, num_candidates: int) -> dict[str, float]:
+    """Give what a random order of the candidates gets, of every metric of ranks."""
+    none = np.zeros(len(held_out.queries), np.int64)
+    ranks = Ranks(none, none + num_candidates - 1, num_candidates)
+    parts = _of_ranks(ranks, held_out, config)
+    return {name: float(values.mean()) for part in parts for name, values in part.items()}
+
+
+def _of_ranks(
+    ranks: Ranks, held_out: HeldOut, config: EvaluationConfig
+) -> tuple[dict[str, Float64[np.ndarray, " pairs"]], dict[str, Float64[np.ndarray, " queries"]]]:
+    """Take the metrics that are means over pairs, and those that are means over queries."""
+    of_pairs = {f"hit_rate@{k}": hit_values(ranks, k) for k in config.ks}
+    of_pairs["scaled_mrr"] = scaled_reciprocal_values(ranks, config.mrr_scale)
+    of_pairs["mrr"] = reciprocal_values(ranks)
+    if held_out.pool is not None:
+        return of_pairs, {}
+    answers = Answers.of(held_out.queries, held_out.positives)
+    of_queries = {f"recall@{k}": recall_values(ranks, answers, k) for k in config.ks}
+    of_queries |= {f"ndcg@{k}": ndcg_values(ranks, answers, k) for k in config.ks}
+    return of_pairs, of_queries

@@ -37,13 +37,14 @@ def metric_section(report: Mapping[str, Any]) -> str:
         f"seed {protocol['seed']}; {pairs}, {protocol['pairs_are']}; small: "
         f"{protocol['intervals']}; best in bold"
     )
-    parts = [_values(caption, metrics, report["intervals"], _named(metrics, _FOUND))]
+    columns = _named(metrics, _FOUND)
+    parts = [_values(caption, metrics, report["intervals"], columns, report["chance"])]
     whole = _named(metrics, _WHOLE)
     if whole:
         parts.append("<h3>All answers of a query together</h3>")
         queries = counted(protocol["queries"], "query", "queries")
         caption = f"mean over {queries}, with the same intervals"
-        parts.append(_values(caption, metrics, report["intervals"], whole))
+        parts.append(_values(caption, metrics, report["intervals"], whole, report["chance"]))
     return section("found", "How often the held-out item is found", *parts)
 
 
@@ -139,6 +140,7 @@ def _values(
     metrics: Mapping[str, Mapping[str, float]],
     intervals: Mapping[str, Mapping[str, Sequence[float]]],
     columns: Sequence[str],
+    chance: Mapping[str, float],
 ) -> str:
     best = {metric: max(found[metric] for found in metrics.values()) for metric in columns}
     rows = [
@@ -151,6 +153,8 @@ def _values(
         )
         for name, values in metrics.items()
     ]
+    by_chance = "".join(_cell(metric, chance[metric], {}) for metric in columns)
+    rows.append(f'<tr class="chance"><th scope=row>By chance</th>{by_chance}</tr>')
     return table(caption, [head("Method"), *map(metric_head, columns)], rows)
 
 

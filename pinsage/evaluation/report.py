@@ -13,7 +13,7 @@ from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
 from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.item_map import embedding_map
-from pinsage.evaluation.measures import Measures, measure
+from pinsage.evaluation.measures import Measures, by_chance, measure
 from pinsage.evaluation.metrics import hit_rate
 from pinsage.evaluation.page import render_page
 from pinsage.evaluation.protocol import (
@@ -68,7 +68,8 @@ def evaluate(
         on_progress: told after every chunk of queries.
 
     Returns:
-        What `report.json` holds: `summary`, `protocol`, `metrics`, `statements`, `intervals`,
+        What `report.json` holds: `summary`, `protocol`, `metrics`, `chance` (what a random order
+        gets of every metric of ranks), `statements`, `intervals`,
         `paired`, `curves`, `sheets`, `similarity`, `map` (None without one), and `cold` where some
         items are. Plain JSON values without NaN.
 
@@ -84,6 +85,7 @@ def evaluate(
     protocol |= _further_facts(methods, held_out, items, train)
     metrics = {name: found.means() for name, found in measures.items()}
     compared = _compare(measures, held_out, config, seed)
+    chance = by_chance(held_out, config, protocol["candidates"])
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
     report: dict[str, Any] = {
         "summary": summary(metrics, compared["paired"], headline)
@@ -92,6 +94,7 @@ def evaluate(
         + seen_sentence(protocol),
         "protocol": protocol,
         "metrics": metrics,
+        "chance": chance,
         "statements": _statements(measures, metrics, protocol),
         **compared,
         "curves": _curves(measures, config),

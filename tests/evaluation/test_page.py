@@ -54,6 +54,7 @@ def report():
             "seed": 0, "p_values": "two-sided sign-flip test",
         },
         "metrics": metrics,
+        "chance": dict.fromkeys(METRICS, 0.0256),
         "statements": {"pinsage": ["hit-rate@2 = 0.5"]},
         "intervals": intervals,
         "paired": paired,
@@ -136,6 +137,8 @@ def test_every_metric_is_shown_with_its_meaning_and_its_interval(report):
     assert "share of the catalog that is in anybody&#x27;s first K" in page
     assert "2 of the pairs are train pairs too" in page
     assert "ours is 1.67 times it" in page
+    (first, second) = re.findall(r'<tr class="chance">.*?</tr>', page)
+    assert first.count("<td>0.0256</td>") == second.count("<td>0.0256</td>") == 2
     report["cold"]["positive"]["paired"][HOSTILE]["hit_rate@2"] = GAP | {"p": 0.5}
     assert "times it" not in render_page(report)
 

@@ -172,6 +172,17 @@ def test_pairs_of_held_out_contexts_are_drawn_and_flipped_by_context(run):
     assert sampled["protocol"]["held_out_contexts"] == 1
 
 
+def test_what_chance_gets_of_every_metric_is_told(run):
+    report = run(config=EvaluationConfig(ks=(2, 20, NUM_ITEMS), map_items=0))
+    chance = report["chance"]
+    assert [chance[f"hit_rate@{k}"] for k in (2, 20, 40)] == pytest.approx([2 / 39, 20 / 39, 1])
+    assert chance["mrr"] == pytest.approx(np.mean(1 / np.arange(1, 40)))
+    assert set(chance) == set(report["paired"]["text"])
+    assert "By chance</th><td>0.0513</td>" in render_page(report)
+    sampled = run(config=EvaluationConfig(ks=(2,), candidates=15, map_items=0))
+    assert sampled["chance"]["hit_rate@2"] == 2 / 16
+
+
 def test_values_lie_inside_their_intervals(run):
     report = run()
     for name, found in report["intervals"].items():
