@@ -11,6 +11,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.base.seeding import Sample, Stream, stream
 from pinsage.evaluation.cold import cold_section, cold_sentence
 from pinsage.evaluation.comparison import intervals, paired
+from pinsage.evaluation.headline import summary
 from pinsage.evaluation.item_facts import ItemFacts
 from pinsage.evaluation.item_map import embedding_map
 from pinsage.evaluation.measures import Measures, by_chance, measure
@@ -34,7 +35,6 @@ from pinsage.evaluation.wording import (
     method_label,
     seen_sentence,
     statement,
-    summary,
 )
 from pinsage.graph import Pairs
 
@@ -88,7 +88,7 @@ def evaluate(
     chance = by_chance(held_out, config, protocol["candidates"])
     headline = [f"hit_rate@{k}" for k in config.ks] + ["scaled_mrr"]
     report: dict[str, Any] = {
-        "summary": summary(metrics, compared["paired"], headline)
+        "summary": summary(metrics, compared["paired"], headline, chance)
         + contexts_sentence(protocol)
         + edges_sentence(protocol)
         + seen_sentence(protocol),

@@ -147,47 +147,6 @@ def statement(metric: str, value: float, protocol: Mapping[str, Any]) -> str:
     return f"{metric_label(metric)} = {value:.4f} ({where}, seed {protocol['seed']})"
 
 
-def summary(
-    metrics: Mapping[str, Mapping[str, float]],
-    paired: Mapping[str, Mapping[str, Mapping[str, float]]],
-    compared: Sequence[str],
-) -> list[str]:
-    """Say which method wins where, then how far ours is from its strongest rival.
-
-    Methods with the same best value win together, as all do where K is as large as the catalog.
-
-    Args:
-        metrics: method to metric to value.
-        paired: rival to metric to `difference`, `low` and `high` of ours minus the rival.
-        compared: the metrics to speak of, in order.
-    """
-    winners: dict[tuple[str, ...], list[str]] = {}
-    for metric in compared:
-        best = max(found[metric] for found in metrics.values())
-        first = tuple(name for name in metrics if metrics[name][metric] == best)
-        winners.setdefault(first, []).append(f"{metric_label(metric)} ({best:.4f})")
-    clauses = [
-        f"{_who_wins(first, of=len(metrics), alone='leads' if n == 0 else 'is ahead')} "
-        f"at {listed(won)}"
-        for n, (first, won) in enumerate(winners.items())
-    ]
-    text = "; ".join(clauses) + "."
-    sentences = [text[0].upper() + text[1:]]
-    # Where all are equal, as above, no rival is the strongest.
-    telling = [m for m in compared if len({found[m] for found in metrics.values()}) > 1]
-    if paired and telling:
-        sentences.append(_against_strongest(metrics, paired, telling))
-    return sentences
-
-
-def _who_wins(names: Sequence[str], *, of: int, alone: str) -> str:
-    if len(names) == 1:
-        return f"{method_label(names[0])} {alone}"
-    if len(names) == of:
-        return "all methods are equal"
-    return f"{listed([method_label(name) for name in names])} are equally far ahead"
-
-
 def listed(parts: Sequence[str]) -> str:
     """Join words as in a sentence.
 
@@ -216,31 +175,3 @@ def verdict(low: float, high: float, p: float = 0.0) -> str:
 def is_clear(gap: Mapping[str, float]) -> bool:
     """Tell whether a difference with its interval and p value is one, either way."""
     return verdict(gap["low"], gap["high"], gap["p"]) != "even"
-
-
-def _against_strongest(
-    metrics: Mapping[str, Mapping[str, float]],
-    paired: Mapping[str, Mapping[str, Mapping[str, float]]],
-    compared: Sequence[str],
-) -> str:
-    strongest = {metric: max(paired, key=lambda name: metrics[name][metric]) for metric in compared}
-    always = len(set(strongest.values())) == 1
-    gaps: dict[str, list[str]] = {"ahead": [], "even": [], "behind": []}
-    for metric, rival in strongest.items():
-        found = paired[rival][metric]
-        whom = "" if always else f" against {method_label(rival)}"
-        gaps[verdict(found["low"], found["high"], found["p"])].append(
-            f"{metric_label(metric)} ({found['difference']:+.4f} "
-            f"[{found['low']:+.4f}, {found['high']:+.4f}]{whom})"
-        )
-    words = {"ahead": "clearly ahead", "even": "not clearly different", "behind": "clearly behind"}
-    clauses = [f"{words[kind]} at {listed(found)}" for kind, found in gaps.items() if found]
-    rivals = (
-        f"{method_label(strongest[compared[0]])}, the strongest rival throughout"
-        if always
-        else "the strongest rival at each"
-    )
-    return (
-        f"Against {rivals}, {method_label(OURS)} is {'; '.join(clauses)}. "
-        "In brackets: 95% intervals of the difference."
-    )

@@ -18,6 +18,7 @@ from pinsage.evaluation import (
     write_report,
 )
 from pinsage.evaluation.baselines import Transitions
+from pinsage.evaluation.headline import summary
 from pinsage.evaluation.page import render_page
 from pinsage.evaluation.wording import edges_sentence
 from pinsage.graph import Pairs
@@ -99,19 +100,39 @@ def test_the_better_method_wins_and_the_summary_says_so(run):
     metrics = report["metrics"]
     assert metrics["pinsage"]["hit_rate@2"] == 1.0
     assert metrics["pinsage"]["hit_rate@2"] > metrics["text"]["hit_rate@2"]
-    assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
+    assert report["summary"][0].startswith(
+        "PinSage is clearly ahead of all others at hit-rate@2 (1.0000)"
+    )
     assert report["paired"]["popularity"]["hit_rate@5"]["low"] > 0
 
 
-def test_methods_that_are_equally_good_win_together(run):
-    report = run(config=EvaluationConfig(ks=(2, NUM_ITEMS), map_items=0))
-    assert report["summary"][0].startswith("PinSage leads at hit-rate@2 (1.0000)")
-    assert "; all methods are equal at hit-rate@40 (1.0000)" in report["summary"][0]
-    assert "hit-rate@2 (" in report["summary"][1]
-    assert "hit-rate@40" not in report["summary"][1]
+def test_what_chance_gets_is_told_and_a_k_above_half_of_the_candidates_is_not_spoken_of(run):
+    report = run(config=EvaluationConfig(ks=(2, 19, 20, NUM_ITEMS), map_items=0))
+    chance = report["chance"]
+    wanted = pytest.approx([2 / 39, 19 / 39, 20 / 39, 1])
+    assert [chance[f"hit_rate@{k}"] for k in (2, 19, 20, 40)] == wanted
+    assert chance["mrr"] == pytest.approx(np.mean(1 / np.arange(1, 40)))
+    assert set(chance) == set(report["paired"]["text"])
+    for sentence in report["summary"][:2]:
+        assert "hit-rate@2 (" in sentence
+        assert "hit-rate@19 (" in sentence
+        assert "hit-rate@20" not in sentence
+    assert report["summary"][2] == (
+        "Not compared here, since chance gets more than half: hit-rate@20 (0.5128 by chance), "
+        "hit-rate@40 (1.0000 by chance) and scaled MRR (1.0000 by chance)."
+    )
+    (first,) = run(config=EvaluationConfig(ks=(30,), map_items=0))["summary"]
+    assert first.startswith("With so few candidates nothing is compared, since chance gets more")
+    assert "By chance</th><td>0.0513</td>" in render_page(report)
+    sampled = run(config=EvaluationConfig(ks=(2,), candidates=15, map_items=0))
+    assert sampled["chance"]["hit_rate@2"] == 2 / 16
+
+
+def test_items_without_edges_are_counted_and_many_of_them_told(run):
+    report = run()
     # Item 0 has no edge, and is a query once and a positive once.
     assert report["protocol"]["pairs_without_edges"] == 2
-    assert len(report["summary"]) == 2
+    assert "no edge" not in " ".join(report["summary"])
     (told,) = edges_sentence({"pairs_without_edges": 4, "pairs": 40})
     assert told.startswith("In 4 of 40 pairs, an item has no edge")
 
@@ -131,11 +152,45 @@ def test_pairs_that_are_train_pairs_in_either_order_are_counted_and_many_of_them
     assert "train pairs too" not in render_page(run())
 
 
-def test_some_that_are_ahead_together_are_all_named(run, methods):
+def test_one_that_is_as_good_is_named_and_so_is_one_that_is_better(run, methods):
     both = {"pinsage": methods["pinsage"], "text": methods["pinsage"]}
     report = run(methods=both | {"popularity": methods["popularity"]})
     assert report["summary"][0].startswith(
-        "PinSage and Text cosine are equally far ahead at hit-rate@2 (1.0000)"
+        "PinSage is level with Text cosine at hit-rate@2 (1.0000) and hit-rate@5 (1.0000)."
+    )
+    turned = {"pinsage": methods["text"], "text": methods["pinsage"]}
+    worse = run(methods=turned)
+    found = worse["metrics"]["pinsage"]["hit_rate@2"]
+    assert worse["summary"][0].startswith(
+        f"PinSage is clearly behind Text cosine at hit-rate@2 ({found:.4f})"
+    )
+
+
+def test_a_highest_value_that_is_not_clear_is_said_not_to_be(run):
+    pairs = Pairs(np.array([3, 4, 5]), np.array([23, 24, 25]))
+    first = run(pairs=pairs)["summary"][0]
+    assert "clearly ahead" not in first
+    assert first.startswith("PinSage is highest, not clearly above all others, at hit-rate@2 (1.0")
+
+
+def test_the_headline_tells_every_metric_once_the_clearest_first():
+    def gap(low, high, p):
+        return {"difference": (low + high) / 2, "low": low, "high": high, "p": p}
+
+    ahead, even, behind = gap(0.1, 0.3, 0.001), gap(-0.1, 0.3, 0.3), gap(-0.3, -0.1, 0.001)
+    rows = {"a": (0.5, 0.4, 0.3), "b": (0.5, 0.4, 0.3), "c": (0.4, 0.5, 0.3), "d": (0.3, 0.5, 0.4)}
+    metrics = {
+        name: {metric: row[n] for metric, row in rows.items()}
+        for n, name in enumerate(("pinsage", "als", "bpr"))
+    }
+    paired = {
+        "als": {"d": behind, "c": even, "b": even, "a": ahead},
+        "bpr": {"d": even, "c": ahead, "b": ahead, "a": ahead},
+    }
+    first = summary(metrics, paired, ["d", "c", "b", "a"], dict.fromkeys(rows, 0.1))[0]
+    assert first == (
+        "PinSage is clearly ahead of all others at a (0.5000); highest, not clearly above ALS, at "
+        "b (0.5000); level with ALS at c (0.4000); clearly behind ALS at d (0.3000)."
     )
 
 
@@ -170,17 +225,6 @@ def test_pairs_of_held_out_contexts_are_drawn_and_flipped_by_context(run):
     assert "40 distinct queries, from 4 held-out contexts;" in render_page(by_context)
     sampled = run(pairs=pairs, config=EvaluationConfig(ks=(2,), max_pairs=1, map_items=0))
     assert sampled["protocol"]["held_out_contexts"] == 1
-
-
-def test_what_chance_gets_of_every_metric_is_told(run):
-    report = run(config=EvaluationConfig(ks=(2, 20, NUM_ITEMS), map_items=0))
-    chance = report["chance"]
-    assert [chance[f"hit_rate@{k}"] for k in (2, 20, 40)] == pytest.approx([2 / 39, 20 / 39, 1])
-    assert chance["mrr"] == pytest.approx(np.mean(1 / np.arange(1, 40)))
-    assert set(chance) == set(report["paired"]["text"])
-    assert "By chance</th><td>0.0513</td>" in render_page(report)
-    sampled = run(config=EvaluationConfig(ks=(2,), candidates=15, map_items=0))
-    assert sampled["chance"]["hit_rate@2"] == 2 / 16
 
 
 def test_values_lie_inside_their_intervals(run):
@@ -309,7 +353,9 @@ def test_of_cold_pairs_ratios_are_said_only_where_the_difference_is_clear(run):
 def test_without_ours_there_is_nothing_to_pair(run, methods):
     report = run(methods={"text": methods["text"]})
     assert report["paired"] == {}
-    assert "Text cosine leads" in render_page(report)
+    assert report["summary"][0].startswith("Highest, untested, at hit-rate@2 (")
+    assert report["summary"][0].endswith(": Text cosine.")
+    assert "By chance" in render_page(report)
 
 
 def test_infinite_scores_and_embeddings_without_spread_still_make_valid_json(run, scorer_of):
