@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pinsage.evaluation.ladder import Step, Values, compare, step_sentence
-from pinsage.evaluation.wording import listed
+from pinsage.evaluation.wording import listed, time_label
 
 LADDER_STEPS = (
     Step("max-pooling", "combined"),
@@ -194,7 +194,7 @@ def _minibatch_sentences(rows: Mapping[str, Mapping[str, int | float | None]]) -
     paper = "as in the paper" if fastest == "2048" else "in the paper 2048 is the fastest"
     return [
         f"Minibatches of {fastest} pairs reach a quality that all sizes reach in the least time "
-        f"({timed[fastest]:.0f} s); {paper}."
+        f"({time_label(timed[fastest])}); {paper}."
     ]
 
 

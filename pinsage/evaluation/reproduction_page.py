@@ -12,7 +12,7 @@ from pinsage.base.artifacts import Draft
 from pinsage.evaluation.ladder_chart import ladder_chart
 from pinsage.evaluation.plots import Series, density_chart, swatch
 from pinsage.evaluation.reproduction import PAPER
-from pinsage.evaluation.wording import counted, group_name, metric_label
+from pinsage.evaluation.wording import counted, group_name, metric_label, time_label
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _quality_table(summary: Mapping[str, Any], name: str, title: str, first: str
             for c in columns
         ]
         seconds = training.get(method, {}).get("seconds")
-        took = "" if seconds is None else f"{seconds:.0f} s"
+        took = "" if seconds is None else time_label(seconds)
         rows.append([method, *cells, took, PAPER.get(method, "")])
     return Table(
         title,
@@ -138,9 +138,9 @@ def _minibatch_table(summary: Mapping[str, Any]) -> Table:
     rows = [
         [
             name,
-            "" if row["step_s"] is None else f"{1_000 * row['step_s']:.0f} ms",
+            "" if row["step_s"] is None else time_label(1_000 * row["step_s"], "ms"),
             f"{row['steps']:,}",
-            "" if row["total_s"] is None else f"{row['total_s']:.0f} s",
+            "" if row["total_s"] is None else time_label(row["total_s"]),
             "" if row["best_validation"] is None else f"{row['best_validation']:.4f}",
         ]
         for name, row in summary["table3"].items()

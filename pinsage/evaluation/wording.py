@@ -1,5 +1,6 @@
 """How methods, metrics and numbers are written, in one form everywhere."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,6 +111,18 @@ def contexts_sentence(protocol: Mapping[str, Any]) -> list[str]:
         f"All {pairs} come from {counted(contexts, 'held-out context')}, and those "
         "of one share its fate, so intervals and p values go by context."
     ]
+
+
+def time_label(time: float, unit: str = "s") -> str:
+    """Write a time by two digits at least.
+
+    >>> [time_label(time) for time in (0.0312, 0.4, 9.96, 42.3, 1234.0)]
+    ['0.031 s', '0.40 s', '10 s', '42 s', '1,234 s']
+    """
+    if time <= 0:
+        return f"0 {unit}"
+    decimals = max(0, 1 - math.floor(math.log10(float(f"{time:.1e}"))))
+    return f"{time:,.{decimals}f} {unit}"
 
 
 def edges_sentence(protocol: Mapping[str, Any]) -> list[str]:

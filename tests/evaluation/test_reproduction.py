@@ -86,6 +86,17 @@ def test_convergence_is_the_first_look_at_a_quality_that_all_sizes_reach(summary
     assert "in the paper 2048 is the fastest" in summary["sentences"]["table3"][0]
 
 
+def test_times_below_a_second_are_told_by_two_digits(findings):
+    quick = {
+        name: outcome(0.5, step_s=step_s, looks=[[4, 0.5]])
+        for name, step_s in (("512", 0.0081), ("2048", 0.02))
+    }
+    some = Findings(findings.ladder, {}, quick, [])
+    found = summarize(some, QUERIES, protocol=PROTOCOL, samples=50, seed=0)
+    assert "in the least time (0.032 s)" in found["sentences"]["table3"][0]
+    assert "| 512 | 8.1 ms | 4 | 0.032 s |" in as_markdown(found)
+
+
 def test_sizes_that_find_nothing_have_no_fastest(findings):
     nothing = {name: outcome(0.0, looks=[[10, 0.0], [20, 0.0]]) for name in ("512", "2048")}
     some = Findings(findings.ladder, {}, nothing | {"64": outcome(0.5, looks=[[10, 0.5]])}, [])
