@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
+from pinsage.evaluation.page_tables import metric_section
 from pinsage.evaluation.plots import Series, log_chart
+from pinsage.evaluation.protocol import EvaluationConfig
 from pinsage.evaluation.reproduction import Findings, Outcome, summarize
 from pinsage.evaluation.reproduction_page import as_page
 
@@ -40,6 +42,25 @@ def test_names_of_methods_are_whole_beside_the_ladder_and_leave_room_in_its_tabl
     head = page.locator("tbody th").first.bounding_box()
     assert head is not None
     assert head["width"] < 390 / 2
+    page.close()
+
+
+def test_tables_are_whole_where_the_window_has_room(browser: Browser) -> None:
+    ks = EvaluationConfig().ks
+    metrics = {f"{name}@{k}": 0.5 for name in ("hit_rate", "recall", "ndcg") for k in ks}
+    metrics |= {"scaled_mrr": 0.5, "mrr": 0.5}
+    names = ("pinsage", "transitions")
+    report = {
+        "protocol": PROTOCOL | {"seed": 0, "queries": 4, "intervals": "95%"},
+        "metrics": dict.fromkeys(names, metrics),
+        "chance": metrics,
+        "intervals": {name: {metric: [0.4, 0.6] for metric in metrics} for name in names},
+    }
+    style = files("pinsage.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1400, "height": 800})
+    page.set_content(f"<style>{style}</style><main>{metric_section(report)}</main>")
+    cut = "all => all.map(one => one.scrollWidth - one.clientWidth)"
+    assert page.locator(".scroll").evaluate_all(cut) == [0, 0]
     page.close()
 
 
