@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pinsage.base.addresses import place_of
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import read_shared, write_shared
+from pinsage.cluster.generations import SERVING
 
-POINTER = "serving.json"
+POINTER = SERVING
 
 _VERSION = 1
 _LOCK = ".serving.lock"

@@ -13,6 +13,9 @@ GENERATION = "generation.json"
 GENERATIONS = "generations"
 """The folder with the same file of every generation, each named by its digest and never changed."""
 
+SERVING = "serving.json"
+"""The file that says which generation servers were last told to serve; see `serve/pointer.py`."""
+
 GENERATION_VERSION = 1
 
 _DIGEST_DIGITS = 12

@@ -15,7 +15,7 @@ from pinsage.base.artifacts import FORMAT_VERSION, MANIFEST, Manifest
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import list_shared, read_shared
 from pinsage.base.storage import Stored
-from pinsage.cluster.generations import GENERATION
+from pinsage.cluster.generations import GENERATION, GENERATIONS, SERVING, digest_of
 
 ORDER = ("graph", "neighborhoods", "model", "embeddings", "index", "factors", "report")
 """Stages in the order they are made; others come after them, by name."""
@@ -64,7 +64,7 @@ class Piece:
         parents: stage to fingerprint of what it was made from; None where that is gone.
         inputs: the caller's files that it read itself.
         problem: what is wrong with it, or empty.
-        served: the generation names it.
+        served: the newest generation names it, or one that `serving.json` does.
     """
 
     stage: str
@@ -111,6 +111,9 @@ class Output:
         unfinished: what is not published yet.
         checkpoints: fingerprint of a model in training to how many states are kept of it.
         generation_s: when the generation was last pointed at something; None if there is none.
+        decided: generations that `serving.json` names, the served one first, then the one that a
+            rollback goes to; empty if nothing was decided.
+        lost: those of them whose files are gone, so that nobody knows their directories.
     """
 
     path: Path
@@ -118,6 +121,8 @@ class Output:
     unfinished: tuple[Unfinished, ...] = ()
     checkpoints: dict[str, int] = field(default_factory=dict)
     generation_s: float | None = None
+    decided: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def find(self, stage: str, fingerprint: str) -> Piece | None:
         """Look up a published directory."""
@@ -144,10 +149,13 @@ def read_output(folder: Path) -> Output:
     """Read every manifest in an output folder; sizes of files are compared, not their digests.
 
     Raises:
-        ArtifactError: there is no such folder.
+        ArtifactError: there is no such folder, or a file that says what is served is damaged.
     """
     files = _Files(folder)
-    served = _served(folder)
+    newest, decided = read_shared(folder / GENERATION), _decided(folder)
+    named = {digest: _generation(folder, digest, newest) for digest in decided}
+    served = set() if newest is None else _names(folder / GENERATION, newest)
+    served = served.union(*(names for names in named.values() if names is not None))
     read = {path.parent: _read(path) for path in files.manifests()}
     by_digest = {
         manifest.digest: place.name
@@ -162,6 +170,8 @@ def read_output(folder: Path) -> Output:
         unfinished=tuple(_unfinished(folder)),
         checkpoints=files.checkpoints(),
         generation_s=generation.written_s if generation else None,
+        decided=decided,
+        lost=tuple(digest for digest, names in named.items() if names is None),
     )
 
 
@@ -220,19 +230,43 @@ class _Files:
         return dict(sorted(Counter(places).items()))
 
 
-def _served(folder: Path) -> set[str]:
-    """Which directories the generation names."""
-    path = folder / GENERATION
+def _decided(folder: Path) -> tuple[str, ...]:
+    """Which generations were decided on last: the served one, and the one before."""
+    path = folder / SERVING
     written = read_shared(path)
     if written is None:
-        return set()
+        return ()
+    cure = "`python -m serve.switch --config RECIPE --to DIGEST` writes it anew"
+    content = _object(path, written, cure)
+    if not isinstance(content.get("generation"), str):
+        raise ArtifactError(f"{path}: damaged (it names no generation); {cure}")
+    named = (content["generation"], content.get("previous"))
+    return tuple(dict.fromkeys(digest for digest in named if digest is not None))
+
+
+def _generation(folder: Path, digest: str, newest: bytes | None) -> set[str] | None:
+    """Which directories a generation names; None if its file is gone."""
+    if newest is not None and digest_of(newest) == digest:
+        return _names(folder / GENERATION, newest)
+    path = folder / GENERATIONS / f"{digest}.json"
+    written = read_shared(path)
+    return None if written is None else _names(path, written)
+
+
+def _names(path: Path, written: bytes) -> set[str]:
+    """Which directories the file of a generation names."""
+    content = _object(path, written, "run `python -m ray_jobs.pipeline` to write it anew")
+    return {value for value in content.values() if isinstance(value, str)}
+
+
+def _object(path: Path, written: bytes, cure: str) -> dict[str, Any]:
     try:
         content = json.loads(written)
+        if not isinstance(content, dict):
+            raise ValueError(f"wanted an object, found {type(content).__name__}")
     except ValueError as error:
-        raise ArtifactError(
-            f"{path}: damaged ({error}); run `python -m ray_jobs.pipeline` to write it anew"
-        ) from error
-    return {value for value in content.values() if isinstance(value, str)}
+        raise ArtifactError(f"{path}: damaged ({error}); {cure}") from error
+    return content
 
 
 def _read(path: Path) -> Manifest | str:

@@ -39,7 +39,8 @@ def status_text(output: Output) -> str:
         parts.append("\n".join(["Not published yet:", *_under_way(output)]))
     roots = _ends([one for one in output.pieces if one.served]) or list(output.pieces[-1:])
     if roots:
-        what = "the newest generation" if roots[0].served else "the last of these"
+        what = "what is marked" if output.decided else "the newest generation"
+        what = what if roots[0].served else "the last of these"
         parts.append("\n".join([f"Where {what} came from:", *_tree(output, roots)]))
     return "\n\n".join(parts)
 
@@ -93,6 +94,14 @@ def _summary(output: Output) -> str:
         lines.append("no generation.json yet: `python -m ray_jobs.pipeline` writes it at its end")
     else:
         lines.append("nothing is published here yet; `python -m ray_jobs.pipeline` fills it")
+    if output.decided:
+        told = ", and before it ".join(output.decided)
+        lines.append(f"* in a generation of serving.json too: served is {told}")
+    lines += [
+        f"! generation {digest}: serving.json names it, but generations/{digest}.json is gone, so "
+        "its directories are not marked"
+        for digest in output.lost
+    ]
     lines += [
         f"! {one.stage}/{one.fingerprint}: {one.problem}; {_cure(one)}"
         for one in output.pieces

@@ -10,6 +10,7 @@ import pytest
 
 from pinsage.base.artifacts import Artifact, fingerprint, open_artifact, publish
 from pinsage.base.errors import ArtifactError
+from pinsage.cluster.generations import digest_of, publish_generation
 from pinsage.cluster.lineage import InputState, read_output
 from pinsage.cluster.lineage_text import piece_text, status_json, status_text
 from tests.runs import start_job
@@ -151,3 +152,31 @@ def test_an_output_may_be_read_while_it_is_being_written(output: Path) -> None:
     finally:
         ends.set()
         writer.join()
+
+
+def test_what_a_rollback_serves_and_what_was_served_before_it_are_marked(output: Path) -> None:
+    pieces = [f"{one.stage}/{one.fingerprint}" for one in read_output(output).pieces]
+    old, new = [name for name in pieces if name.startswith("neighborhoods/")]
+    newest = write(output, "neighborhoods", {"walk": {"num_walks": 40, "restart": 0.5}})
+    write(output, "neighborhoods", {"walk": {"num_walks": 80, "restart": 0.5}})
+    served, previous, _ = [
+        digest_of(publish_generation(output, {"neighborhoods": path}).read_bytes())
+        for path in (output / old, output / new, newest.path)
+    ]
+    decision = {"format_version": 1, "generation": served, "previous": previous, "at": "now"}
+    (output / "serving.json").write_text(json.dumps(decision))
+    found = read_output(output)
+    marked = {f"{one.stage}/{one.fingerprint}" for one in found.pieces if one.served}
+    assert marked == {old, new, f"neighborhoods/{newest.path.name}"}
+    assert f"served is {served}, and before it {previous}" in status_text(found)
+    (output / "generations" / f"{served}.json").unlink()
+    assert f"! generation {served}: serving.json names it" in status_text(read_output(output))
+
+
+def test_where_nobody_knows_what_is_served_nothing_is_marked_as_if_one_did(output: Path) -> None:
+    for content in ("{", "{}", "[]"):
+        (output / "serving.json").write_text(content)
+        with pytest.raises(
+            ArtifactError, match=r"serving\.json: damaged .*serve\.switch --config RECIPE --to"
+        ):
+            read_output(output)
