@@ -1,17 +1,17 @@
 """All stages in order; what is published is skipped. Ends with a table of what there is."""
 
-import json
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from pinsage.base.addresses import shown
-from pinsage.base.shared import read_shared
 from pinsage.base.text_table import text_table
 from pinsage.cluster.drivers import JOBS, StageResult, check_evaluation
 from pinsage.cluster.run import Run
 from pinsage.cluster.session import session
+from pinsage.evaluation.reading import damaged_report, read_report
 from ray_jobs._cli import run_job
 
 _CONTENT = {
@@ -73,9 +73,19 @@ def _content(result: StageResult) -> str:
 
 
 def _quality(report: StageResult) -> str:
-    """Tabulate the methods' figures, the best of each column marked."""
-    content = json.loads(read_shared(report.directory / "report.json") or b"")
-    metrics: dict[str, dict[str, float]] = content["metrics"]
+    """Tabulate the methods' figures, the best of each column marked.
+
+    Raises:
+        ArtifactError: the report is damaged.
+    """
+    metrics: dict[str, dict[str, float]] = read_report(report.directory)["metrics"]
+    try:
+        return _figures(metrics)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged_report(report.directory, f"a figure is missing or none: {error}") from error
+
+
+def _figures(metrics: Mapping[str, Mapping[str, float]]) -> str:
     names = [name for name in next(iter(metrics.values())) if name.startswith("hit_rate")]
     names.append("scaled_mrr")
     found = {name: [values[name] for values in metrics.values()] for name in names}

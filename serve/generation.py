@@ -1,6 +1,7 @@
 """`Generation`: the published directories that are served together."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from pinsage.base.artifacts import is_published, open_manifest
 from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import read_shared
 from pinsage.cluster.generations import GENERATION_VERSION, GENERATIONS, digest_of
+from pinsage.evaluation.reading import read_report
 from pinsage.graph import Catalog, Graph
 from pinsage.retrieval import open_index
 from pinsage.retrieval.index import Built
 from pinsage.sampling.neighborhood import Neighborhoods
+
+logger = logging.getLogger("pinsage.serve")
 
 NEEDED_PARTS = ("graph", "neighborhoods", "index")
 """What answers are made from; the other parts are only named."""
@@ -65,7 +69,7 @@ class Generation:
     neighborhoods: Neighborhoods
     """Those of items made cold among them."""
     quality: dict[str, dict[str, float]]
-    """Method to metric to value, from the report; empty without one."""
+    """Method to metric to value, from the report; empty without one that can be read."""
 
     @classmethod
     def open(cls, path: Path) -> "Generation":
@@ -190,18 +194,16 @@ def _named_directories(path: Path, content: bytes) -> dict[str, str]:
 
 
 def quality_of(parts: Parts) -> dict[str, dict[str, float]]:
-    """Read the report's figures; a generation without a report has none."""
-    if "report" not in parts.names:
-        return {}
-    path = parts.directory("report") / "report.json"
-    content = read_shared(path)
-    if content is None:
+    """Read the report's figures; without a report, or with a damaged one, there are none."""
+    if "report" not in parts.names or not is_published(parts.directory("report")):
         return {}
     try:
-        metrics = json.loads(content)["metrics"]
-        return {str(method): _numbers(values) for method, values in metrics.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path}: no `metrics` in it ({error}); rerun evaluate") from error
+        metrics = read_report(parts.directory("report"))["metrics"]
+    except ArtifactError as error:
+        # No answer is made from it.
+        logger.warning("%s; until then there are no figures", error)
+        return {}
+    return {method: _numbers(values) for method, values in metrics.items()}
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:

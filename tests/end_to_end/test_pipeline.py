@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pinsage.base.artifacts import open_artifact
-from pinsage.base.errors import DataError
+from pinsage.base.errors import ArtifactError, DataError
 from pinsage.cluster import drivers
 from pinsage.cluster.drivers import StageResult
 from pinsage.cluster.run import Run
@@ -92,6 +92,15 @@ def test_the_columns_of_quality_stand_in_line_whatever_methods_are_called(tmp_pa
     _, _rule, *rows = table.partition("method")[2].splitlines()
     assert len({row.index("0.500") for row in rows[:2]}) == 1
     assert " hit_rate@100000 " in table
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"metrics": {"pinsage": {"hit_rate@1": "x"}}}'])
+def test_a_damaged_report_ends_the_pipeline_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    report = StageResult("report", tmp_path, 1.0, True, {"pairs": 1, "candidates": 1})
+    with pytest.raises(ArtifactError, match=f"delete {tmp_path} and run evaluate") as caught:
+        closing_table([report], tmp_path, seconds=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_changed_setting_publishes_beside_the_old_result(finished: Finished) -> None:

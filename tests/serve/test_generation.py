@@ -1,13 +1,17 @@
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import ArtifactError
+from pinsage.cluster.run_config import ServeConfig
 from pinsage.retrieval import IndexConfig, build_index, save_index
+from serve.api import build_api
 from serve.generation import Generation, read_parts
 from tests.serve.fakes import KEYS, NUM_ITEMS, write_generation
 
@@ -76,8 +80,35 @@ def test_parts_of_different_catalogs_are_refused(tmp_path: Path):
         Generation.open(path)
 
 
-def test_a_report_without_metrics_is_told(tmp_path: Path):
+@pytest.mark.parametrize(
+    "content", ["{}", "{", "[]", '{"metrics": {"pinsage": 1}}', "\udc80", None]
+)
+def test_a_damaged_report_is_no_figures_and_no_map_and_a_warning_that_says_what_to_delete(
+    tmp_path: Path,
+    content: str | None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
     path = write_generation(tmp_path)
-    (tmp_path / "report" / "3456789abcde" / "report.json").write_text("{}")
-    with pytest.raises(ArtifactError, match=r"report\.json: no `metrics`"):
-        Generation.open(path)
+    directory = tmp_path / "report" / "3456789abcde"
+    (directory / "report.json").unlink()
+    if content is not None:
+        (directory / "report.json").write_bytes(content.encode(errors="surrogateescape"))
+    monkeypatch.setattr(logging.getLogger("pinsage"), "propagate", True)
+    generation = Generation.open(path)
+    assert generation.quality == {}
+    assert f"delete {directory} and run evaluate" in caplog.text
+    with TestClient(build_api(generation, ServeConfig())) as client:
+        reply = client.get("/v1/map")
+        assert (reply.status_code, reply.json()["code"]) == (404, "no_map")
+        assert client.get("/v1/generations").json()["generations"][0]["quality"] == {}
+
+
+def test_a_map_of_another_catalog_is_no_map(tmp_path: Path):
+    path = write_generation(tmp_path)
+    file = tmp_path / "report" / "3456789abcde" / "report.json"
+    content = json.loads(file.read_text())
+    content["map"]["points"][0]["item_id"] = NUM_ITEMS
+    file.write_text(json.dumps(content))
+    with TestClient(build_api(Generation.open(path), ServeConfig())) as client:
+        assert client.get("/v1/map").json()["code"] == "no_map"

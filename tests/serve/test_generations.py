@@ -69,12 +69,14 @@ def test_the_list_tells_counts_quality_and_damage(output: Path):
 
 
 @pytest.mark.parametrize("metrics", [None, [], 5, {"pinsage": [1]}])
-def test_a_report_without_figures_is_damage_in_the_list(output: Path, metrics: object):
+def test_a_damaged_report_keeps_no_generation_from_being_gone_back_to(
+    output: Path, metrics: object
+):
     digest = newest_digest(output)
     (report,) = output.glob("report/*/report.json")
     report.write_text(json.dumps({"metrics": metrics}))
     (found,) = [one for one in listed(output) if one.digest == digest]
-    assert "no `metrics`" in found.damage
+    assert (found.quality, found.damage) == ({}, None)
 
 
 @pytest.mark.parametrize(
