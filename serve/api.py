@@ -16,6 +16,7 @@ from pinsage.base.addresses import place_of, shown
 from pinsage.base.errors import ConfigError
 from pinsage.cluster.run_config import ServeConfig
 from serve.answers import Answers
+from serve.asked import AskedOfItems, with_writes
 from serve.boundary import Boundary, allow_origins
 from serve.current import Asked, Current, OneReference
 from serve.filters import FilterError, read_filter
@@ -128,7 +129,7 @@ def build_api(
     _describe_problems(app)
     if config.boundary.metrics:
         add_metrics(app, metrics)
-    app.add_middleware(QuickSimilar)
+    app.add_middleware(QuickSimilar, writes=writes)
     app.add_middleware(OneReference, current=current)
     app.add_middleware(Boundary, config=config, metrics=metrics, names_requests=names_requests)
     allow_origins(app, config.boundary)
@@ -191,7 +192,7 @@ def _add_related(app: FastAPI, config: ServeConfig) -> None:
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
     def similar_items(
-        answers: Asked,
+        answers: AskedOfItems,
         item_key: ItemKey,
         k: Annotated[int, count] = default_k,
         method: Annotated[str, method] = PINSAGE,
@@ -213,11 +214,12 @@ def _add_related(app: FastAPI, config: ServeConfig) -> None:
         response_model=SimilarBatchReply,
         responses=described(Code.UNKNOWN_ITEM, Code.BODY_TOO_LARGE, Code.INVALID_REQUEST),
     )
-    def similar_to_each(answers: Asked, request: SimilarRequest) -> Response:
+    def similar_to_each(http: Request, request: SimilarRequest) -> Response:
         """Answer the same question for many items at once, in the order of the keys.
 
         If any key is unknown, all unknown keys are listed and nothing is answered.
         """
+        answers = with_writes(http, request.item_keys)
         wanted = answers.wanted(request.filter, request.exclude)
         results = answers.similar(request.item_keys, request.k, request.method, wanted)
         return _json(b'{"results":[%b]}' % b",".join(results))
@@ -259,7 +261,7 @@ def _add_item(app: FastAPI) -> None:
         tags=["Catalog"],
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
-    def description(answers: Asked, item_key: ItemKey) -> DescriptionReply:
+    def description(answers: AskedOfItems, item_key: ItemKey) -> DescriptionReply:
         """Give an item's features, contexts and what is shown of it, in the form that `PUT` takes.
 
         `PUT` replaces an item whole: to change a part of it, put this with that part changed.
@@ -273,7 +275,7 @@ def _add_item(app: FastAPI) -> None:
         tags=["Catalog"],
         responses=described(Code.UNKNOWN_ITEM, Code.INVALID_REQUEST),
     )
-    def item(answers: Asked, item_key: ItemKey) -> Item:
+    def item(answers: AskedOfItems, item_key: ItemKey) -> Item:
         """Describe one item."""
         return answers.item(item_key)
 

@@ -2,20 +2,19 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pinsage.base.errors import ArtifactError
 from serve.answers import Answers
 from serve.current import Current
 from serve.embedding import ModelError, needs_model, overflow
+from serve.live_counting import made_items
 from serve.live_items import LiveItem
-from serve.log import Record, WriteLog, last_by_key
+from serve.log import Place, Record, WriteLog, last_by_key
 from serve.problems import Code, ProblemError
 from serve.schemas_items import DeleteReply, PutReply, PutRequest
 from serve.telling import neighbors_told
@@ -73,6 +72,8 @@ class Writes:
         self._lock = threading.Lock()
         self._last: dict[str, _Write] = {}
         self._number = 0
+        self._known: Place | None = None
+        self._is_stuck = False
         self._opened = ""
         self._bug: Exception | None = None
         self._stopping = threading.Event()
@@ -127,7 +128,7 @@ class Writes:
         told: list[DeleteReply] = []
 
         def make(answers: Answers) -> Answers:
-            self._take(self._log.read())
+            self._read()
             before = self._applied(answers)
             was_there = before.items.id_of(key) is not None
             told.append(DeleteReply(key=key, was_there=was_there))
@@ -162,10 +163,52 @@ class Writes:
         """
 
         def make(answers: Answers) -> Answers:
-            self._take(self._log.read())
+            self._read()
             return self._applied(answers)
 
         self._current.replace(make)
+
+    def lacks(self, answers: Answers, keys: Iterable[str]) -> bool:
+        """Tell whether answers may lack a write to some keys; costs one `stat`.
+
+        None is said to be lacking where writes can't be followed: answers go on without them.
+        """
+        if self._is_stuck:
+            return False
+        try:
+            found = self._log.found()
+        except OSError:
+            # The thread that follows meets it too, and tells.
+            return False
+        if found is not None and found != self._known:
+            return True
+        return answers.num_writes < self._number and self._has_due(answers, keys)
+
+    def seen(self, answers: Answers, keys: Sequence[str]) -> Answers:
+        """Give answers with every write to some keys that anybody was answered for before this.
+
+        Writes to other keys are left to the thread that follows, and nobody waits for them.
+        """
+        if not self.lacks(answers, keys):
+            return answers
+
+        def read(now: Answers) -> Answers:
+            self._read()
+            return now
+
+        try:
+            self._current.replace(read)
+            if not self._has_due(answers, keys):
+                return answers
+            self.catch_up()
+        except Exception:
+            logger.exception("%s: writes can't be followed", self._folder)
+            self._is_stuck = True
+            return answers
+        now = self._current.now
+        # What can't be embedded now is left to the thread.
+        self._is_stuck = self._has_due(now, keys)
+        return now
 
     def compact(self) -> None:
         """Shorten a log of which most was overwritten.
@@ -213,6 +256,7 @@ class Writes:
         pause_s = _LOOK_S
         while not self._stopping.wait(pause_s):
             is_well = self._look()
+            self._is_stuck = not is_well
             pause_s = _LOOK_S if is_well else min(max(2 * pause_s, _PAUSE_S), _LONGEST_PAUSE_S)
 
     def _look(self) -> bool:
@@ -276,7 +320,14 @@ class Writes:
         finally:
             # It is in the log, and is not read from there again: whatever fails, it is followed.
             self._take([whole])
+            self._known = self._log.place
         return before, self._applied(before, made)
+
+    def _read(self) -> None:
+        """Number what others have written since the last time."""
+        self._take(self._log.read())
+        # Only now: who finds this place looks for writes among the numbered ones alone.
+        self._known = self._log.place
 
     def _take(self, records: Sequence[Record]) -> None:
         """Number records in the order of the log; those known already change nothing."""
@@ -313,7 +364,7 @@ class Writes:
         deleted = [key for key, write in due.items() if write.record["op"] == "delete"]
         puts = {key: write.record for key, write in due.items() if write.record["op"] != "delete"}
         try:
-            items = _made(answers, puts, made or {})
+            items = made_items(answers, puts, made or {})
         except ModelError as error:
             if strict:
                 raise
@@ -332,6 +383,12 @@ class Writes:
             known = self._last.get(key)
         return known is not None and known.record["op"] == "put"
 
+    def _has_due(self, answers: Answers, keys: Iterable[str]) -> bool:
+        """Tell whether a write to one of some keys is newer than what answers have."""
+        with self._lock:
+            found = [self._last[key].number for key in keys if key in self._last]
+        return max(found, default=0) > answers.num_writes
+
     def _due(self, num_writes: int) -> dict[str, _Write]:
         """The last writes to their keys that are newer than what answers have."""
         with self._lock:
@@ -341,54 +398,3 @@ class Writes:
                     break
                 due[key] = write
         return dict(reversed(due.items()))
-
-
-def _made(
-    answers: Answers, puts: Mapping[str, Record], ready: Mapping[str, LiveItem]
-) -> dict[str, LiveItem]:
-    """Make the items of a generation that were put and count.
-
-    Args:
-        answers: the generation's.
-        puts: the last writes to their keys.
-        ready: items that need no embedding any more.
-    """
-    counted = {key: record for key, record in puts.items() if not _is_taken_in(record, answers)}
-    found = {
-        key: request
-        for key, record in counted.items()
-        if key not in ready and (request := _fitting(answers, key, record)) is not None
-    }
-    made = answers.maker.make(found)
-    for key in found.keys() - made.keys():
-        _tell_left_out(answers, key, counted[key], overflow().detail)
-    return {key: made.get(key) or ready[key] for key in counted if key in made or key in ready}
-
-
-def _is_taken_in(record: Record, answers: Answers) -> bool:
-    """Tell whether a batch run has taken in what was put, so that it counts no more."""
-    if record["graph"] == answers.graph_digest or not answers.items.is_published(record["key"]):
-        return False
-    return answers.as_of > datetime.fromisoformat(record["at"]).timestamp()
-
-
-def _fitting(answers: Answers, key: str, record: Record) -> PutRequest | None:
-    """Read an item back, if it fits the generation: it was put on top of another one, maybe."""
-    try:
-        request = PutRequest.model_validate(record["item"])
-        answers.maker.check(key, request)
-    except (ValidationError, ProblemError) as error:
-        reason = error.detail if isinstance(error, ProblemError) else str(error)
-        _tell_left_out(answers, key, record, reason)
-        return None
-    return request
-
-
-def _tell_left_out(answers: Answers, key: str, record: Record, reason: str) -> None:
-    logger.error(
-        "item %r, put at %s, doesn't fit generation %s and is left out (%s); put it again",
-        key,
-        record["at"],
-        answers.digest,
-        reason,
-    )

@@ -37,6 +37,9 @@ _HEAD = re.compile(rb"[0-9a-f]{8} [0-9a-f]{8} ")
 
 Record = dict[str, Any]
 
+Place = tuple[int, int]
+"""Which file a log is, by its inode, and how many bytes of it."""
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -64,6 +67,7 @@ class WriteLog:
         """
         self._folder = folder
         self._path = folder / LOG_FILE
+        self._name = str(self._path)
         self._inode = 0
         self._read_bytes = 0
         self._seen_bytes = 0
@@ -73,11 +77,21 @@ class WriteLog:
     @property
     def has_changed(self) -> bool:
         """Whether others have written since this process looked last; costs one `stat`."""
+        return self.found() not in (None, self.place)
+
+    @property
+    def place(self) -> Place:
+        """How far this process has looked."""
+        return self._inode, self._seen_bytes
+
+    def found(self) -> Place | None:
+        """Tell how far the log goes now, by one `stat`; None if there is none."""
         try:
-            found = self._path.stat()
+            # Every question about an item asks; `Path.stat` takes twice as long.
+            found = os.stat(self._name)  # noqa: PTH116
         except FileNotFoundError:
-            return False
-        return (found.st_ino, found.st_size) != (self._inode, self._seen_bytes)
+            return None
+        return found.st_ino, found.st_size
 
     def read(self) -> list[Record]:
         """Give the records that were added since the last time; all again if the file is another.

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.current import answers_in
 from serve.item_keys import decoded
+from serve.live import Writes
 
 _HEAD, _TAIL = "/v1/items/", "/similar"
 _PLAIN = re.compile(rb"(?:k=([1-9][0-9]{0,4}))?")
@@ -25,13 +26,20 @@ _ROUTE = _Route()
 class QuickSimilar:
     """ASGI middleware that answers a plain `GET /v1/items/{item_key}/similar`.
 
-    Plain is a known key, and no parameter but a k in bounds. Everything else, mistakes above all,
-    goes on to the framework's route of the same path, which answers plain ones byte for byte alike.
+    Plain is a known key, nothing written since that may concern it, and no parameter but a k in
+    bounds. Everything else, mistakes above all, goes on to the framework's route of the same path,
+    which answers plain ones byte for byte alike.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app, which answers everything else."""
+    def __init__(self, app: ASGIApp, *, writes: Writes) -> None:
+        """Stand before an app.
+
+        Args:
+            app: what answers everything else.
+            writes: know what was written since.
+        """
         self._app = app
+        self._writes = writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -58,4 +66,7 @@ class QuickSimilar:
             key = decoded(key) if "%" in key else key
         except ValueError:
             return None
-        return answers_in(scope).quick_similar(key, int(plain[1]) if plain[1] else None)
+        answers = answers_in(scope)
+        if self._writes.lacks(answers, (key,)):
+            return None
+        return answers.quick_similar(key, int(plain[1]) if plain[1] else None)

@@ -58,9 +58,10 @@ def add_items(app: FastAPI, writes: Writes) -> None:
     async def put_item(http: Request, item_key: WrittenKey, request: PutRequest) -> PutReply:
         """Embed an item by the model, keep it durably, and let answers have it from now on.
 
-        The item is replaced whole. Other processes look for it twenty times a second. It counts
-        until a generation is served whose graph has its key and was read from its tables after
-        this: that batch run has taken it in. Walks from published items don't meet it before.
+        The item is replaced whole. Calls that name it know it at once, whichever process answers;
+        all others within a tenth of a second. It counts until a generation is served whose graph
+        has its key and was read from its tables after this: that batch run has taken it in. Walks
+        from published items don't meet it before.
         """
         return await written(http, partial(writes.put, item_key, request))
 
@@ -74,7 +75,8 @@ def add_items(app: FastAPI, writes: Writes) -> None:
     async def delete_item(http: Request, item_key: WrittenKey) -> DeleteReply:
         """Take an item out of answers, durably; again, or of an unknown key, changes nothing.
 
-        Other processes look for it twenty times a second.
+        Calls that name it know so at once, whichever process answers; all others within a tenth of
+        a second.
 
         It stays out in later generations too, until its key is put again.
         """
