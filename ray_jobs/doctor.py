@@ -18,7 +18,6 @@ from pinsage.cluster.doctor import (
 )
 from pinsage.cluster.doctor_cluster import bucket_findings, cluster_findings, wanted_by
 from pinsage.cluster.doctor_facts import machine_facts
-from pinsage.cluster.lineage import read_output
 from pinsage.cluster.run_config import RunConfig
 from pinsage.graph.schema import DataConfig, EdgesConfig, ItemsConfig
 from ray_jobs._exit import exit_code
@@ -32,14 +31,22 @@ def examine(arguments: argparse.Namespace) -> int:
     in_bucket = bucket_findings(config)
     findings += in_bucket
     readable = all(one.level is Level.OK for one in in_bucket)
-    if arguments.config is not None and (readable if in_bucket else config.output.is_dir()):
-        findings += output_findings(read_output(config.output))
+    if arguments.config is not None and (readable if in_bucket else _is_there(config.output)):
+        findings += output_findings(config.output)
     if arguments.json:
         told = [asdict(one) | {"level": one.level.value} for one in findings]
         print(json.dumps(told, indent=2))
     else:
         print(findings_text(findings))
     return exit_code_of(findings)
+
+
+def _is_there(output: Path) -> bool:
+    """Tell whether there is an output; one that this user may not look at counts."""
+    try:
+        return output.is_dir()
+    except PermissionError:
+        return True
 
 
 def _config(arguments: argparse.Namespace) -> RunConfig:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
+from pinsage.base.errors import ArtifactError, what_failed
 from pinsage.cluster.doctor_facts import Disk, MachineFacts
-from pinsage.cluster.lineage import Output
+from pinsage.cluster.lineage import read_output
 from pinsage.cluster.lineage_text import size_text
 
 _FEW_BYTES = 4 * 2**30
@@ -16,6 +18,10 @@ _FEW_FILES = 4_096
 
 _SPILL_LIMIT = 0.95
 """Share of a disk beyond which Ray refuses to write to it."""
+
+OUTPUT_CURE = (
+    "give this user a folder to read and write as `output`, or take it from whoever owns it"
+)
 
 
 class Level(Enum):
@@ -76,8 +82,15 @@ def machine_findings(facts: MachineFacts, wanted: Wanted) -> list[Finding]:
     ]
 
 
-def output_findings(output: Output) -> list[Finding]:
+def output_findings(folder: Path) -> list[Finding]:
     """Judge what is published: its files are there, and as long as their manifests say."""
+    try:
+        output = read_output(folder)
+    except OSError as error:
+        return [Finding("published", Level.FAIL, what_failed(error), OUTPUT_CURE)]
+    except ArtifactError as error:
+        told, _, cure = str(error).partition("; ")
+        return [Finding("published", Level.FAIL, told, cure)]
     damaged = [one for one in output.pieces if one.problem]
     if not damaged:
         return [Finding("published", Level.OK, f"{len(output.pieces)} pieces, all whole")]

@@ -16,9 +16,9 @@ from ray.util.state import list_actors
 
 from pinsage.base import shared
 from pinsage.base.addresses import Place, place_of, shown
-from pinsage.base.errors import ResourceError, StorageError
+from pinsage.base.errors import ResourceError, StorageError, what_failed
 from pinsage.base.storage import read_object, remove_objects, write_object
-from pinsage.cluster.doctor import Finding, Level, Wanted
+from pinsage.cluster.doctor import OUTPUT_CURE, Finding, Level, Wanted
 from pinsage.cluster.doctor_facts import (
     MachineFacts,
     NodeAnswer,
@@ -132,7 +132,15 @@ def _cluster(address: str, config: RunConfig) -> Iterator[Finding]:
 
 def _nodes(alive: list[dict[str, Any]], output: Path) -> Iterator[Finding]:
     here = machine_facts()
-    for address, answer in _ask(alive, output):
+    try:
+        answers = list(_ask(alive, output))
+    except (OSError, StorageError) as error:
+        told = what_failed(error) if isinstance(error, OSError) else str(error)
+        yield Finding(
+            "output", Level.FAIL, f"cannot be written to by this user: {told}", OUTPUT_CURE
+        )
+        return
+    for address, answer in answers:
         if answer is None:
             cure = "look at that node's log, or take it out of the cluster"
             told = f"no answer in {_ANSWER_TIMEOUT_S:g} s"

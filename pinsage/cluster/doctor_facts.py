@@ -174,10 +174,18 @@ def machine_facts() -> MachineFacts:
 def disk_of(folder: Path) -> Disk:
     """Describe the file system that a folder is on, or will be once it is made."""
     place = folder.absolute()
-    while not place.exists():
+    while not _is_there(place):
         place = place.parent
     usage = shutil.disk_usage(place)
     return Disk(str(place), usage.total, usage.free, os.access(place, os.W_OK | os.X_OK))
+
+
+def _is_there(place: Path) -> bool:
+    """Tell whether something is there that this user may look at."""
+    try:
+        return place.exists()
+    except PermissionError:
+        return False
 
 
 def open_doors(socket_lines: Iterable[str]) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """What `python -m ray_jobs.doctor` makes of a machine and a cluster."""
 
+import errno
 import json
 import socket
 from dataclasses import replace
@@ -11,12 +12,14 @@ import ray
 from ray.util.state import list_actors
 
 from pinsage.cluster.doctor import (
+    OUTPUT_CURE,
     Finding,
     Level,
     Wanted,
     exit_code_of,
     findings_text,
     machine_findings,
+    output_findings,
 )
 from pinsage.cluster.doctor_cluster import (
     actors_finding,
@@ -29,6 +32,7 @@ from pinsage.cluster.doctor_facts import (
     MachineFacts,
     NodeAnswer,
     Package,
+    disk_of,
     machine_facts,
     open_doors,
 )
@@ -231,6 +235,59 @@ def test_every_node_of_a_cluster_answers_and_sees_the_output(
     assert any("sees the output" in one.found for one in findings)
     assert asked == [ray.get_runtime_context().gcs_address], "not what was started last here"
     assert list((tmp_path / "output").iterdir()) == []
+
+
+@pytest.mark.ray
+def test_an_output_that_cannot_be_written_to_is_a_finding_and_the_actors_are_looked_at_still(
+    local_ray: None, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "output"
+    findings = cluster_findings(smoke_run(output, "ray.address=joined-before").config)
+    found = named(findings, "output")
+    assert (found.level, found.cure) == (Level.FAIL, OUTPUT_CURE)
+    assert "Not a directory" in found.found
+    assert named(findings, "actors").level is Level.OK
+
+
+def test_an_output_that_cannot_be_read_or_is_damaged_is_a_finding_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "generation.json").write_text("{")
+    (found,) = output_findings(tmp_path)
+    assert (found.level, "damaged" in found.found) == (Level.FAIL, True)
+    assert "python -m ray_jobs.pipeline" in found.cure
+
+    def refused(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    (found,) = output_findings(tmp_path)
+    assert (found.level, found.cure) == (Level.FAIL, OUTPUT_CURE)
+    assert f"Permission denied: {tmp_path}" in found.found
+
+
+def test_a_folder_in_one_that_nobody_here_may_look_into_has_a_disk_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = Path.exists
+
+    def refused(self: Path) -> bool:
+        if tmp_path in self.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return exists(self)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert disk_of(tmp_path / "theirs" / "output").path == str(tmp_path)
+
+
+def test_the_command_ends_with_a_finding_where_what_is_published_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "generation.json").mkdir()
+    job = start_job("ray_jobs.doctor", "--config", str(SMOKE), "--set", f"output={tmp_path}")
+    text, errors = job.communicate(timeout=120)
+    assert (job.returncode, "Is a directory" in text, errors) == (1, True, "")
 
 
 def test_the_command_says_all_of_it_as_json_and_ends_with_1_if_anything_fails(
