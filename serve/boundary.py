@@ -1,11 +1,9 @@
 """What every request passes on its way in and out: callers, limits, headers, our mistakes."""
 
 import asyncio
-import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pinsage.cluster.boundary_config import BoundaryConfig
 from pinsage.cluster.run_config import ServeConfig
+from serve.accesses import log_accesses, tell_access
 from serve.auth import Caller, Gate, by_name, role_needed
 from serve.item_keys import with_encoded_key
 from serve.limits import Places, retry_after
@@ -25,7 +24,6 @@ from serve.problems import Code, ProblemError, instance_of, internal_error, prob
 from serve.questions import changes_something
 
 logger = logging.getLogger("pinsage.serve")
-access_logger = logging.getLogger("pinsage.serve.access")
 
 REQUEST_ID = b"x-request-id"
 
@@ -183,7 +181,7 @@ class Boundary:
         self._metrics.answered(route, method, exchange.status, seconds)
         if self._config.boundary.access_log:
             caller = exchange.caller
-            line = {
+            tell_access({
                 "request_id": exchange.request_id,
                 "client": caller.address if caller else _client_of(exchange.scope),
                 "key": caller.key.id if caller and caller.key else None,
@@ -193,8 +191,7 @@ class Boundary:
                 "status": exchange.status,
                 "sent_bytes": exchange.sent_bytes,
                 "seconds": round(seconds, 6),
-            }
-            access_logger.info(json.dumps(line))
+            })
 
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -367,17 +364,6 @@ def _overloaded(what: str) -> ProblemError:
         f"{what} as this server takes at a time; try again soon.",
         headers=retry_after(_RETRY_S),
     )
-
-
-def log_accesses() -> None:
-    """Write access lines to standard error as they are, without any prefix."""
-    if access_logger.handlers:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    access_logger.addHandler(handler)
-    access_logger.setLevel(logging.INFO)
-    access_logger.propagate = False
 
 
 def allow_origins(app: FastAPI, config: BoundaryConfig) -> None:

@@ -1,11 +1,13 @@
 import asyncio
 import json
 import logging
+import os
 import socket
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -449,3 +451,5 @@ def test_the_access_log_is_one_json_line_a_request(
     assert line["path"] == "/v1/items/a%0Ab"
     assert line["sent_bytes"] > 0
     assert line["seconds"] > 0
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    assert (line["level"], line["process"]) == ("INFO", os.getpid())
