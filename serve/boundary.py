@@ -7,10 +7,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 from anyio import CancelScope
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pinsage.cluster.boundary_config import BoundaryConfig
@@ -96,6 +98,7 @@ class Boundary:
                     with exchange.arriving():
                         receive = await self._arrived(receive)
                 with self._place(scope["method"], path):
+                    exchange.is_passed_on = True
                     await self._app(routed, receive, exchange.send)
         except ProblemError as error:
             await exchange.answer(error)
@@ -174,7 +177,9 @@ class Boundary:
 
     def _account(self, exchange: "_Exchange", routed: Scope) -> None:
         seconds = time.perf_counter() - exchange.started
-        route = getattr(routed.get("route"), "path", UNMATCHED)
+        # What was refused was never looked for; it is only now, so that refusing stays quick.
+        found = routed.get("route") if exchange.is_passed_on else _route_of(routed)
+        route = getattr(found, "path", UNMATCHED)
         method = exchange.scope["method"]
         # Methods are without number too: a client may invent them.
         method = method if method in _METHODS else "other"
@@ -228,6 +233,7 @@ class _Exchange:
         self.sent_bytes = 0
         self.has_given_up = False
         self.is_write = False
+        self.is_passed_on = False
         self._is_arriving = False
         self._timeout_s = 0.0
         self._send = send
@@ -346,6 +352,18 @@ def _after(message: Message, receive: Receive) -> Receive:
         return await receive()
 
     return receive_on
+
+
+def _route_of(scope: Scope) -> BaseRoute | None:
+    """Find the route that a call would have had; that of another method, if it has none."""
+    found = None
+    for route in getattr(scope.get("app"), "routes", ()):
+        how_well = route.matches(scope)[0]
+        if how_well is Match.FULL:
+            return cast(BaseRoute, route)
+        if how_well is Match.PARTIAL and found is None:
+            found = route
+    return found
 
 
 def _client_of(scope: Scope) -> str | None:

@@ -435,6 +435,31 @@ def test_requests_are_counted_by_route_method_and_status(generation: Generation)
     assert samples["pinsage_request_seconds_count", f"{route}/similar"] == 2
 
 
+def test_what_is_refused_is_counted_under_the_route_that_it_asked_for(
+    generation: Generation, tmp_path: Path
+):
+    path = tmp_path / "keys.json"
+    key, other = ({"x-api-key": add_key(path, Role.ADMIN)} for _ in range(2))
+    with client_of(generation, keys=path, reads="key", requests_per_s=0.001, burst=4) as locked:
+        for asked in (SIMILAR, "/v1/items/a%2Fb", "/v1/nope", "/v1/search?q=" + "a" * 9000):
+            locked.get(asked)
+        locked.delete("/v1/search")
+        large = {"content-length": "99999999", **key}
+        locked.post("/v1/similar", headers=large)
+        samples = values(locked.get("/metrics", headers=key).text)
+        for _ in range(4):
+            locked.get("/v1/generations", headers=key)
+        later = values(locked.get("/metrics", headers=other).text)
+    route, name = "/v1/items/{item_key:path}", "pinsage_requests_total"
+    assert samples[name, "GET", f"{route}/similar", "401"] == 1
+    assert samples[name, "GET", route, "401"] == 1
+    assert samples[name, "GET", "unmatched", "401"] == 1
+    assert samples[name, "GET", "/v1/search", "414"] == 1
+    assert samples[name, "DELETE", "/v1/search", "401"] == 1
+    assert samples[name, "POST", "/v1/similar", "413"] == 1
+    assert later[name, "GET", "/v1/generations", "429"] == 2
+
+
 def test_metrics_can_be_left_out(generation: Generation):
     with client_of(generation, metrics=False) as without:
         assert without.get("/metrics").status_code == 404
