@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
-from pinsage.base.errors import ResourceError
+from pinsage.base.errors import PinsageError, ResourceError
 from pinsage.cluster.run_config import ServeSection
 from pinsage.cluster.worker_logs import set_up_worker
 from serve.api import build_api
@@ -254,8 +255,12 @@ def _work(
     """What one worker does."""
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     set_up_worker()
-    parts = first_parts(generation, first=first, follow=section.follow)
-    api = build_api(Generation.open(parts.path), section)
+    try:
+        parts = first_parts(generation, first=first, follow=section.follow)
+        api = build_api(Generation.open(parts.path), section)
+    except (PinsageError, OSError) as error:
+        # Written to standard error as it is, and the exit status is 1.
+        sys.exit(f"error: {error}")
     settle()
     config = uvicorn.Config(
         api,

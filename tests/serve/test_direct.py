@@ -127,12 +127,17 @@ def test_workers_end_with_a_killed_parent_and_leave_the_port_to_the_next_one(
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_open_the_generation_is_told_and_nothing_is_left(tmp_path: Path):
+def test_a_worker_that_cannot_open_the_generation_is_told_and_nothing_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     path = write_generation(tmp_path)
     (tmp_path / "index" / "23456789abcd" / "index.json").write_text("{}")
     workers = Workers(path, ServeSection(port=free_port()))
-    with pytest.raises(ResourceError, match="did not start"):
+    with pytest.raises(ResourceError, match=r"did not start \(exit status 1\)"):
         workers.start()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "index") in line
 
 
 def test_a_busy_port_is_told_before_anything_starts():
