@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from serve.api import build_api
 from serve.background import settle
 from serve.generation import Generation
 from serve.generations import first_parts
+from serve.metrics_folder import MetricsFolder
 from serve.patience import patient
 
 logger = logging.getLogger("pinsage.serve")
@@ -74,7 +74,7 @@ class Workers:
         self._context = multiprocessing.get_context("spawn")
         self._socket = _bound(section.host, section.port)
         self._workers: list[_Worker] = []
-        self._metrics = tempfile.TemporaryDirectory(prefix="pinsage-metrics-")
+        self._metrics = MetricsFolder()
         if section.num_replicas > 1:
             # The one way to tell prometheus_client, before it is imported, where processes meet.
             os.environ[_METRICS_FOLDER] = self._metrics.name
@@ -148,7 +148,7 @@ class Workers:
         self._socket.close()
         if os.environ.get(_METRICS_FOLDER) == self._metrics.name:
             del os.environ[_METRICS_FOLDER]
-        self._metrics.cleanup()
+        self._metrics.remove()
 
     def _look_at(self, worker: _Worker) -> None:
         """Notice that a worker answers, or that it has ended."""
