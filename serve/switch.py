@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--list", action="store_true", help="show what is published (the default)")
     options = parser.parse_args(arguments)
     set_up_logging()
+    decides = bool(options.to or options.previous or options.newest)
     try:
         output = load_config(RunConfig, options.config, options.overrides).output.absolute()
-        if options.to or options.previous or options.newest:
+        if decides:
             digest = options.to or _named(output, previous=options.previous)
             told = switch(output, digest)
         else:
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: the decision can't be written down: {error}", file=sys.stderr)
+        failed = "the decision can't be written down" if decides else "the list can't be read"
+        print(f"error: {failed}: {error}", file=sys.stderr)
         return 1
     try:
         print(told, flush=True)

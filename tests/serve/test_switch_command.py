@@ -1,5 +1,6 @@
 """`python -m serve.switch`, as a user calls it."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -96,3 +97,20 @@ def test_a_decision_that_nobody_reads_is_made_and_no_error(output: Path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert read_pointer(output).generation == first
+
+
+def test_a_list_that_cannot_be_read_is_not_called_a_decision(
+    output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refused(_folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(output / "generations"))
+
+    monkeypatch.setattr("serve.switch.listed", refused)
+    assert run(output, "--list") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the list can't be read: ")
+    assert f"Permission denied: '{output}/generations'" in told
+    monkeypatch.setattr("serve.switch.decide", lambda *_args, **_names: refused(output))
+    monkeypatch.setattr("serve.switch._is_whole", lambda *_args: True)
+    assert run(output, "--to", str(newest_digest(output))) == 1
+    assert "the decision can't be written down" in capsys.readouterr().err
