@@ -9,7 +9,7 @@ from pathlib import Path
 from pinsage.base.addresses import shown
 from pinsage.base.artifacts import is_published, open_manifest
 from pinsage.base.errors import ArtifactError
-from pinsage.base.shared import read_shared
+from pinsage.base.shared import list_shared, read_shared
 from pinsage.cluster.generations import GENERATION_VERSION, GENERATIONS, digest_of
 from pinsage.evaluation.reading import read_report
 from pinsage.graph import Catalog, Graph
@@ -83,6 +83,13 @@ class Generation:
                 different catalogs.
         """
         parts = read_parts(path)
+        if "model" in parts.names and not is_published(parts.directory("model")):
+            logger.warning(
+                "%s: its model, %s, isn't a published directory, so nothing can be put or "
+                "embedded; run the pipeline again",
+                shown(path),
+                shown(parts.directory("model")),
+            )
         graph = Graph.open(parts.directory("graph"))
         neighborhoods = Neighborhoods.open(parts.directory("neighborhoods"), at_inference=True)
         index = open_index(parts.directory("index"))
@@ -125,10 +132,10 @@ def read_parts(path: Path) -> Parts:
             "run the pipeline again"
         )
     parts = Parts(path, digest_of(content), names)
-    if path.parent.name == GENERATIONS and path.stem != parts.digest:
+    if not _is_as_published(path, parts.digest):
         raise ArtifactError(
-            f"{path}: its content is generation {parts.digest}'s, so it was changed after it was "
-            "published; run the pipeline again"
+            f"{shown(path)}: its content would be generation {parts.digest}, so it was changed "
+            "after it was published; run the pipeline again"
         )
     for stage in NEEDED_PARTS:
         if not is_published(parts.directory(stage)):
@@ -137,6 +144,15 @@ def read_parts(path: Path) -> Parts:
                 "directory; run the pipeline again"
             )
     return parts
+
+
+def _is_as_published(path: Path, digest: str) -> bool:
+    """Compare a file with its name, and that of the newest generation with its copy."""
+    if path.parent.name == GENERATIONS:
+        return path.stem == digest
+    kept = list_shared(path.parent / GENERATIONS)
+    # Published before every generation had a file of its own, it has no copy.
+    return not kept or f"{digest}.json" in kept
 
 
 def _read(path: Path) -> bytes:

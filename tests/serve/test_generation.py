@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from pinsage.base.artifacts import publish
 from pinsage.base.errors import ArtifactError
+from pinsage.cluster.generations import publish_generation
 from pinsage.cluster.run_config import ServeConfig
 from pinsage.retrieval import IndexConfig, build_index, save_index
 from serve.api import build_api
@@ -74,8 +75,8 @@ def test_parts_of_different_catalogs_are_refused(tmp_path: Path):
     with publish(tmp_path / "index" / "other", stage="index", config={}, parents={}) as draft:
         vectors = np.eye(3, dtype=np.float32)
         save_index(build_index(vectors, IndexConfig(kind="exact")), draft)
-    content = json.loads(path.read_text()) | {"index": "index/other"}
-    path.write_text(json.dumps(content))
+    names = read_parts(path).names | {"index": "index/other"}
+    publish_generation(tmp_path, {stage: tmp_path / name for stage, name in names.items()})
     with pytest.raises(ArtifactError, match=f"graph {NUM_ITEMS}, .*index 3"):
         Generation.open(path)
 
@@ -112,3 +113,24 @@ def test_a_map_of_another_catalog_is_no_map(tmp_path: Path):
     file.write_text(json.dumps(content))
     with TestClient(build_api(Generation.open(path), ServeConfig())) as client:
         assert client.get("/v1/map").json()["code"] == "no_map"
+
+
+def test_a_newest_file_that_was_changed_after_it_was_published_is_refused(tmp_path: Path):
+    path = write_generation(tmp_path, with_model=True)
+    content = json.loads(path.read_text()) | {"model": "model/000000000000"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"generation\.json: .* changed after it was published"):
+        read_parts(path)
+    for kept in (tmp_path / "generations").iterdir():
+        kept.unlink()
+    assert read_parts(path).names["model"] == "model/000000000000", "as it was before copies"
+
+
+def test_a_model_that_is_gone_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_generation(tmp_path, with_model=True)
+    shutil.rmtree(tmp_path / "model")
+    monkeypatch.setattr(logging.getLogger("pinsage"), "propagate", True)
+    Generation.open(path)
+    assert "isn't a published directory, so nothing can be put or embedded" in caplog.text
