@@ -51,10 +51,9 @@ class Writes:
     is in force is the last write to each key:
 
     - A deleted item stays hidden, in later generations too, until its key is put again.
-    - A put item stays until a generation is served whose graph has the key and was read from its
-      tables after the put: the batch run has taken it in. On generations older than that it counts
-      too, and one that later batch runs don't know stays for ever, embedded anew by every
-      generation's model.
+    - A put item stays until a generation is served whose graph has the key and of whose tables one
+      was written after the put: the batch run has taken it in. On older generations it counts too,
+      and one that no batch run knows stays for ever, embedded anew by every generation's model.
     """
 
     def __init__(self, folder: Path, current: Current, *, read_only: bool = False) -> None:
@@ -70,6 +69,7 @@ class Writes:
         self._current = current
         self._read_only = read_only
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # Within `Current.replace`, never around it.
         self._last: dict[str, _Write] = {}
         self._number = 0
         self._known: Place | None = None
@@ -192,14 +192,11 @@ class Writes:
         if not self.lacks(answers, keys):
             return answers
 
-        def read(now: Answers) -> Answers:
-            self._read()
-            return now
-
         try:
-            self._current.replace(read)
-            if not self._has_due(answers, keys):
-                return answers
+            self._read()
+            for known in (answers, self._current.now):
+                if not self._has_due(known, keys):
+                    return known
             self.catch_up()
         except Exception:
             logger.exception("%s: writes can't be followed", self._folder)
@@ -221,7 +218,8 @@ class Writes:
             return
 
         def make(answers: Answers) -> Answers:
-            self._log.compact(last_by_key)
+            with self._reading:
+                self._log.compact(last_by_key)
             return answers
 
         # Nobody here writes meanwhile.
@@ -314,20 +312,22 @@ class Writes:
             "generation": answers.digest,
             "graph": answers.graph_digest,
         }
-        self._take(self._log.append(whole))
-        try:
-            before = self._applied(answers)
-        finally:
-            # It is in the log, and is not read from there again: whatever fails, it is followed.
-            self._take([whole])
-            self._known = self._log.place
+        with self._reading:
+            self._take(self._log.append(whole))
+            try:
+                before = self._applied(answers)
+            finally:
+                # It is in the log, and not read from there again: whatever fails, it is followed.
+                self._take([whole])
+                self._known = self._log.place
         return before, self._applied(before, made)
 
     def _read(self) -> None:
         """Number what others have written since the last time."""
-        self._take(self._log.read())
-        # Only now: who finds this place looks for writes among the numbered ones alone.
-        self._known = self._log.place
+        with self._reading:
+            self._take(self._log.read())
+            # Only now: who finds this place looks for writes among the numbered ones alone.
+            self._known = self._log.place
 
     def _take(self, records: Sequence[Record]) -> None:
         """Number records in the order of the log; those known already change nothing."""

@@ -60,8 +60,8 @@ def add_items(app: FastAPI, writes: Writes) -> None:
 
         The item is replaced whole. Calls that name it know it at once, whichever process answers;
         all others within a tenth of a second. It counts until a generation is served whose graph
-        has its key and was read from its tables after this: that batch run has taken it in. Walks
-        from published items don't meet it before.
+        has its key and of whose tables one was written after this: that batch run has taken it in.
+        Walks from published items don't meet it before.
         """
         return await written(http, partial(writes.put, item_key, request))
 

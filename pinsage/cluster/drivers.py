@@ -304,11 +304,6 @@ def train_task(run: Run) -> TrainTask:
     """
     config = run.config
     graph = Graph.open(run.training_graph.directory)
-    if config.train.minibatch.hidden_edges and len(graph.columns_of_edges()) == graph.feature_width:
-        raise ConfigError(
-            "train.minibatch.hidden_edges: wanted content features, by which items are known whose "
-            "edges are hidden; found none in data.items.features: set it to 0"
-        )
     pairs = open_pairs(graph, config.train.minibatch.fresh_pairs, seed=config.training_seed)
     return TrainTask(
         producers=ProducerSpec(

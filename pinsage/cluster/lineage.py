@@ -238,9 +238,9 @@ def _decided(folder: Path) -> tuple[str, ...]:
         return ()
     cure = "`python -m serve.switch --config RECIPE --to DIGEST` writes it anew"
     content = _object(path, written, cure)
-    if not isinstance(content.get("generation"), str):
+    named = (content.get("generation"), content.get("previous"))
+    if not isinstance(named[0], str) or not isinstance(named[1], str | None):
         raise ArtifactError(f"{path}: damaged (it names no generation); {cure}")
-    named = (content["generation"], content.get("previous"))
     return tuple(dict.fromkeys(digest for digest in named if digest is not None))
 
 

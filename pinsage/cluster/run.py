@@ -32,6 +32,14 @@ the exception: workers add up gradients in another order, and GPUs compute in bf
 _EMBED_RESULT = ("num_neighbors", "dtype", "contexts", "keep_rows", "previous")
 """The embedding settings that change what is published; with `previous`, by rounding only."""
 
+_PAIRS_BY_TIME = 2
+"""How pairs are made of edges with times; raised with every change, so that older graphs, whose
+pairs are others, are not found. 2: items of one time stand in a random order."""
+
+_MEASURES = 2
+"""How reports measure, likewise. 2: what a method knows nothing of is ranked last and in no list,
+and intervals go by held-out context."""
+
 _METHOD_SETTINGS = {"walk": "pixie", "als": "als", "bpr": "bpr"}
 """Which of the evaluation's settings are those of one baseline alone."""
 
@@ -116,6 +124,9 @@ class Run:
             "order": self.config.graph.order,
             "seed": self.config.seed,
         }
+        data = self.config.data
+        if data.pairs is None and all(edges.timestamp for edges in data.edges):
+            settings["pairs_by_time"] = _PAIRS_BY_TIME
         basis = self.structure_basis()
         return self._stage("graph", settings, () if basis is None else (basis,))
 
@@ -164,6 +175,9 @@ class Run:
         if self.config.embed.model is not None:
             return self._published("model", self.config.embed.model, setting="embed.model")
         train = _dump(self.config.train) or {}
+        if not train["minibatch"]["hidden_edges"]:
+            # Models of before it was a setting are the same.
+            del train["minibatch"]["hidden_edges"]
         settings = {
             "model": _dump(self.config.model),
             "train": {name: train[name] for name in _TRAIN_RESULT},
@@ -234,7 +248,12 @@ class Run:
         unused = {name for method, name in _METHOD_SETTINGS.items() if method not in baselines}
         evaluate = _dump(self.config.evaluate, without=("device", *unused)) or {}
         evaluate.get("als", {}).pop("num_threads", None)
-        settings = {"name": self.config.name, "evaluate": evaluate, "seed": self.config.seed}
+        settings = {
+            "name": self.config.name,
+            "evaluate": evaluate,
+            "measures": _MEASURES,
+            "seed": self.config.seed,
+        }
         if "combined" in baselines:
             settings["combined"] = self.combined.embeddings.directory.name
         return self._stage("report", settings, (self.graph, self.embeddings))

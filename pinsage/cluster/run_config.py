@@ -195,6 +195,11 @@ class RunConfig(Config):
                     f"{name} is {wanted}, but walk.num_neighbors keeps only "
                     f"{self.walk.num_neighbors}"
                 )
+        if self.train.minibatch.hidden_edges and not self.data.items.features:
+            raise ValueError(
+                "train.minibatch.hidden_edges wants content features, by which items are known "
+                "whose edges are hidden; give data.items.features, or set it to 0"
+            )
         if self.walk.choice.half_life is not None and None in {
             edges.timestamp for edges in self.data.edges
         }:

@@ -25,6 +25,7 @@ _KINDS: dict[pa.DataType, TimeKind] = {
 
 _FEW_ROWS = 1_000
 _MOST = 0.5
+_SOME = 0.01
 
 _DENSE = 4
 """Numbers that span at most so many times their count are looked up in a table."""
@@ -227,7 +228,8 @@ def find_items(
 def _how_to_know(keys: pa.Array, unknown: Bool[np.ndarray, " rows"], item_keys: pa.Array) -> str:
     """Say what makes items known: nothing is missing where two tables write one key differently."""
     what = None
-    if unknown.any() and pa.types.is_large_string(keys.type):
+    # A few that are missing are a few that are missing, and all keys are written anew to compare.
+    if np.count_nonzero(unknown) > _SOME * len(unknown) and pa.types.is_large_string(keys.type):
         some = keys.take(pa.array(np.flatnonzero(unknown)[:_FEW_ROWS]))
         what = alike_but_for(some, item_keys, share=_MOST)
     if what is None:

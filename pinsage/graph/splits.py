@@ -310,10 +310,13 @@ def _next_in_time(run: ContextRun, holdout: Holdout, context_keys: pa.Array) -> 
     assert holdout.cuts is not None
     edges, contexts = run.edges, run.contexts
     assert edges.firsts is not None
-    order = order_in_rows(edges.starts, _draws(run, holdout, context_keys))
-    order = order[order_in_rows(edges.starts, edges.firsts[order])]
-    items, times = edges.cols[order], edges.firsts[order]
     followed = np.flatnonzero(contexts[1:] == contexts[:-1])
+    order = order_in_rows(edges.starts, edges.firsts)
+    times = edges.firsts[order]
+    if (times[followed] == times[followed + 1]).any():
+        order = order_in_rows(edges.starts, _draws(run, holdout, context_keys))
+        order = order[order_in_rows(edges.starts, edges.firsts[order])]
+    items = edges.cols[order]
     in_graph = edges.firsts < holdout.cuts[0]
     splits = _by_time(times[followed + 1], holdout.cuts)
     pairs = LabeledPairs(items[followed], items[followed + 1], splits)

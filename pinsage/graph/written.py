@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinsage.base.artifacts import Draft
+from pinsage.base.errors import ArtifactError
 from pinsage.base.shared import read_shared, write_shared, written_at
 from pinsage.graph.schema import CONTEXT_KEY, CONTEXTS_FILE, ITEMS_FILE, PAIRS_FILE, SPLITS
 from pinsage.graph.splits import LabeledPairs
@@ -58,8 +59,17 @@ def note_as_of(directory: Path, seconds: float) -> None:
 
 def as_of(directory: Path) -> float:
     """Tell how new a published graph's tables are; without a note, as new as the graph."""
-    note = read_shared(_note_beside(directory))
-    return written_at(directory / ITEMS_FILE) if note is None else float(note)
+    note = _note_beside(directory)
+    content = read_shared(note)
+    if content is None:
+        return written_at(directory / ITEMS_FILE)
+    try:
+        return float(content)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{note}: wanted seconds since 1970, found {content[:60]!r}; delete it, and the graph "
+            "counts from when it was written"
+        ) from error
 
 
 def _note_beside(directory: Path) -> Path:

@@ -1,6 +1,8 @@
 """What one process has written and answered for, another one answers with at once."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,29 @@ def test_a_question_about_another_item_does_not_wait_until_what_was_written_is_e
     assert reader.app.state.current.now.num_writes == 0
     assert asked(reader, "item", NEW).status_code == 200
     assert reader.app.state.current.now.num_writes == 1
+
+
+def test_a_question_does_not_wait_while_its_own_process_embeds_another_item(
+    writer: TestClient, reader: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    embeds, ends = threading.Event(), threading.Event()
+    maker = reader.app.state.current.now.maker
+    make = maker.make
+
+    def make_slowly(found: Any) -> Any:
+        embeds.set()
+        assert ends.wait(60)
+        return make(found)
+
+    monkeypatch.setattr(maker, "make", make_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        put = pool.submit(reader.put, f"/v1/items/{written(NEW)}", json=ITEM)
+        assert embeds.wait(60)
+        writer.put(f"/v1/items/{KEYS[7]}", json=ITEM)
+        assert pool.submit(asked, reader, "similar", KEYS[5]).result(30).status_code == 200
+        assert not put.done()
+        ends.set()
+        assert put.result(60).status_code == 200
 
 
 @pytest.fixture
