@@ -7,36 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pinsage.base.errors import DataError
-from pinsage.graph import DataConfig
 from pinsage.graph.schema import SPLITS
 from pinsage.graph.structure import StructureConfig
+from tests.graph.splitting import (
+    KEYS,
+    NUM_ITEMS,
+    TIMED,
+    concatenated,
+    edge_columns,
+    make,
+    pair_columns,
+)
 
-NUM_ITEMS = 40
-KEYS = np.array([f"i{number:02d}" for number in range(NUM_ITEMS)])
 CUT = 320
 """Where valid begins in `pair_columns`: 200 pairs on even days, 80 % of them for train."""
-
-
-def edge_columns(num_contexts=60, size=6):
-    """Contexts of random items, every row on a day of its own."""
-    draw = np.random.default_rng(0)
-    rows = num_contexts * size
-    return {
-        "item_id": KEYS[draw.integers(NUM_ITEMS, size=rows)],
-        "context_id": np.repeat([f"c{number:03d}" for number in range(num_contexts)], size),
-        "day": draw.permutation(rows),
-    }
-
-
-def pair_columns(rows=200):
-    draw = np.random.default_rng(1)
-    queries = draw.integers(NUM_ITEMS, size=rows)
-    return {
-        "query_item": KEYS[queries],
-        "positive_item": KEYS[(queries + draw.integers(1, NUM_ITEMS, size=rows)) % NUM_ITEMS],
-        "day": draw.permutation(rows) * 2,
-    }
 
 
 def poison(days):
@@ -49,48 +33,10 @@ def poison(days):
     }
 
 
-def concatenated(*tables):
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-
-
 def with_random_items(edges, rows):
     """Let some rows name other items."""
     drawn = KEYS[np.random.default_rng(99).integers(NUM_ITEMS, size=len(edges["item_id"]))]
     return edges | {"item_id": np.where(rows, drawn, edges["item_id"])}
-
-
-def make(
-    bench,
-    edges,
-    *,
-    timestamp=None,
-    weight=None,
-    pairs=None,
-    pairs_config=None,
-    seed=0,
-    structure=None,
-    split=None,
-):
-    """Write tables and ingest them."""
-    items = {"item_id": KEYS, "size": [[float(number)] for number in range(NUM_ITEMS)]}
-    tree = {
-        "items": {
-            "path": bench.write("items.parquet", items),
-            "features": [{"name": "size", "column": "size"}],
-        },
-        "edges": [
-            {
-                "path": bench.write("edges.parquet", edges),
-                "timestamp": timestamp,
-                "weight": weight,
-            }
-        ],
-    }
-    if pairs is not None:
-        tree["pairs"] = {"path": bench.write("pairs.parquet", pairs)} | (pairs_config or {})
-    if split is not None:
-        tree["split"] = split
-    return bench.ingest(DataConfig.model_validate(tree), seed=seed, structure=structure)
 
 
 def what_training_sees(graph):
@@ -116,8 +62,6 @@ def stored_splits(graph):
 both_with_and_without_structure = pytest.mark.parametrize(
     "structure", [None, StructureConfig(width=4)], ids=["content", "structure"]
 )
-
-TIMED = {"timestamp": "day", "pairs": pair_columns(), "pairs_config": {"timestamp": "day"}}
 
 
 def test_pairs_with_times_are_split_in_order_of_time(bench):
@@ -374,69 +318,3 @@ def test_edges_of_held_out_pairs_in_their_own_context_leave_the_graph(bench, pre
     # x loses 1 and 2 (valid), y loses 2 and 3 (test); the train pair costs nothing.
     assert graph.adjacency().context_items.tolist() == [0, 3, 1, 4]
     assert graph.counts.left_out_edges == {"held_out_pair": 4}
-
-
-def test_times_that_are_all_equal_leave_no_train_pairs_and_say_so(bench):
-    edges = edge_columns() | {"day": np.zeros(360, int)}
-    with pytest.raises(DataError, match=r"no pairs are left for train.*finer times") as caught:
-        make(bench, edges, timestamp="day")
-    assert "none of" in str(caught.value)
-
-
-def test_pairs_that_all_share_a_time_leave_none_for_training_and_the_error_says_why(bench):
-    pairs = pair_columns() | {"day": np.full(200, 100)}
-    with pytest.raises(DataError, match=r"no pairs are left for train.*pairs share a time"):
-        make(bench, edge_columns(), **TIMED | {"pairs": pairs})
-
-
-@pytest.mark.parametrize(("unit", "is_told"), [(1, False), (1_000, True)])
-def test_pairs_whose_times_no_edge_comes_near_are_warned_of(bench, caplog, unit, is_told):
-    pairs = pair_columns()
-    pairs["day"] = pairs["day"] * unit
-    with caplog.at_level(logging.WARNING, logger="pinsage"):
-        graph = make(bench, edge_columns(), **TIMED | {"pairs": pairs})
-    assert (graph.counts.left_out_edges["future"] == 0) == is_told
-    assert ("different units" in caplog.text) == is_told
-
-
-@pytest.mark.parametrize(("days_at_the_end", "is_told"), [(200, True), (75, True), (30, False)])
-def test_times_so_coarse_that_the_split_is_not_as_wanted_are_warned_of(
-    bench, caplog, days_at_the_end, is_told
-):
-    edges = edge_columns()
-    edges["day"] = np.minimum(edges["day"], np.sort(edges["day"])[-days_at_the_end])
-    with caplog.at_level(logging.WARNING, logger="pinsage"):
-        graph = make(bench, edges, timestamp="day")
-    assert graph.counts.pairs.train > 0 < graph.counts.pairs.test
-    assert ("share a time" in caplog.text) == is_told
-
-
-@pytest.mark.parametrize("repeats", [0, 60])
-def test_repeated_edges_that_draw_the_cuts_away_from_pairs_are_warned_of(bench, caplog, repeats):
-    edges = edge_columns(num_contexts=120)
-    again = {name: column[:repeats] for name, column in edges.items()}
-    edges = concatenated(edges, again | {"day": np.full(repeats, 10_000) + np.arange(repeats)})
-    with caplog.at_level(logging.WARNING, logger="pinsage"):
-        graph = make(bench, edges, timestamp="day")
-    assert ("of the pairs for test, the latest, found" in caplog.text) == (repeats > 0)
-    assert graph.counts.pairs.test
-
-
-def test_no_edge_before_the_first_pair_is_told_with_the_units_that_may_be_why(bench):
-    edges = edge_columns()
-    edges["day"] = (edges["day"] + 1) * 1_000
-    pairs = pair_columns()
-    with pytest.raises(DataError, match=r"none of \d+ edges is left.*seconds, milliseconds"):
-        make(bench, edges, **TIMED | {"pairs": pairs | {"day": pairs["day"] // 500}})
-
-
-def test_too_few_contexts_to_hold_one_out_is_an_error(bench):
-    edges = {"item_id": KEYS[:6], "context_id": ["x"] * 6}
-    with pytest.raises(DataError, match=r"no pairs are left for (test|train).*whole contexts"):
-        make(bench, edges)
-
-
-def test_contexts_of_one_item_each_give_no_pairs_and_the_error_says_why(bench):
-    edges = {"item_id": KEYS[:6], "context_id": list("uvwxyz")}
-    with pytest.raises(DataError, match="out of 0; no context has two items"):
-        make(bench, edges)
